@@ -1,0 +1,16 @@
+//! The database of one service: SQLite or PostgreSQL, one SQL text for both.
+//!
+//! Where the two must differ, the difference lives in [`dialect`].
+
+pub mod dialect;
+mod error;
+pub mod feed;
+mod pool;
+pub mod record;
+
+pub use error::Error;
+pub use pool::{Config, Db, Migration, Tx};
+pub use record::{Outcome, Record, Stored};
+
+/// Result of a database call.
+pub type Result<T> = std::result::Result<T, Error>;

@@ -1,0 +1,180 @@
+//! Resources as rows: a name, a uid, a version, a JSON body, and the columns that are searched.
+//!
+//! Table `<table>` has columns `<table>_id` (name, primary key), `uid`, `version`, `body`, `created_at`, `updated_at` and one text
+//! column for each entry of [`Record::index`]. Every write goes into the change feed.
+
+use ironyard_types::{Metadata, Timestamp};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use sqlx::{AssertSqlSafe, Row, any::AnyRow};
+
+use crate::{Db, Error, Result, Tx, feed};
+
+/// A resource that can be stored.
+pub trait Record: Serialize + DeserializeOwned + Clone + Send + Sync + Unpin + 'static {
+    /// Table.
+    const TABLE: &'static str;
+    /// Columns beside the body.
+    const INDEX: &'static [&'static str];
+    /// Values of these columns, in the same order.
+    fn index(&self) -> Vec<Option<String>>;
+    /// Its head.
+    fn metadata(&self) -> &Metadata;
+    /// Its head, to change.
+    fn metadata_mut(&mut self) -> &mut Metadata;
+}
+
+/// A record as it was read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stored<T> {
+    /// The record.
+    pub value: T,
+    /// Version that was read.
+    pub version: i64,
+    /// Creation.
+    pub created_at: Timestamp,
+    /// Last change.
+    pub updated_at: Timestamp,
+}
+
+impl<T: Record> Stored<T> {
+    /// Version for callers: differs between two resources that had the same name.
+    pub fn etag(&self) -> String {
+        let uid = &self.value.metadata().uid;
+        format!("{}-{}", self.version, uid.get(..8).unwrap_or(uid))
+    }
+}
+
+/// What a write met.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome<T> {
+    /// It was written; this is it now.
+    Written(T),
+    /// Somebody else wrote first.
+    Stale,
+    /// It is gone.
+    Missing,
+}
+
+fn decode<T: Record>(row: &AnyRow) -> Result<Stored<T>> {
+    let body: String = row.try_get("body")?;
+    let value = serde_json::from_str(&body).map_err(|source| Error::Corrupt {
+        table: T::TABLE,
+        key: row.try_get("id").unwrap_or_default(),
+        source,
+    })?;
+    Ok(Stored {
+        value,
+        version: row.try_get("version")?,
+        created_at: Timestamp(row.try_get("created_at")?),
+        updated_at: Timestamp(row.try_get("updated_at")?),
+    })
+}
+
+fn encode<T: Record>(value: &T) -> Result<String> {
+    serde_json::to_string(value).map_err(|source| Error::Encode { table: T::TABLE, source })
+}
+
+fn select<T: Record>(rest: &str) -> AssertSqlSafe<String> {
+    let table = T::TABLE;
+    AssertSqlSafe(format!("select {table}_id as id, version, body, created_at, updated_at from {table} {rest}"))
+}
+
+/// Reads one by name.
+pub async fn get<T: Record>(db: &Db, name: &str) -> Result<Option<Stored<T>>> {
+    let sql = select::<T>(&format!("where {}_id = $1", T::TABLE));
+    sqlx::query(sql).bind(name).fetch_optional(db.pool()).await?.as_ref().map(decode).transpose()
+}
+
+/// Reads one by name, for a change in the same transaction.
+pub async fn get_for_update<T: Record>(tx: &mut Tx, name: &str) -> Result<Option<Stored<T>>> {
+    let sql = select::<T>(&format!("where {}_id = $1 {}", T::TABLE, tx.dialect().for_update()));
+    sqlx::query(sql).bind(name).fetch_optional(tx.conn()).await?.as_ref().map(decode).transpose()
+}
+
+/// Reads a page by name, after `after`, with these values in these index columns.
+pub async fn list<T: Record>(db: &Db, after: &str, limit: i64, filters: &[(&'static str, &str)]) -> Result<Vec<Stored<T>>> {
+    let mut rest = format!("where {}_id > $1", T::TABLE);
+    for (i, (column, _)) in filters.iter().enumerate() {
+        rest.push_str(&format!(" and {column} = ${}", i + 3));
+    }
+    rest.push_str(&format!(" order by {}_id limit $2", T::TABLE));
+    let mut query = sqlx::query(select::<T>(&rest)).bind(after).bind(limit);
+    for (_, value) in filters {
+        query = query.bind(*value);
+    }
+    query.fetch_all(db.pool()).await?.iter().map(decode).collect()
+}
+
+/// Reads all with these values in these index columns, in order of creation.
+pub async fn list_oldest<T: Record>(db: &Db, limit: i64, filters: &[(&'static str, &str)]) -> Result<Vec<Stored<T>>> {
+    let mut rest = "where 1 = 1".to_owned();
+    for (i, (column, _)) in filters.iter().enumerate() {
+        rest.push_str(&format!(" and {column} = ${}", i + 2));
+    }
+    rest.push_str(&format!(" order by created_at, {}_id limit $1", T::TABLE));
+    let mut query = sqlx::query(select::<T>(&rest)).bind(limit);
+    for (_, value) in filters {
+        query = query.bind(*value);
+    }
+    query.fetch_all(db.pool()).await?.iter().map(decode).collect()
+}
+
+/// Inserts a new one.
+pub async fn insert<T: Record>(tx: &mut Tx, value: T, now: Timestamp) -> Result<Stored<T>> {
+    let table = T::TABLE;
+    let mut columns = format!("{table}_id, uid, version, body, created_at, updated_at");
+    let mut values = "$1, $2, 1, $3, $4, $4".to_owned();
+    for (i, column) in T::INDEX.iter().enumerate() {
+        columns.push_str(&format!(", {column}"));
+        values.push_str(&format!(", ${}", i + 5));
+    }
+    let body = encode(&value)?;
+    let (name, uid) = (value.metadata().name.clone(), value.metadata().uid.clone());
+    let sql = AssertSqlSafe(format!("insert into {table} ({columns}) values ({values})"));
+    let mut query = sqlx::query(sql).bind(name.clone()).bind(uid.clone()).bind(body).bind(now.0);
+    for value in value.index() {
+        query = query.bind(value);
+    }
+    query.execute(tx.conn()).await?;
+    feed::append(tx, table, &name, &uid, false, now).await?;
+    Ok(Stored { value, version: 1, created_at: now, updated_at: now })
+}
+
+/// Writes a changed one over the version that was read.
+pub async fn update<T: Record>(tx: &mut Tx, stored: &Stored<T>, now: Timestamp) -> Result<Outcome<Stored<T>>> {
+    let table = T::TABLE;
+    let mut set = "version = version + 1, body = $4, updated_at = $5".to_owned();
+    for (i, column) in T::INDEX.iter().enumerate() {
+        set.push_str(&format!(", {column} = ${}", i + 6));
+    }
+    let (name, uid) = (stored.value.metadata().name.clone(), stored.value.metadata().uid.clone());
+    let sql = AssertSqlSafe(format!("update {table} set {set} where {table}_id = $1 and version = $2 and uid = $3"));
+    let mut query = sqlx::query(sql).bind(name.clone()).bind(stored.version).bind(uid.clone()).bind(encode(&stored.value)?).bind(now.0);
+    for value in stored.value.index() {
+        query = query.bind(value);
+    }
+    if query.execute(tx.conn()).await?.rows_affected() == 0 {
+        return missing_or_stale::<T, _>(tx, &name).await;
+    }
+    feed::append(tx, table, &name, &uid, false, now).await?;
+    Ok(Outcome::Written(Stored { version: stored.version + 1, updated_at: now, ..stored.clone() }))
+}
+
+/// Deletes the version that was read.
+pub async fn delete<T: Record>(tx: &mut Tx, stored: &Stored<T>, now: Timestamp) -> Result<Outcome<()>> {
+    let table = T::TABLE;
+    let (name, uid) = (&stored.value.metadata().name, &stored.value.metadata().uid);
+    let sql = AssertSqlSafe(format!("delete from {table} where {table}_id = $1 and version = $2 and uid = $3"));
+    let query = sqlx::query(sql).bind(name.clone()).bind(stored.version).bind(uid.clone());
+    if query.execute(tx.conn()).await?.rows_affected() == 0 {
+        return missing_or_stale::<T, _>(tx, name).await;
+    }
+    feed::append(tx, table, name, uid, true, now).await?;
+    Ok(Outcome::Written(()))
+}
+
+async fn missing_or_stale<T: Record, R>(tx: &mut Tx, name: &str) -> Result<Outcome<R>> {
+    let sql = select::<T>(&format!("where {}_id = $1", T::TABLE));
+    let row = sqlx::query(sql).bind(name).fetch_optional(tx.conn()).await?;
+    Ok(if row.is_some() { Outcome::Stale } else { Outcome::Missing })
+}

@@ -1,0 +1,75 @@
+use std::time::Duration;
+
+use ironyard_db::{Db, Error, Result, Tx};
+use ironyard_types::{Timestamp, sha256_hex};
+use serde::{Serialize, de::DeserializeOwned};
+use sqlx::Row;
+
+/// A call that may be repeated: a replay gets the first answer, the same id with another body is refused.
+#[derive(Debug, Clone, Default)]
+pub struct Request {
+    id: String,
+    method: &'static str,
+    body_sha256: String,
+}
+
+/// What the ledger knows of a request.
+pub enum Known<T> {
+    /// Nothing: do the work.
+    Fresh,
+    /// This was the answer.
+    Replay(T),
+    /// The id was used for something else.
+    Reused,
+}
+
+impl Request {
+    /// A request with its caller's id (empty: not idempotent) and its encoded body.
+    pub fn new(method: &'static str, id: &str, body: &[u8]) -> Self {
+        Self { id: id.to_owned(), method, body_sha256: sha256_hex(body) }
+    }
+
+    /// What is known of it, within the transaction that does the work.
+    pub async fn known<T: DeserializeOwned>(&self, tx: &mut Tx) -> Result<Known<T>> {
+        if self.id.is_empty() {
+            return Ok(Known::Fresh);
+        }
+        let row = sqlx::query("select method, body_sha256, answer from request where request_id = $1")
+            .bind(self.id.clone())
+            .fetch_optional(tx.conn())
+            .await?;
+        let Some(row) = row else { return Ok(Known::Fresh) };
+        let (method, hash): (String, String) = (row.try_get("method")?, row.try_get("body_sha256")?);
+        if method != self.method || hash != self.body_sha256 {
+            return Ok(Known::Reused);
+        }
+        let answer: String = row.try_get("answer")?;
+        let corrupt = |source| Error::Corrupt { table: "request", key: self.id.clone(), source };
+        Ok(Known::Replay(serde_json::from_str(&answer).map_err(corrupt)?))
+    }
+
+    /// Remembers the answer.
+    pub async fn answered<T: Serialize>(&self, tx: &mut Tx, answer: &T, now: Timestamp) -> Result<()> {
+        if self.id.is_empty() {
+            return Ok(());
+        }
+        let answer = serde_json::to_string(answer).map_err(|source| Error::Encode { table: "request", source })?;
+        sqlx::query("insert into request (request_id, method, body_sha256, answer, created_at) values ($1, $2, $3, $4, $5)")
+            .bind(self.id.clone())
+            .bind(self.method)
+            .bind(self.body_sha256.clone())
+            .bind(answer)
+            .bind(now.0)
+            .execute(tx.conn())
+            .await?;
+        Ok(())
+    }
+}
+
+/// Forgets requests older than `keep`.
+pub async fn prune(db: &Db, now: Timestamp, keep: Duration) -> Result<()> {
+    let before = now.0.saturating_sub(i64::try_from(keep.as_micros()).unwrap_or(i64::MAX));
+    let mut tx = db.begin().await?;
+    sqlx::query("delete from request where created_at < $1").bind(before).execute(tx.conn()).await?;
+    tx.commit().await
+}

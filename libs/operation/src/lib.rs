@@ -1,0 +1,13 @@
+//! Long-running operations, the ledger of request ids, and changes to records that are idempotent by it.
+
+mod ledger;
+mod mutate;
+mod operation;
+
+pub use ledger::{Known, Request, prune as prune_requests};
+pub use mutate::{MutateError, create, delete, update};
+pub use operation::{Failure, Operation};
+
+/// Schema of operations and of the ledger.
+pub const MIGRATION: ironyard_db::Migration =
+    ironyard_db::Migration { version: 3, name: "operation", sql: include_str!("../migrations/0003_operation.sql") };

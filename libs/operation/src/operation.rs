@@ -1,0 +1,80 @@
+use std::collections::BTreeMap;
+
+use ironyard_db::Record;
+use ironyard_types::Metadata;
+use serde::{Deserialize, Serialize};
+
+/// Work that outlives the call that began it and the process that does it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Operation {
+    /// Name and uid.
+    pub metadata: Metadata,
+    /// What it does.
+    pub verb: String,
+    /// To what.
+    pub target: String,
+    /// What it was asked, for the service that owns it.
+    pub request: serde_json::Value,
+    /// How far it is, for the service that owns it: what is needed to go on after a crash.
+    pub progress: serde_json::Value,
+    /// Percent.
+    pub percent: i32,
+    /// What it is doing, for people.
+    pub phase: String,
+    /// Facts about the outcome.
+    pub facts: BTreeMap<String, String>,
+    /// Whether it has ended.
+    pub done: bool,
+    /// Why it failed.
+    pub failure: Option<Failure>,
+    /// Whether somebody asked it to stop.
+    pub cancel: bool,
+    /// W3C trace context of the call that began it.
+    pub traceparent: String,
+}
+
+/// How an operation failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// Canonical gRPC code.
+    pub code: i32,
+    /// Reason code.
+    pub reason: String,
+    /// Sentence.
+    pub message: String,
+}
+
+impl Operation {
+    /// A new one.
+    pub fn new(verb: &str, target: String, request: serde_json::Value, traceparent: String) -> Self {
+        let uid = ironyard_types::random_id();
+        Self {
+            metadata: Metadata { name: format!("{}-{uid}", ironyard_types::dns_label(verb)), uid, ..Metadata::default() },
+            verb: verb.to_owned(),
+            target,
+            request,
+            progress: serde_json::Value::Null,
+            percent: 0,
+            phase: "Queued".to_owned(),
+            facts: BTreeMap::new(),
+            done: false,
+            failure: None,
+            cancel: false,
+            traceparent,
+        }
+    }
+}
+
+impl Record for Operation {
+    const TABLE: &'static str = "operation";
+    const INDEX: &'static [&'static str] = &["done"];
+    fn index(&self) -> Vec<Option<String>> {
+        vec![Some(self.done.to_string())]
+    }
+    fn metadata(&self) -> &Metadata {
+        &self.metadata
+    }
+    fn metadata_mut(&mut self) -> &mut Metadata {
+        &mut self.metadata
+    }
+}

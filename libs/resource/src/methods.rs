@@ -1,0 +1,121 @@
+use std::sync::Arc;
+
+use ironyard_db::{Db, Record, Stored, record};
+use ironyard_operation::{MutateError, Request};
+use ironyard_rpc::{Fault, Reason};
+use ironyard_types::{Clock, Timestamp, labels::Selector};
+
+/// A record that callers know by a noun.
+pub trait Kind: Record + PartialEq {
+    /// Noun, for sentences.
+    const NOUN: &'static str;
+    /// None of this name.
+    const NOT_FOUND: Reason;
+    /// One of this name exists.
+    const EXISTS: Reason;
+    /// Changed by someone else.
+    const CHANGED: Reason;
+}
+
+/// What the methods need.
+#[derive(Clone)]
+pub struct Context {
+    /// The service's database.
+    pub db: Db,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl Context {
+    /// Now.
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+}
+
+/// The ledger entry of a call.
+pub fn request<M: prost::Message>(method: &'static str, id: &str, message: &M) -> Request {
+    Request::new(method, id, &message.encode_to_vec())
+}
+
+/// What a caller sees of a change that was not made.
+pub fn fault_of<T: Kind>(name: &str, error: MutateError<Fault>) -> Fault {
+    match error {
+        MutateError::Exists => Fault::new(T::EXISTS, format!("{} {name} exists already", T::NOUN)),
+        MutateError::Missing => missing::<T>(name),
+        MutateError::Stale => Fault::new(T::CHANGED, format!("{} {name} was changed by someone else; read it again", T::NOUN)),
+        MutateError::RequestReused => Fault::new(Reason::RequestIdReused, "this request_id was used for another request"),
+        MutateError::Refused(fault) => fault,
+        MutateError::Store(error) => Fault::internal(&error),
+    }
+}
+
+fn missing<T: Kind>(name: &str) -> Fault {
+    Fault::new(T::NOT_FOUND, format!("no {} is called {name:?}", T::NOUN))
+}
+
+/// Reads one.
+pub async fn get<T: Kind>(cx: &Context, name: &str) -> Result<Stored<T>, Fault> {
+    record::get::<T>(&cx.db, name).await.map_err(|e| Fault::internal(&e))?.ok_or_else(|| missing::<T>(name))
+}
+
+/// A page of a list, as asked for.
+#[derive(Debug, Default)]
+pub struct Page {
+    /// Size; 0: 100.
+    pub size: i32,
+    /// Token: the last name of the page before.
+    pub token: String,
+    /// Labels.
+    pub selector: Selector,
+}
+
+/// Reads a page; with it comes the token for the next one, empty at the end.
+pub async fn list<T: Kind>(cx: &Context, page: &Page, filters: &[(&'static str, &str)]) -> Result<(Vec<Stored<T>>, String), Fault> {
+    let size = match page.size {
+        0 => 100,
+        1..=1000 => usize::try_from(page.size).unwrap_or(1000),
+        _ => return Err(Fault::field("page_size", "must lie between 0 and 1000")),
+    };
+    let (mut found, mut after) = (Vec::new(), page.token.clone());
+    loop {
+        // One more than fits, to know whether another page follows.
+        let limit = i64::try_from(size + 1 - found.len()).unwrap_or(1001).max(64);
+        let rows = record::list::<T>(&cx.db, &after, limit, filters).await.map_err(|e| Fault::internal(&e))?;
+        let last = rows.len() < usize::try_from(limit).unwrap_or(usize::MAX);
+        if let Some(row) = rows.last() {
+            after.clone_from(&row.value.metadata().name);
+        }
+        found.extend(rows.into_iter().filter(|row| page.selector.matches(&row.value.metadata().labels)));
+        if found.len() > size {
+            found.truncate(size);
+            let token = found.last().map(|row| row.value.metadata().name.clone()).unwrap_or_default();
+            return Ok((found, token));
+        }
+        if last {
+            return Ok((found, String::new()));
+        }
+    }
+}
+
+/// Creates one.
+pub async fn create<T: Kind>(cx: &Context, request: &Request, value: T) -> Result<Stored<T>, Fault> {
+    let name = value.metadata().name.clone();
+    ironyard_operation::create(&cx.db, request, value, cx.now()).await.map_err(|e| fault_of::<T>(&name, e))
+}
+
+/// Changes one.
+pub async fn update<T: Kind>(
+    cx: &Context,
+    request: &Request,
+    name: &str,
+    etag: &str,
+    change: impl FnOnce(&mut T) -> Result<(), Fault>,
+) -> Result<Stored<T>, Fault> {
+    ironyard_operation::update(&cx.db, request, name, etag, cx.now(), change).await.map_err(|e| fault_of::<T>(name, e))
+}
+
+/// Deletes one.
+pub async fn delete<T: Kind>(cx: &Context, name: &str, etag: &str, check: impl FnOnce(&T) -> Result<(), Fault>) -> Result<(), Fault> {
+    ironyard_operation::delete(&cx.db, name, etag, cx.now(), check).await.map_err(|e| fault_of::<T>(name, e))
+}

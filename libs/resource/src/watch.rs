@@ -1,0 +1,158 @@
+use std::{collections::HashSet, time::Duration};
+
+use futures_util::Stream;
+use ironyard_db::{Stored, feed, feed::Position, record};
+use ironyard_proto::common::{ChangeType, Metadata as WireMetadata};
+use ironyard_rpc::{Fault, Reason};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Status;
+
+use crate::{Context, Kind};
+
+/// One event of a watch, before it is rendered.
+#[derive(Debug)]
+pub enum Event<T> {
+    /// The resource as it is now.
+    Present(ChangeType, Stored<T>),
+    /// It is gone; name and uid are left.
+    Gone(WireMetadata),
+    /// Everything before the token was sent.
+    Checkpoint,
+}
+
+/// Checkpoints at least this often, so that a resume token stays young.
+const CHECKPOINT: Duration = Duration::from_secs(10);
+/// The change feed is looked at this often even when nobody says that it grew: another replica may have written.
+const POLL: Duration = Duration::from_millis(500);
+
+/// Streams everything that exists, then every change; or, from a resume token, every change since.
+pub fn watch<T: Kind, M: Send + 'static>(
+    cx: Context,
+    token: String,
+    render: impl Fn(Event<T>, String) -> M + Send + Sync + 'static,
+) -> impl Stream<Item = Result<M, Status>> + Send + 'static {
+    let (sender, receiver) = mpsc::channel(64);
+    tokio::spawn(async move {
+        if let Err(fault) = produce(&cx, &token, &render, &sender).await {
+            let _ = sender.send(Err(fault.into())).await;
+        }
+    });
+    ReceiverStream::new(receiver)
+}
+
+async fn produce<T: Kind, M: Send + 'static>(
+    cx: &Context,
+    token: &str,
+    render: &(impl Fn(Event<T>, String) -> M + Send + Sync),
+    sender: &mpsc::Sender<Result<M, Status>>,
+) -> Result<(), Fault> {
+    let store = |e: ironyard_db::Error| Fault::internal(&e);
+    let mut position = if token.is_empty() {
+        let start = feed::head(&cx.db).await.map_err(store)?;
+        let mut after = String::new();
+        loop {
+            let rows = record::list::<T>(&cx.db, &after, 256, &[]).await.map_err(store)?;
+            let Some(last) = rows.last() else { break };
+            after.clone_from(&last.value.metadata().name);
+            for row in rows {
+                if sender.send(Ok(render(Event::Present(ChangeType::Added, row), String::new()))).await.is_err() {
+                    return Ok(());
+                }
+            }
+        }
+        start
+    } else {
+        let position = Position::parse(token).ok_or_else(|| Fault::field("resume_token", "is not a token of this service"))?;
+        if position < feed::floor(&cx.db).await.map_err(store)? {
+            return Err(Fault::new(Reason::ResumeTokenExpired, "changes before the token were forgotten; watch again without one"));
+        }
+        position
+    };
+    let mut checkpoint_due = true;
+    let mut quiet = Duration::ZERO;
+    let mut grown = cx.db.subscribe();
+    loop {
+        grown.mark_unchanged();
+        let changes = feed::after(&cx.db, T::TABLE, position).await.map_err(store)?;
+        let mut seen = HashSet::new();
+        for change in &changes {
+            position = change.position;
+            // A resource that changed twice is sent once, as it is now.
+            if !seen.insert((change.name.clone(), change.deleted)) {
+                continue;
+            }
+            let event = if change.deleted {
+                Event::Gone(WireMetadata { name: change.name.clone(), uid: change.uid.clone(), ..WireMetadata::default() })
+            } else {
+                match record::get::<T>(&cx.db, &change.name).await.map_err(store)? {
+                    Some(row) => Event::Present(ChangeType::Modified, row),
+                    // Its deletion follows in the feed.
+                    None => continue,
+                }
+            };
+            if sender.send(Ok(render(event, position.to_string()))).await.is_err() {
+                return Ok(());
+            }
+            checkpoint_due = true;
+        }
+        if !changes.is_empty() {
+            continue;
+        }
+        checkpoint_due |= quiet >= CHECKPOINT;
+        if checkpoint_due && sender.send(Ok(render(Event::Checkpoint, position.to_string()))).await.is_err() {
+            return Ok(());
+        }
+        if checkpoint_due {
+            quiet = Duration::ZERO;
+        }
+        checkpoint_due = false;
+        tokio::select! {
+            () = sender.closed() => return Ok(()),
+            _ = grown.changed() => {}
+            () = tokio::time::sleep(POLL) => quiet += POLL,
+        }
+    }
+}
+
+/// Follows another service's watch for ever: `open` begins a stream at a token, `item` handles one message and gives its token.
+/// A stream that ends is opened again; one whose token has expired, from the beginning.
+pub async fn follow<M, S, O, F, H, G>(what: &'static str, open: O, item: H)
+where
+    O: Fn(String) -> F + Send,
+    F: Future<Output = Result<S, Status>> + Send,
+    S: Stream<Item = Result<M, Status>> + Send + Unpin,
+    H: Fn(M) -> G + Send,
+    G: Future<Output = String> + Send,
+{
+    use futures_util::StreamExt;
+    let mut token = String::new();
+    let mut wait = Duration::from_millis(200);
+    loop {
+        match open(token.clone()).await {
+            Ok(mut stream) => {
+                wait = Duration::from_millis(200);
+                while let Some(message) = stream.next().await {
+                    match message {
+                        Ok(message) => {
+                            let next = item(message).await;
+                            if !next.is_empty() {
+                                token = next;
+                            }
+                        }
+                        Err(status) => {
+                            if status.code() == tonic::Code::OutOfRange {
+                                token.clear();
+                            }
+                            tracing::debug!(what, code = ?status.code(), "watch ended");
+                            break;
+                        }
+                    }
+                }
+            }
+            Err(status) => tracing::debug!(what, code = ?status.code(), "could not watch"),
+        }
+        tokio::time::sleep(wait).await;
+        wait = (wait * 2).min(Duration::from_secs(5));
+    }
+}

@@ -1,0 +1,149 @@
+//! The client side: a deadline for every call, trace context on every call, a second try where that is safe.
+
+use std::{
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use futures_util::future::BoxFuture;
+use http::{HeaderValue, Request, Response};
+use http_body_util::{BodyExt, Full};
+use serde::Deserialize;
+use tonic::{
+    body::Body,
+    transport::{Certificate, ClientTlsConfig, Endpoint, Identity as TlsIdentity},
+};
+use tower::Service;
+use tracing::Instrument;
+
+use crate::{access, telemetry};
+
+/// Deadline of a call that sets none itself.
+const DEADLINE: Duration = Duration::from_secs(30);
+/// Tries of a call that is safe to repeat.
+const TRIES: u32 = 3;
+
+/// Certificates with which a client shows who it is.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TlsConfig {
+    /// File with the authorities that sign our services, PEM.
+    pub ca: std::path::PathBuf,
+    /// File with our own certificate, PEM.
+    pub certificate: std::path::PathBuf,
+    /// File with its key, PEM.
+    pub key: std::path::PathBuf,
+}
+
+/// Why no channel could be made.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Not a URI.
+    #[error("{0:?} is not an address: write http://HOST:PORT or https://HOST:PORT")]
+    Address(String),
+    /// A file that cannot be read.
+    #[error("could not read {0:?}")]
+    File(std::path::PathBuf, #[source] std::io::Error),
+    /// Certificates that do not fit.
+    #[error("could not set up TLS")]
+    Tls(#[source] tonic::transport::Error),
+}
+
+/// A connection to a service; connects when needed, again when lost.
+#[derive(Debug, Clone)]
+pub struct Channel {
+    inner: tonic::transport::Channel,
+}
+
+impl Channel {
+    /// A channel to this address.
+    pub fn new(address: &str, tls: Option<&TlsConfig>) -> Result<Self, Error> {
+        let endpoint = Endpoint::from_shared(address.to_owned()).map_err(|_| Error::Address(address.to_owned()))?;
+        if endpoint.uri().scheme().is_none() || endpoint.uri().host().is_none() {
+            return Err(Error::Address(address.to_owned()));
+        }
+        let mut endpoint = endpoint
+            .connect_timeout(Duration::from_secs(5))
+            .http2_keep_alive_interval(Duration::from_secs(20))
+            .keep_alive_while_idle(true)
+            .tcp_nodelay(true);
+        if let Some(tls) = tls {
+            let read = |path: &std::path::PathBuf| std::fs::read(path).map_err(|e| Error::File(path.clone(), e));
+            let config = ClientTlsConfig::new()
+                .ca_certificate(Certificate::from_pem(read(&tls.ca)?))
+                .identity(TlsIdentity::from_pem(read(&tls.certificate)?, read(&tls.key)?));
+            endpoint = endpoint.tls_config(config).map_err(Error::Tls)?;
+        }
+        Ok(Self { inner: endpoint.connect_lazy() })
+    }
+}
+
+impl Service<Request<Body>> for Channel {
+    type Response = Response<Body>;
+    type Error = tonic::transport::Error;
+    type Future = BoxFuture<'static, Result<Response<Body>, Self::Error>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let mut inner = self.inner.clone();
+        std::mem::swap(&mut inner, &mut self.inner);
+        let row = access::row(request.uri().path());
+        let method = row.map_or("_OTHER", |row| row.method);
+        let tries = if row.is_some_and(|row| row.idempotent) { TRIES } else { 1 };
+        let span = tracing::debug_span!("call", otel.name = method, otel.kind = "client", rpc.method = method);
+        Box::pin(async move { send(inner, request, method, tries).await }.instrument(span))
+    }
+}
+
+async fn send(
+    mut inner: tonic::transport::Channel,
+    request: Request<Body>,
+    method: &str,
+    tries: u32,
+) -> Result<Response<Body>, tonic::transport::Error> {
+    let (mut head, body) = request.into_parts();
+    telemetry::inject(&mut head.headers);
+    let streams = method.contains("/Watch") || method.contains("ServerReflectionInfo");
+    if !head.headers.contains_key("grpc-timeout") && !streams {
+        head.headers.insert("grpc-timeout", timeout_value(DEADLINE));
+    }
+    if tries == 1 || streams {
+        return inner.call(Request::from_parts(head, body)).await;
+    }
+    // Requests that may be repeated are single messages: small enough to keep.
+    let Ok(body) = body.collect().await.map(http_body_util::Collected::to_bytes) else {
+        return inner.call(Request::from_parts(head, Body::empty())).await;
+    };
+    let mut attempt = 1;
+    loop {
+        let mut again = Request::new(Body::new(Full::new(body.clone())));
+        *again.method_mut() = head.method.clone();
+        *again.uri_mut() = head.uri.clone();
+        *again.version_mut() = head.version;
+        *again.headers_mut() = head.headers.clone();
+        *again.extensions_mut() = head.extensions.clone();
+        std::future::poll_fn(|cx| inner.poll_ready(cx)).await?;
+        let outcome = inner.call(again).await;
+        let unavailable = match &outcome {
+            Ok(response) => response.headers().get("grpc-status") == Some(&HeaderValue::from_static("14")) && !has_details(response),
+            Err(_) => true,
+        };
+        if !unavailable || attempt == tries {
+            return outcome;
+        }
+        tokio::time::sleep(Duration::from_millis(100 << attempt)).await;
+        attempt += 1;
+    }
+}
+
+/// A service that explains why it is unavailable (a BMC that does not answer) has decided; only a bare UNAVAILABLE is worth another try.
+fn has_details(response: &Response<Body>) -> bool {
+    response.headers().contains_key("grpc-status-details-bin")
+}
+
+fn timeout_value(timeout: Duration) -> HeaderValue {
+    HeaderValue::from_str(&format!("{}m", timeout.as_millis())).unwrap_or_else(|_| HeaderValue::from_static("30S"))
+}

@@ -1,0 +1,136 @@
+use ironyard_proto::common as pb;
+use ironyard_types::hardware::{Drive, Hardware, Health, MemoryModule, Neighbor, NetworkInterface, PciDevice, PowerState, Processor};
+
+use super::{timestamp_from, timestamp_to};
+
+/// To the wire.
+pub fn power_to(power: Option<PowerState>) -> pb::PowerState {
+    match power {
+        None => pb::PowerState::Unspecified,
+        Some(PowerState::On) => pb::PowerState::On,
+        Some(PowerState::Off) => pb::PowerState::Off,
+        Some(PowerState::PoweringOn) => pb::PowerState::PoweringOn,
+        Some(PowerState::PoweringOff) => pb::PowerState::PoweringOff,
+    }
+}
+
+/// From the wire.
+pub fn power_from(power: pb::PowerState) -> Option<PowerState> {
+    match power {
+        pb::PowerState::Unspecified => None,
+        pb::PowerState::On => Some(PowerState::On),
+        pb::PowerState::Off => Some(PowerState::Off),
+        pb::PowerState::PoweringOn => Some(PowerState::PoweringOn),
+        pb::PowerState::PoweringOff => Some(PowerState::PoweringOff),
+    }
+}
+
+fn health_to(health: Option<Health>) -> i32 {
+    match health {
+        None => pb::Health::Unspecified,
+        Some(Health::Ok) => pb::Health::Ok,
+        Some(Health::Warning) => pb::Health::Warning,
+        Some(Health::Critical) => pb::Health::Critical,
+    }
+    .into()
+}
+
+fn health_from(health: i32) -> Option<Health> {
+    match pb::Health::try_from(health) {
+        Ok(pb::Health::Ok) => Some(Health::Ok),
+        Ok(pb::Health::Warning) => Some(Health::Warning),
+        Ok(pb::Health::Critical) => Some(Health::Critical),
+        Ok(pb::Health::Unspecified) | Err(_) => None,
+    }
+}
+
+/// Writes both directions of a part whose fields have the same names and types on both sides; every field is named once.
+macro_rules! same {
+    ($to:ident, $from:ident, $name:ident { $($field:ident),* $(,)? }) => {
+        fn $to(part: $name) -> pb::$name {
+            let $name { $($field),* } = part;
+            pb::$name { $($field),* }
+        }
+        fn $from(part: pb::$name) -> $name {
+            let pb::$name { $($field),* } = part;
+            $name { $($field),* }
+        }
+    };
+}
+
+same!(processor_to, processor_from, Processor { socket, manufacturer, model, cores, threads, max_speed_mhz });
+same!(memory_to, memory_from, MemoryModule { slot, manufacturer, part_number, serial_number, capacity_mib, speed_mhz });
+same!(neighbor_to, neighbor_from, Neighbor { chassis_id, system_name, port_id });
+same!(pci_to, pci_from, PciDevice { address, vendor_id, device_id, manufacturer, name });
+
+fn interface_to(nic: NetworkInterface) -> pb::NetworkInterface {
+    let NetworkInterface { name, mac_address, speed_mbps, link_up, neighbors } = nic;
+    pb::NetworkInterface { name, mac_address, speed_mbps, link_up, neighbors: neighbors.into_iter().map(neighbor_to).collect() }
+}
+
+fn interface_from(nic: pb::NetworkInterface) -> NetworkInterface {
+    let pb::NetworkInterface { name, mac_address, speed_mbps, link_up, neighbors } = nic;
+    NetworkInterface { name, mac_address, speed_mbps, link_up, neighbors: neighbors.into_iter().map(neighbor_from).collect() }
+}
+
+/// To the wire.
+pub fn drive_to(drive: Drive) -> pb::Drive {
+    let Drive {
+        uri, name, serial_number, manufacturer, model, revision, media_type, protocol, capacity_bytes, secure_erase, sanitization_types, device, health,
+    } = drive;
+    pb::Drive {
+        uri, name, serial_number, manufacturer, model, revision, media_type, protocol, capacity_bytes, secure_erase, sanitization_types, device,
+        health: health_to(health),
+    }
+}
+
+/// From the wire.
+pub fn drive_from(drive: pb::Drive) -> Drive {
+    let pb::Drive {
+        uri, name, serial_number, manufacturer, model, revision, media_type, protocol, capacity_bytes, secure_erase, sanitization_types, device, health,
+    } = drive;
+    Drive {
+        uri, name, serial_number, manufacturer, model, revision, media_type, protocol, capacity_bytes, secure_erase, sanitization_types, device,
+        health: health_from(health),
+    }
+}
+
+/// To the wire.
+pub fn hardware_to(hardware: Hardware) -> pb::Hardware {
+    let Hardware {
+        system_uuid, manufacturer, model, serial_number, sku, bios_version, host_name, health, processors, memory_modules, memory_mib, drives,
+        network_interfaces, pci_devices, unreadable, read_at,
+    } = hardware;
+    pb::Hardware {
+        system_uuid, manufacturer, model, serial_number, sku, bios_version, host_name,
+        health: health_to(health),
+        processors: processors.into_iter().map(processor_to).collect(),
+        memory_modules: memory_modules.into_iter().map(memory_to).collect(),
+        memory_mib,
+        drives: drives.into_iter().map(drive_to).collect(),
+        network_interfaces: network_interfaces.into_iter().map(interface_to).collect(),
+        pci_devices: pci_devices.into_iter().map(pci_to).collect(),
+        unreadable,
+        read_time: Some(timestamp_to(read_at)),
+    }
+}
+
+/// From the wire.
+pub fn hardware_from(hardware: pb::Hardware) -> Hardware {
+    let pb::Hardware {
+        system_uuid, manufacturer, model, serial_number, sku, bios_version, host_name, health, processors, memory_modules, memory_mib, drives,
+        network_interfaces, pci_devices, unreadable, read_time,
+    } = hardware;
+    Hardware {
+        system_uuid, manufacturer, model, serial_number, sku, bios_version, host_name,
+        health: health_from(health),
+        processors: processors.into_iter().map(processor_from).collect(),
+        memory_modules: memory_modules.into_iter().map(memory_from).collect(),
+        memory_mib,
+        drives: drives.into_iter().map(drive_from).collect(),
+        network_interfaces: network_interfaces.into_iter().map(interface_from).collect(),
+        pci_devices: pci_devices.into_iter().map(pci_from).collect(),
+        unreadable,
+        read_at: read_time.map(timestamp_from).unwrap_or_default(),
+    }
+}

@@ -1,0 +1,22 @@
+//! What every Ironyard service does alike at its edge: configuration, telemetry, the server and client stacks, who may call what,
+//! and the one place where an error becomes a gRPC status.
+
+pub mod access;
+pub mod client;
+pub mod config;
+pub mod convert;
+mod fault;
+mod identity;
+mod incoming;
+mod metrics;
+pub mod ops;
+pub mod reason;
+pub mod server;
+pub mod telemetry;
+mod tls;
+
+pub use client::Channel;
+pub use fault::{Fault, Kind, reason_of};
+pub use identity::{Identity, Role};
+pub use reason::Reason;
+pub use telemetry::{current_traceparent, follow};

@@ -1,0 +1,133 @@
+//! The server side: the one stack of layers in front of every service.
+
+use std::{net::SocketAddr, time::Duration};
+
+use serde::Deserialize;
+use tokio::net::TcpListener;
+use tokio_stream::wrappers::TcpListenerStream;
+use tokio_util::sync::CancellationToken;
+use tonic::service::{Routes, RoutesBuilder};
+use tower::ServiceBuilder;
+
+use crate::incoming::IncomingLayer;
+pub use crate::tls::TlsConfig;
+
+/// Where and how a service listens.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Address for calls.
+    pub listen: SocketAddr,
+    /// Plaintext address for health checks and metrics; absent: none.
+    #[serde(default)]
+    pub ops_listen: Option<SocketAddr>,
+    /// Certificates; without them only loopback is served, and every caller is trusted.
+    #[serde(default)]
+    pub tls: Option<TlsConfig>,
+}
+
+/// Why a server does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No TLS, and not loopback.
+    #[error("refusing to listen on {0} without TLS: only loopback may be plaintext")]
+    PlaintextNotLoopback(SocketAddr),
+    /// The address is taken, or not ours.
+    #[error("could not listen on {0}")]
+    Listen(SocketAddr, #[source] std::io::Error),
+    /// A file that cannot be read.
+    #[error("could not read {0:?}")]
+    File(std::path::PathBuf, #[source] std::io::Error),
+    /// The transport failed.
+    #[error("the server failed")]
+    Transport(#[source] tonic::transport::Error),
+    /// Reflection could not be built.
+    #[error("could not build reflection")]
+    Reflection(#[source] tonic_reflection::server::Error),
+}
+
+/// Reflection (v1 and v1alpha, with comments and the google.rpc details) for these services.
+fn add_reflection(routes: &mut RoutesBuilder, services: &[&'static str]) -> Result<(), Error> {
+    let builder = || {
+        let mut builder = tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(ironyard_proto::DESCRIPTORS)
+            .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            .with_service_name("grpc.health.v1.Health");
+        for service in services {
+            builder = builder.with_service_name(*service);
+        }
+        builder
+    };
+    routes.add_service(builder().build_v1().map_err(Error::Reflection)?);
+    routes.add_service(builder().build_v1alpha().map_err(Error::Reflection)?);
+    Ok(())
+}
+
+/// Binds the listener, so that its port is known before anything runs.
+pub async fn bind(config: &Config) -> Result<TcpListener, Error> {
+    if config.tls.is_none() && !config.listen.ip().is_loopback() {
+        return Err(Error::PlaintextNotLoopback(config.listen));
+    }
+    TcpListener::bind(config.listen).await.map_err(|e| Error::Listen(config.listen, e))
+}
+
+/// Serves until `shutdown`, then lets running calls finish for at most ten seconds.
+///
+/// `services` are the names for health and reflection, `register` adds them.
+pub async fn serve(
+    config: &Config,
+    listener: TcpListener,
+    services: &[&'static str],
+    mut routes: RoutesBuilder,
+    shutdown: CancellationToken,
+) -> Result<(), Error> {
+    let (reporter, health) = tonic_health::server::health_reporter();
+    for service in services {
+        reporter.set_service_status(*service, tonic_health::ServingStatus::Serving).await;
+    }
+    routes.add_service(health.clone());
+    add_reflection(&mut routes, services)?;
+    let routes: Routes = routes.routes();
+
+    let mut server = tonic::transport::Server::builder();
+    if let Some(tls) = &config.tls {
+        let tls = tls.load().map_err(|(path, e)| Error::File(path, e))?;
+        server = server.tls_config(tls).map_err(Error::Transport)?;
+    }
+    let layers = ServiceBuilder::new()
+        // Request id, root span, RED metrics, authentication, authorisation: see `incoming`.
+        .layer(IncomingLayer { trust_loopback: config.tls.is_none() })
+        .into_inner();
+    let router = server
+        // A caller that asks faster than we answer is told so at once.
+        .load_shed(true)
+        // One connection cannot take all of us.
+        .concurrency_limit_per_connection(512)
+        // A call that sets no deadline gets one; a watch streams beyond it.
+        .timeout(Duration::from_secs(90))
+        .tcp_nodelay(true)
+        .http2_keepalive_interval(Some(Duration::from_secs(30)))
+        .layer(layers)
+        .add_routes(routes);
+
+    let drain = shutdown.clone();
+    let ops = config.ops_listen.map(|at| crate::ops::serve(at, health, shutdown.clone()));
+    let ops = ops.map(tokio::spawn);
+    let serving = router.serve_with_incoming_shutdown(TcpListenerStream::new(listener), drain.cancelled_owned());
+    let late = async {
+        shutdown.cancelled().await;
+        for service in services {
+            reporter.set_service_status(*service, tonic_health::ServingStatus::NotServing).await;
+        }
+        tokio::time::sleep(Duration::from_secs(10)).await;
+    };
+    let outcome = tokio::select! {
+        outcome = serving => outcome.map_err(Error::Transport),
+        () = late => Ok(()),
+    };
+    if let Some(ops) = ops {
+        ops.abort();
+    }
+    outcome
+}

@@ -1,0 +1,19 @@
+//! Words that every part of Ironyard shares: names, labels, hardware, secrets, time.
+//!
+//! No tonic, no sqlx, no reqwest here: a domain may depend on all of it.
+
+pub mod hardware;
+pub mod labels;
+mod mac;
+mod names;
+mod resource;
+mod secret;
+mod system_uuid;
+mod time;
+
+pub use mac::MacAddress;
+pub use names::{Invalid, ResourceName, dns_label, random_hex, random_id, sha256_hex};
+pub use resource::{Condition, ConditionStatus, Metadata, Reference, Waiting};
+pub use secret::Secret;
+pub use system_uuid::SystemUuid;
+pub use time::{Clock, SystemClock, Timestamp};

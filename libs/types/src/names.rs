@@ -1,0 +1,123 @@
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// A value that a caller got wrong: what is wrong with it, and what would be right.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Invalid(pub String);
+
+impl Invalid {
+    /// An error with this sentence.
+    pub fn new(message: impl Into<String>) -> Self {
+        Self(message.into())
+    }
+}
+
+/// Name of a resource: a DNS subdomain (RFC 1123), so that it can be a Kubernetes name too.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct ResourceName(String);
+
+impl ResourceName {
+    /// The longest name, as in Kubernetes.
+    pub const MAX: usize = 253;
+
+    /// Checks a name.
+    pub fn parse(text: &str) -> Result<Self, Invalid> {
+        let ok = !text.is_empty()
+            && text.len() <= Self::MAX
+            && text.split('.').all(|label| {
+                let ends = |c: Option<char>| c.is_some_and(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
+                ends(label.chars().next())
+                    && ends(label.chars().last())
+                    && label.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
+            });
+        if ok {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(Invalid(format!(
+                "{text:?} is not a name: use lower case letters, digits, `-` and `.`, begin and end with a letter or digit, at most {} characters",
+                Self::MAX
+            )))
+        }
+    }
+
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for ResourceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl TryFrom<String> for ResourceName {
+    type Error = Invalid;
+    fn try_from(text: String) -> Result<Self, Invalid> {
+        Self::parse(&text)
+    }
+}
+
+impl From<ResourceName> for String {
+    fn from(name: ResourceName) -> Self {
+        name.0
+    }
+}
+
+/// Turns free text (a Redfish id, say) into something that can be part of a name.
+pub fn dns_label(text: &str) -> String {
+    let mut out = String::new();
+    for c in text.chars() {
+        match c.to_ascii_lowercase() {
+            c if c.is_ascii_lowercase() || c.is_ascii_digit() => out.push(c),
+            _ if !out.is_empty() && !out.ends_with('-') => out.push('-'),
+            _ => {}
+        }
+    }
+    out.trim_end_matches('-').to_owned()
+}
+
+/// A fresh random identifier.
+#[expect(clippy::disallowed_methods, reason = "the one place where identifiers come from")]
+pub fn random_id() -> String {
+    uuid::Uuid::new_v4().to_string()
+}
+
+/// `bytes` random bytes from the operating system's generator, as hex: for tokens.
+pub fn random_hex(bytes: usize) -> String {
+    let mut out = String::with_capacity(bytes * 2);
+    while out.len() < bytes * 2 {
+        out.push_str(&random_id().replace('-', ""));
+    }
+    sha256_hex(out.as_bytes()).chars().cycle().take(bytes * 2).collect()
+}
+
+/// SHA-256, hex.
+pub fn sha256_hex(data: &[u8]) -> String {
+    hex::encode(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, data))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_checked() {
+        for good in ["a", "my-server", "rack1.node-2", "9"] {
+            assert!(ResourceName::parse(good).is_ok(), "{good}");
+        }
+        for bad in ["", "-a", "a-", "A", "a..b", "a_b", "a/b", &"x".repeat(254)] {
+            assert!(ResourceName::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn free_text_becomes_a_label() {
+        assert_eq!(dns_label("System.Embedded.1"), "system-embedded-1");
+        assert_eq!(dns_label("__DGX__"), "dgx");
+    }
+}

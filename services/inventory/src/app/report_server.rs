@@ -1,0 +1,68 @@
+use ironyard_db::Stored;
+use ironyard_operation::Request;
+use ironyard_resource::Context;
+use ironyard_rpc::Fault;
+use ironyard_types::{
+    Condition, SystemUuid, Waiting,
+    hardware::{Hardware, PowerState},
+};
+
+use super::change;
+use crate::domain::server::Server;
+
+/// What was seen; absent parts stay as they are.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// From outside.
+    pub out_of_band: Option<Hardware>,
+    /// From inside.
+    pub in_band: Option<Hardware>,
+    /// Power.
+    pub power_state: Option<PowerState>,
+    /// System id.
+    pub system_id: String,
+    /// Conditions.
+    pub conditions: Vec<Condition>,
+    /// Why it waits; a reason of `NONE` clears it.
+    pub waiting: Option<Waiting>,
+}
+
+/// Records what was seen. A report that says nothing new writes nothing.
+pub async fn report_server(cx: &Context, name: &str, report: Report) -> Result<Stored<Server>, Fault> {
+    let now = cx.now();
+    change(cx, &Request::default(), name, "", |server| {
+        let Report { out_of_band, in_band, power_state, system_id, conditions, waiting } = report;
+        if let Some(hardware) = out_of_band {
+            // A server without an identity takes the one that its hardware shows; a known one never changes.
+            if server.spec.system_uuid.is_none() {
+                server.spec.system_uuid = SystemUuid::from_hardware(&hardware.system_uuid);
+            }
+            server.out_of_band = Some(hardware);
+        }
+        if let Some(hardware) = in_band {
+            server.in_band = Some(hardware);
+            server.in_band_at = Some(now);
+        }
+        if power_state.is_some() {
+            server.power_state = power_state;
+        }
+        if !system_id.is_empty() {
+            server.system_id = system_id;
+        }
+        for Condition { kind, status, reason, message, changed_at: _ } in conditions {
+            Condition::set(&mut server.conditions, &kind, status, &reason, &message, now);
+        }
+        if let Some(waiting) = waiting {
+            let keep = waiting.reason != "NONE";
+            let next = waiting.next_attempt.map(|at| at.since(now));
+            let renewed = keep.then(|| Waiting::renew(server.waiting.as_ref(), &waiting.reason, waiting.message, now, next));
+            // Only another reason or sentence is news: the next attempt moves with every pass.
+            let news = |w: &Option<Waiting>| w.as_ref().map(|w| (w.reason.clone(), w.message.clone()));
+            if news(&renewed) != news(&server.waiting) {
+                server.waiting = renewed;
+            }
+        }
+        Ok(None)
+    })
+    .await
+}

@@ -1,0 +1,105 @@
+//! Whether a server can serve a claim, and if not, why.
+
+use ironyard_types::labels::Selector;
+
+use super::{
+    lifecycle::State,
+    server::{Server, Taint},
+};
+
+/// What a claim asks of a server.
+#[derive(Debug, Clone, Default)]
+pub struct Wanted {
+    /// This one and no other; empty: any.
+    pub server: String,
+    /// Labels.
+    pub selector: Selector,
+    /// Taints that are tolerated.
+    pub tolerations: Vec<Toleration>,
+}
+
+/// Tolerates a taint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Toleration {
+    /// Key; empty: every taint.
+    pub key: String,
+    /// Whether any value will do.
+    pub exists: bool,
+    /// Value.
+    pub value: String,
+}
+
+impl Toleration {
+    fn tolerates(&self, taint: &Taint) -> bool {
+        (self.key.is_empty() || self.key == taint.key) && (self.exists || self.key.is_empty() || self.value == taint.value)
+    }
+}
+
+/// Why a server cannot serve a claim.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unfit {
+    /// The claim names another one.
+    #[error("the claim names another server")]
+    OtherServer,
+    /// Labels do not match.
+    #[error("its labels do not match the selector")]
+    LabelsDiffer,
+    /// Not Available.
+    #[error("it is {state}{}", holder.as_deref().map(|h| format!(", held by {h}")).unwrap_or_default())]
+    NotAvailable {
+        /// State.
+        state: State,
+        /// Claim or maintenance.
+        holder: Option<String>,
+    },
+    /// Cordoned.
+    #[error("it is cordoned (unclaimable)")]
+    Cordoned,
+    /// Tainted.
+    #[error("taint {0} is not tolerated")]
+    Tainted(String),
+}
+
+impl Unfit {
+    /// Reason code.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::OtherServer => "OTHER_SERVER",
+            Self::LabelsDiffer => "LABELS_DIFFER",
+            Self::NotAvailable { .. } => "NOT_AVAILABLE",
+            Self::Cordoned => "CORDONED",
+            Self::Tainted(_) => "TAINTED",
+        }
+    }
+}
+
+/// Holds one server against a claim.
+pub fn check(server: &Server, wanted: &Wanted) -> Result<(), Unfit> {
+    if !wanted.server.is_empty() && wanted.server != server.metadata.name {
+        return Err(Unfit::OtherServer);
+    }
+    if !wanted.selector.matches(&server.metadata.labels) {
+        return Err(Unfit::LabelsDiffer);
+    }
+    if server.state != State::Available {
+        let claim = server.facts.claim.as_ref().map(|c| format!("claim {}", c.name));
+        let maintenance = server.facts.maintenance.as_ref().map(|m| format!("maintenance {}", m.name));
+        return Err(Unfit::NotAvailable { state: server.state, holder: claim.or(maintenance) });
+    }
+    if server.spec.unclaimable {
+        return Err(Unfit::Cordoned);
+    }
+    match server.spec.taints.iter().find(|taint| !wanted.tolerations.iter().any(|t| t.tolerates(taint))) {
+        Some(taint) => Err(Unfit::Tainted(format!("{}={}", taint.key, taint.value))),
+        None => Ok(()),
+    }
+}
+
+/// The index column: `yes`, `tainted` (only for claims that tolerate something) or `no`.
+pub fn column(server: &Server) -> &'static str {
+    match (server.state == State::Available && !server.spec.unclaimable, server.spec.taints.is_empty()) {
+        (true, true) => "yes",
+        (true, false) => "tainted",
+        (false, _) => "no",
+    }
+}

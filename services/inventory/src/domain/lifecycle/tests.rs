@@ -1,0 +1,241 @@
+use std::fmt::Write;
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn claim(n: u8) -> Reference {
+    Reference::new(format!("claim-{n}"), format!("uid-{n}"))
+}
+
+fn failure() -> Failure {
+    Failure { reason: "X".into(), message: "x".into(), step: "s".into(), attempts: 1, failed_in: State::Initial, at: Timestamp(0) }
+}
+
+fn sample(kind: EventKind) -> Event {
+    match kind {
+        EventKind::BeginDiscovery => Event::BeginDiscovery,
+        EventKind::DiscoveryDone => Event::DiscoveryDone,
+        EventKind::Reserve => Event::Reserve { claim: claim(1), at: Timestamp(10), drives: vec!["A".into()] },
+        EventKind::Release => Event::Release { claim: claim(1) },
+        EventKind::CleanupDone => Event::CleanupDone { certificate: Some(certificate(1, 20, &["A"], true)) },
+        EventKind::BeginMaintenance => Event::BeginMaintenance { maintenance: claim(9) },
+        EventKind::MaintenanceDone => Event::MaintenanceDone { maintenance: claim(9) },
+        EventKind::Fail => Event::Fail(failure()),
+        EventKind::Resolve => Event::Resolve,
+        EventKind::Retry => Event::Retry,
+        EventKind::Waive => Event::Waive,
+    }
+}
+
+fn certificate(n: u8, at: i64, drives: &[&str], passed: bool) -> Certificate {
+    Certificate {
+        name: format!("cert-{n}"),
+        claim_uid: format!("uid-{n}"),
+        started_at: Timestamp(at),
+        drives: drives.iter().map(|d| (*d).to_owned()).collect(),
+        passed,
+    }
+}
+
+fn debt() -> Debt {
+    Debt { since: Timestamp(10), claim: claim(1), drives: vec!["A".into()] }
+}
+
+/// Every combination of facts that a state can come with.
+fn facts_of(state: State) -> Vec<(&'static str, Facts)> {
+    let base = Facts { discovered: true, ..Facts::default() };
+    let owing = Facts { debt: Some(debt()), ..base.clone() };
+    let held = Facts { claim: Some(claim(1)), ..owing.clone() };
+    let in_error = |facts: &Facts, failed_in| Facts { failure: Some(Failure { failed_in, ..failure() }), ..facts.clone() };
+    let maintained = |facts: &Facts| Facts { maintenance: Some(claim(9)), ..facts.clone() };
+    match state {
+        State::Initial | State::Discovery => vec![("", Facts::default())],
+        State::Available => vec![("", base)],
+        State::Reserved => vec![("", held)],
+        State::Cleanup => vec![("", owing)],
+        State::Maintenance => vec![
+            ("", maintained(&base)),
+            (" claimed", maintained(&held)),
+            (" owing", maintained(&owing)),
+            (" undiscovered", maintained(&Facts::default())),
+        ],
+        State::Error => vec![
+            ("", in_error(&base, State::Available)),
+            (" claimed", in_error(&held, State::Reserved)),
+            (" owing", in_error(&owing, State::Cleanup)),
+            (" undiscovered", in_error(&Facts::default(), State::Discovery)),
+        ],
+    }
+}
+
+fn table() -> String {
+    let mut text = String::from(
+        "# Lifecycle of a server\n\nWritten by a test from `step` in `services/inventory/src/domain/lifecycle.rs`; do not edit.\n\
+        Rows are states (with the facts that matter), columns are events; `=` repeats without effect, empty is refused.\n\n",
+    );
+    let _ = write!(text, "| from |");
+    for kind in EventKind::ALL {
+        let _ = write!(text, " {kind:?} |");
+    }
+    let _ = writeln!(text, "\n|---|{}", "---|".repeat(EventKind::ALL.len()));
+    for state in State::ALL {
+        for (name, facts) in facts_of(state) {
+            let _ = write!(text, "| {state}{name} |");
+            for kind in EventKind::ALL {
+                let cell = match step(state, &facts, sample(kind)) {
+                    Ok(Step::Moved(to, _)) => to.to_string(),
+                    Ok(Step::Unchanged) => "=".to_owned(),
+                    Err(_) => String::new(),
+                };
+                let _ = write!(text, " {cell} |");
+            }
+            text.push('\n');
+        }
+    }
+    text.push_str(
+        "\nA server owes a wipe from the moment it is Reserved. Only a passing certificate that is newer than the reservation, is for that \
+        claim and names\nevery drive that the server was known to have pays it; or an administrator waives it, by name and on record.\n",
+    );
+    text
+}
+
+#[test]
+fn the_table_is_what_the_document_says() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/lifecycle.md");
+    let (written, now) = (std::fs::read_to_string(path).unwrap_or_default(), table());
+    if written != now {
+        std::fs::write(path, &now).unwrap();
+        panic!("docs/lifecycle.md was out of date; it has been written again");
+    }
+}
+
+#[test]
+fn the_seed_draws_these_arrows() {
+    let moved = |state, facts: &Facts, event| match step(state, facts, event) {
+        Ok(Step::Moved(to, _)) => Some(to),
+        Ok(Step::Unchanged) | Err(_) => None,
+    };
+    let first = |state| facts_of(state).remove(0).1;
+    for (from, kind, to) in [
+        (State::Initial, EventKind::BeginDiscovery, State::Discovery),
+        (State::Discovery, EventKind::DiscoveryDone, State::Available),
+        (State::Available, EventKind::Reserve, State::Reserved),
+        (State::Reserved, EventKind::Release, State::Cleanup),
+        (State::Cleanup, EventKind::CleanupDone, State::Available),
+        (State::Available, EventKind::BeginMaintenance, State::Maintenance),
+        (State::Maintenance, EventKind::MaintenanceDone, State::Available),
+        (State::Available, EventKind::Fail, State::Error),
+        (State::Reserved, EventKind::Fail, State::Error),
+        (State::Discovery, EventKind::Fail, State::Error),
+        (State::Cleanup, EventKind::Fail, State::Error),
+        (State::Maintenance, EventKind::Fail, State::Error),
+        (State::Error, EventKind::BeginMaintenance, State::Maintenance),
+        (State::Error, EventKind::Resolve, State::Available),
+    ] {
+        assert_eq!(moved(from, &first(from), sample(kind)), Some(to), "{from} {kind:?}");
+    }
+}
+
+#[test]
+fn every_arrow_that_is_taken_is_listed_as_open() {
+    for state in State::ALL {
+        for (_, facts) in facts_of(state) {
+            for kind in EventKind::ALL {
+                if let Ok(Step::Moved(..)) = step(state, &facts, sample(kind)) {
+                    // Letting go of a maintenance in Error is housekeeping, not an arrow.
+                    assert!(open(state).contains(&kind) || kind == EventKind::MaintenanceDone, "{state} {kind:?}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_certificate_must_fit_the_debt() {
+    let owing = Facts { discovered: true, debt: Some(debt()), ..Facts::default() };
+    for (name, bad) in [
+        ("failed", certificate(1, 20, &["A"], false)),
+        ("other claim", certificate(2, 20, &["A"], true)),
+        ("older than the reservation", certificate(1, 10, &["A"], true)),
+        ("a drive is missing", certificate(1, 20, &["B"], true)),
+    ] {
+        let outcome = step(State::Cleanup, &owing, Event::CleanupDone { certificate: Some(bad) });
+        assert!(matches!(outcome, Err(Rejected::Unpaid { .. })), "{name}: {outcome:?}");
+    }
+    assert!(step(State::Cleanup, &owing, Event::CleanupDone { certificate: None }).is_err());
+    assert!(matches!(
+        step(State::Cleanup, &owing, sample(EventKind::CleanupDone)),
+        Ok(Step::Moved(State::Available, Facts { debt: None, .. }))
+    ));
+}
+
+fn events() -> impl Strategy<Value = Event> {
+    let reference = (0_u8..3).prop_map(claim);
+    let drives = prop::sample::subsequence(vec!["A".to_owned(), "B".to_owned()], 0..=2);
+    prop_oneof![
+        Just(Event::BeginDiscovery),
+        Just(Event::DiscoveryDone),
+        (reference.clone(), 0_i64..20, drives.clone()).prop_map(|(claim, at, drives)| Event::Reserve { claim, at: Timestamp(at), drives }),
+        reference.clone().prop_map(|claim| Event::Release { claim }),
+        (0_u8..3, 0_i64..40, drives, any::<bool>(), any::<bool>()).prop_map(|(n, at, drives, passed, some)| {
+            let drives: Vec<&str> = drives.iter().map(String::as_str).collect();
+            Event::CleanupDone { certificate: some.then(|| certificate(n, at, &drives, passed)) }
+        }),
+        reference.clone().prop_map(|maintenance| Event::BeginMaintenance { maintenance }),
+        reference.prop_map(|maintenance| Event::MaintenanceDone { maintenance }),
+        Just(Event::Fail(failure())),
+        Just(Event::Resolve),
+        Just(Event::Retry),
+        Just(Event::Waive),
+    ]
+}
+
+/// Whether this event, here, is one of the two that may drop a debt.
+fn pays(state: State, debt: &Debt, event: &Event) -> bool {
+    match event {
+        Event::Waive => state == State::Error,
+        Event::CleanupDone { certificate: Some(c) } => {
+            c.passed && c.claim_uid == debt.claim.uid && c.started_at > debt.since && debt.drives.iter().all(|d| c.drives.contains(d))
+        }
+        _ => false,
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn invariant_no_debt_is_available_or_forgotten(events in prop::collection::vec(events(), 1..60)) {
+        let (mut state, mut facts) = (State::Initial, Facts::default());
+        for event in events {
+            let Ok(Step::Moved(next, after)) = step(state, &facts, event.clone()) else { continue };
+            if let Some(debt) = &facts.debt
+                && after.debt.as_ref() != Some(debt)
+            {
+                prop_assert!(after.debt.is_none() && pays(state, debt, &event), "{state} {event:?} dropped {debt:?}");
+            }
+            (state, facts) = (next, after);
+            prop_assert!(state != State::Available || (facts.debt.is_none() && facts.claim.is_none() && facts.discovered));
+            prop_assert!(state != State::Reserved || (facts.debt.is_some() && facts.claim.is_some()));
+            prop_assert!(state != State::Cleanup || (facts.debt.is_some() && facts.claim.is_none()));
+            prop_assert!((state == State::Error) == facts.failure.is_some());
+            prop_assert!(state != State::Maintenance || facts.maintenance.is_some());
+        }
+    }
+
+    #[test]
+    fn invariant_repeating_an_event_changes_nothing(events in prop::collection::vec(events(), 1..40)) {
+        let (mut state, mut facts) = (State::Initial, Facts::default());
+        for event in events {
+            let Ok(Step::Moved(next, after)) = step(state, &facts, event.clone()) else { continue };
+            (state, facts) = (next, after);
+            // Retry is a request, not a fact; a repeated waiver or resolution may be refused but never moves.
+            if event.kind() != EventKind::Retry
+                && let Ok(Step::Moved(again, other)) = step(state, &facts, event.clone())
+            {
+                prop_assert!(again == state && other == facts, "{event:?} moved twice");
+            }
+        }
+    }
+}

@@ -1,0 +1,166 @@
+use std::collections::BTreeMap;
+
+use ironyard_types::{
+    Condition, Metadata, Reference, SystemUuid, Timestamp, Waiting,
+    hardware::{Hardware, PowerState},
+};
+use serde::{Deserialize, Serialize};
+
+use super::lifecycle::{Facts, State};
+
+/// A bare-metal server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Server {
+    /// Head.
+    pub metadata: Metadata,
+    /// What the user wants.
+    pub spec: Spec,
+    /// Where it is in its life.
+    pub state: State,
+    /// What decides where it may go.
+    pub facts: Facts,
+    /// Hardware as seen from outside.
+    pub out_of_band: Option<Hardware>,
+    /// Hardware as seen from inside.
+    pub in_band: Option<Hardware>,
+    /// Power, as last seen.
+    pub power_state: Option<PowerState>,
+    /// Id of the system within the BMC.
+    pub system_id: String,
+    /// When the agent last reported.
+    pub in_band_at: Option<Timestamp>,
+    /// Aspects.
+    pub conditions: Vec<Condition>,
+    /// Why it does not move.
+    pub waiting: Option<Waiting>,
+}
+
+/// What the user wants of a server.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Spec {
+    /// Identity.
+    pub system_uuid: Option<SystemUuid>,
+    /// BMC, by name.
+    pub bmc: Option<Reference>,
+    /// BMC, inline.
+    pub inline_bmc: Option<InlineBmc>,
+    /// Id of the system within the BMC.
+    pub system_id: String,
+    /// Wanted power while Available.
+    pub power: Option<PowerState>,
+    /// Boot order.
+    pub boot_order: Vec<BootOrderEntry>,
+    /// BIOS settings.
+    pub bios: Vec<BiosSettings>,
+    /// Taints.
+    pub taints: Vec<Taint>,
+    /// Cordon.
+    pub unclaimable: bool,
+    /// Whether the server is kept unwiped after a claim until an operator lets it go.
+    pub retain: bool,
+    /// Locator LED.
+    pub locator_led: bool,
+    /// Least acceptable category of the wipe; empty: Clear.
+    pub sanitization_minimum: String,
+    /// Whether the agent is needed.
+    pub in_band: Option<InBand>,
+}
+
+/// Whether the agent is needed to complete discovery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum InBand {
+    /// Needed.
+    Required,
+    /// Tried.
+    Optional,
+    /// Not tried.
+    Off,
+}
+
+/// A BMC described within a server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InlineBmc {
+    /// Protocol.
+    pub protocol: String,
+    /// Scheme.
+    pub scheme: String,
+    /// Address.
+    pub address: String,
+    /// Port.
+    pub port: i32,
+    /// Credential.
+    pub credential: String,
+}
+
+/// One entry of the boot order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BootOrderEntry {
+    /// Name.
+    pub name: String,
+    /// Lower boots first.
+    pub priority: i32,
+    /// Symbolic device.
+    pub device: String,
+}
+
+/// BIOS settings for one version.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BiosSettings {
+    /// Version; empty: any.
+    pub version: String,
+    /// Attributes.
+    pub settings: BTreeMap<String, String>,
+}
+
+/// A taint.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Taint {
+    /// Key.
+    pub key: String,
+    /// Value.
+    pub value: String,
+    /// Effect.
+    pub effect: String,
+}
+
+impl Server {
+    /// A new one.
+    pub fn new(metadata: Metadata, spec: Spec) -> Self {
+        Self {
+            metadata,
+            spec,
+            state: State::Initial,
+            facts: Facts::default(),
+            out_of_band: None,
+            in_band: None,
+            power_state: None,
+            system_id: String::new(),
+            in_band_at: None,
+            conditions: vec![],
+            waiting: None,
+        }
+    }
+
+    /// Both views of the hardware as one.
+    pub fn hardware(&self) -> Hardware {
+        Hardware::merge(self.out_of_band.as_ref(), self.in_band.as_ref())
+    }
+
+    /// What makes it this machine and no other: the system UUID, or maker and serial number.
+    pub fn identity(&self) -> Option<String> {
+        if let Some(uuid) = &self.spec.system_uuid {
+            return Some(format!("uuid:{uuid}"));
+        }
+        let hardware = self.out_of_band.as_ref()?;
+        (!hardware.serial_number.is_empty()).then(|| format!("serial:{}:{}", hardware.manufacturer, hardware.serial_number))
+    }
+
+    /// Serial numbers of the drives it is known to have; a wipe must cover every one.
+    pub fn known_drives(&self) -> Vec<String> {
+        let mut serials: Vec<String> = self.hardware().drives.into_iter().map(|d| d.serial_number).filter(|s| !s.is_empty()).collect();
+        serials.sort();
+        serials.dedup();
+        serials
+    }
+}

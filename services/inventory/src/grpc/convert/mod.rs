@@ -1,0 +1,3 @@
+//! Wire ↔ domain.
+
+pub mod server;

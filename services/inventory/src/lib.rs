@@ -1,0 +1,64 @@
+//! The inventory service: the only owner of servers and of the rules of their life. It calls nobody.
+
+pub mod app;
+mod config;
+pub mod domain;
+pub mod grpc;
+pub mod store;
+
+use std::{sync::Arc, time::Duration};
+
+pub use config::Config;
+use ironyard_db::{Db, Migration, feed};
+use ironyard_proto::inventory::server_service_server::{SERVICE_NAME, ServerServiceServer};
+use ironyard_resource::Context;
+use ironyard_types::Clock;
+use tokio_util::sync::CancellationToken;
+use tonic::service::RoutesBuilder;
+
+const MIGRATIONS: &[Migration] = &[
+    ironyard_operation::MIGRATION,
+    Migration { version: 101, name: "server", sql: include_str!("../migrations/0101_server.sql") },
+];
+
+/// The service, ready to be served.
+#[derive(Clone)]
+pub struct Service {
+    cx: Context,
+}
+
+impl Service {
+    /// Names for health and reflection.
+    pub const NAMES: &'static [&'static str] = &[SERVICE_NAME];
+
+    /// Opens the database.
+    pub async fn open(database: &ironyard_db::Config, clock: Arc<dyn Clock>) -> ironyard_db::Result<Self> {
+        Ok(Self { cx: Context { db: Db::open(database, MIGRATIONS).await?, clock } })
+    }
+
+    /// Adds its methods.
+    pub fn register(&self, routes: &mut RoutesBuilder) {
+        routes.add_service(ServerServiceServer::new(grpc::server::Grpc(self.cx.clone())));
+    }
+
+    /// Its database, for tests.
+    pub fn db(&self) -> &Db {
+        &self.cx.db
+    }
+
+    /// Housekeeping until `shutdown`.
+    pub async fn run(self, shutdown: CancellationToken) {
+        let (hour, day) = (Duration::from_secs(3600), Duration::from_secs(24 * 3600));
+        while !shutdown.is_cancelled() {
+            let now = self.cx.now();
+            if let Err(error) = feed::prune(&self.cx.db, now, hour).await {
+                tracing::warn!(%error, "could not prune the change feed");
+            }
+            if let Err(error) = ironyard_operation::prune_requests(&self.cx.db, now, day).await {
+                tracing::warn!(%error, "could not prune the request ledger");
+            }
+            let _ = tokio::time::timeout(Duration::from_secs(300), shutdown.cancelled()).await;
+        }
+        self.cx.db.close().await;
+    }
+}

@@ -1,0 +1,69 @@
+use ironyard_db::{Db, Result, Tx};
+use ironyard_types::Timestamp;
+use sqlx::Row;
+
+use crate::domain::lifecycle::State;
+
+/// One thing that happened to a server.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    /// What.
+    pub event: String,
+    /// State before.
+    pub from: Option<State>,
+    /// State after.
+    pub to: Option<State>,
+    /// Who.
+    pub actor: String,
+    /// Why.
+    pub reason: String,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// Adds an entry, in the transaction that made it true.
+pub async fn append(tx: &mut Tx, server: &str, uid: &str, entry: &Entry) -> Result<()> {
+    let text = |state: Option<State>| state.map(|s| s.to_string()).unwrap_or_default();
+    sqlx::query(
+        "insert into server_history (server_id, server_uid, event, state_from, state_to, actor, reason, created_at)
+        values ($1, $2, $3, $4, $5, $6, $7, $8)",
+    )
+    .bind(server.to_owned())
+    .bind(uid.to_owned())
+    .bind(entry.event.clone())
+    .bind(text(entry.from))
+    .bind(text(entry.to))
+    .bind(entry.actor.clone())
+    .bind(entry.reason.clone())
+    .bind(entry.at.0)
+    .execute(tx.conn())
+    .await?;
+    Ok(())
+}
+
+/// What happened to a server, oldest first; the last thousand.
+pub async fn list(db: &Db, server: &str) -> Result<Vec<Entry>> {
+    let rows = sqlx::query(
+        "select event, state_from, state_to, actor, reason, created_at from server_history
+        where server_id = $1 order by server_history_id desc limit 1000",
+    )
+    .bind(server.to_owned())
+    .fetch_all(db.pool())
+    .await?;
+    let state = |text: String| State::ALL.into_iter().find(|s| s.to_string() == text);
+    let mut entries: Vec<Entry> = rows
+        .iter()
+        .map(|row| {
+            Ok(Entry {
+                event: row.try_get("event")?,
+                from: state(row.try_get("state_from")?),
+                to: state(row.try_get("state_to")?),
+                actor: row.try_get("actor")?,
+                reason: row.try_get("reason")?,
+                at: Timestamp(row.try_get("created_at")?),
+            })
+        })
+        .collect::<Result<_>>()?;
+    entries.reverse();
+    Ok(entries)
+}

@@ -1,0 +1,126 @@
+use std::collections::BTreeMap;
+
+use ironyard_db::{Db, Outcome, Record, Result, Stored, Tx, record};
+use ironyard_types::{
+    Metadata, Timestamp,
+    labels::{Requirement, Selector},
+};
+use sqlx::{AssertSqlSafe, Row};
+
+use crate::domain::{claimability, server::Server};
+
+impl Record for Server {
+    const TABLE: &'static str = "server";
+    const INDEX: &'static [&'static str] = &["state", "identity", "claimable", "bmc", "claim_uid"];
+    fn index(&self) -> Vec<Option<String>> {
+        vec![
+            Some(self.state.to_string()),
+            self.identity(),
+            Some(claimability::column(self).to_owned()),
+            self.spec.bmc.as_ref().map(|b| b.name.clone()),
+            self.facts.claim.as_ref().map(|c| c.uid.clone()),
+        ]
+    }
+    fn metadata(&self) -> &Metadata {
+        &self.metadata
+    }
+    fn metadata_mut(&mut self) -> &mut Metadata {
+        &mut self.metadata
+    }
+}
+
+/// Inserts a server and its labels.
+pub async fn insert(tx: &mut Tx, server: Server, now: Timestamp) -> Result<Stored<Server>> {
+    let stored = record::insert(tx, server, now).await?;
+    write_labels(tx, &stored.value).await?;
+    Ok(stored)
+}
+
+/// Writes a server over the version that was read, and its labels where they changed.
+pub async fn update(tx: &mut Tx, before: &Server, after: &Stored<Server>, now: Timestamp) -> Result<Outcome<Stored<Server>>> {
+    let outcome = record::update(tx, after, now).await?;
+    let moved = claimability::column(before) != claimability::column(&after.value) || before.metadata.labels != after.value.metadata.labels;
+    if moved && matches!(outcome, Outcome::Written(_)) {
+        delete_labels(tx, &after.value.metadata.name).await?;
+        write_labels(tx, &after.value).await?;
+    }
+    Ok(outcome)
+}
+
+/// Deletes a server and its labels.
+pub async fn delete(tx: &mut Tx, server: &Stored<Server>, now: Timestamp) -> Result<Outcome<()>> {
+    delete_labels(tx, &server.value.metadata.name).await?;
+    record::delete(tx, server, now).await
+}
+
+async fn delete_labels(tx: &mut Tx, name: &str) -> Result<()> {
+    sqlx::query("delete from server_label where server_id = $1").bind(name.to_owned()).execute(tx.conn()).await?;
+    Ok(())
+}
+
+async fn write_labels(tx: &mut Tx, server: &Server) -> Result<()> {
+    for (key, value) in &server.metadata.labels {
+        sqlx::query("insert into server_label (label_key, label_value, claimable, server_id) values ($1, $2, $3, $4)")
+            .bind(key.clone())
+            .bind(value.clone())
+            .bind(claimability::column(server))
+            .bind(server.metadata.name.clone())
+            .execute(tx.conn())
+            .await?;
+    }
+    Ok(())
+}
+
+/// The server that this claim holds.
+pub async fn held_by(db: &Db, claim_uid: &str) -> Result<Option<Stored<Server>>> {
+    let row = sqlx::query("select server_id from server where claim_uid = $1").bind(claim_uid.to_owned()).fetch_optional(db.pool()).await?;
+    match row {
+        Some(row) => record::get(db, &row.try_get::<String, _>("server_id")?).await,
+        None => Ok(None),
+    }
+}
+
+/// Names of claimable servers whose labels match, by name, a few at a time; rows that another transaction holds are passed over.
+///
+/// The first exact label drives: its index lists the claimable servers that carry it, so the cost does not grow with the fleet.
+pub async fn candidates(tx: &mut Tx, column: &'static str, selector: &Selector, after: &str, limit: i64) -> Result<Vec<String>> {
+    let mut exact: BTreeMap<_, _> = selector.match_labels.iter().collect();
+    let mut binds: Vec<String> = vec![column.to_owned(), after.to_owned()];
+    let mut bind = |value: &str| {
+        binds.push(value.to_owned());
+        format!("${}", binds.len())
+    };
+    let mut sql = match exact.pop_first() {
+        Some((key, value)) => format!(
+            "select s.server_id from server_label l join server s on s.server_id = l.server_id
+            where l.claimable = $1 and s.claimable = $1 and l.server_id > $2 and l.label_key = {} and l.label_value = {}",
+            bind(key),
+            bind(value)
+        ),
+        None => "select s.server_id from server s where s.claimable = $1 and s.server_id > $2".to_owned(),
+    };
+    for (key, value) in exact {
+        let (key, value) = (bind(key), bind(value));
+        sql.push_str(&format!(" and exists ({LABEL} and m.label_key = {key} and m.label_value = {value})"));
+    }
+    for requirement in &selector.requirements {
+        let (not, key, values) = match requirement {
+            Requirement::In(key, values) => ("", key, values.as_slice()),
+            Requirement::NotIn(key, values) => ("not ", key, values.as_slice()),
+            Requirement::Exists(key) => ("", key, [].as_slice()),
+            Requirement::DoesNotExist(key) => ("not ", key, [].as_slice()),
+        };
+        let key = bind(key);
+        let within: Vec<String> = values.iter().map(|v| bind(v)).collect();
+        let within = if within.is_empty() { String::new() } else { format!(" and m.label_value in ({})", within.join(", ")) };
+        sql.push_str(&format!(" and {not}exists ({LABEL} and m.label_key = {key}{within})"));
+    }
+    sql.push_str(&format!(" order by s.server_id limit {limit} {}", tx.dialect().skip_locked()));
+    let mut query = sqlx::query(AssertSqlSafe(sql));
+    for value in binds {
+        query = query.bind(value);
+    }
+    query.fetch_all(tx.conn()).await?.iter().map(|row| Ok(row.try_get("server_id")?)).collect()
+}
+
+const LABEL: &str = "select 1 from server_label m where m.server_id = s.server_id";
