@@ -1,0 +1,109 @@
+use std::{
+    collections::HashSet,
+    sync::atomic::{AtomicUsize, Ordering},
+};
+
+use futures_util::{StreamExt, stream};
+use serde_json::Value;
+
+use crate::{Client, Doc, Error, Result, uri};
+
+/// Pages of one collection, members of one collection, requests of one reader.
+const PAGES: usize = 256;
+const MEMBERS: usize = 4096;
+const BUDGET: usize = 2000;
+
+/// Reads documents for one purpose: counts requests, and remembers what could not be read.
+pub struct Members<'a> {
+    client: &'a Client,
+    spent: AtomicUsize,
+    unreadable: std::sync::Mutex<Vec<String>>,
+}
+
+impl<'a> Members<'a> {
+    /// A reader with a fresh budget.
+    pub fn new(client: &'a Client) -> Self {
+        Self { client, spent: AtomicUsize::new(0), unreadable: std::sync::Mutex::default() }
+    }
+
+    /// What could not be read: `path: reason`.
+    pub fn unreadable(&self) -> Vec<String> {
+        self.unreadable.lock().map(|list| list.clone()).unwrap_or_default()
+    }
+
+    fn missed(&self, path: &str, error: &Error) {
+        if let Ok(mut list) = self.unreadable.lock()
+            && list.len() < 100
+        {
+            list.push(format!("{path}: {error}"));
+        }
+    }
+
+    /// Reads one document; an error is noted.
+    pub async fn get(&self, path: &str) -> Option<Doc> {
+        match self.try_get(path).await {
+            Ok(doc) => Some(doc),
+            Err(error) => {
+                self.missed(path, &error);
+                None
+            }
+        }
+    }
+
+    /// Reads one document.
+    pub async fn try_get(&self, path: &str) -> Result<Doc> {
+        if self.spent.fetch_add(1, Ordering::Relaxed) >= BUDGET {
+            return Err(Error::Budget(BUDGET));
+        }
+        self.client.get(path).await
+    }
+
+    /// Reads all members of a collection, every page of it. What cannot be read is noted and left out.
+    pub async fn of(&self, path: &str) -> Vec<Doc> {
+        let mut members: Vec<(String, Value)> = Vec::new();
+        let mut known = HashSet::new();
+        let mut pages = HashSet::new();
+        let mut next = Some(path.to_owned());
+        while let Some(page) = next.take() {
+            if !pages.insert(uri::identity(&page)) || pages.len() > PAGES {
+                break;
+            }
+            let Some(doc) = self.get(&page).await else { break };
+            next = doc.text("Members@odata.nextLink").or_else(|| doc.text("@odata.nextLink"));
+            let Some(Value::Array(list)) = doc.value.get("Members") else { continue };
+            for member in list {
+                let link = Doc { value: member.clone(), ..Doc::default() }.text("@odata.id");
+                if let Some(link) = link
+                    && members.len() < MEMBERS
+                    && known.insert(uri::identity(&link))
+                {
+                    members.push((link, member.clone()));
+                }
+            }
+        }
+        self.all(members).await
+    }
+
+    /// Reads linked documents, each once.
+    pub async fn linked(&self, links: Vec<String>) -> Vec<Doc> {
+        let mut known = HashSet::new();
+        let links = links.into_iter().filter(|link| known.insert(uri::identity(link))).take(MEMBERS);
+        self.all(links.map(|link| (link, Value::Null)).collect()).await
+    }
+
+    async fn all(&self, links: Vec<(String, Value)>) -> Vec<Doc> {
+        let reads = links.into_iter().map(|(link, inline)| async move {
+            // Some trees show members only inline; a body with more than a link is as good as the document.
+            let whole = inline.as_object().is_some_and(|map| map.contains_key("Id") && map.contains_key("Name") && map.len() > 4);
+            match self.try_get(&link).await {
+                Ok(doc) => Some(doc),
+                Err(_) if whole => Some(Doc { uri: link, etag: None, value: inline }),
+                Err(error) => {
+                    self.missed(&link, &error);
+                    None
+                }
+            }
+        });
+        stream::iter(reads).buffered(4).filter_map(std::future::ready).collect().await
+    }
+}

@@ -1,0 +1,131 @@
+//! BIOS attributes.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value, json};
+
+use crate::{Client, Doc, Error, Result};
+
+/// The BIOS as the BMC shows it.
+#[derive(Debug, Clone, Default)]
+pub struct Bios {
+    /// Document.
+    pub doc: Doc,
+    /// Present attributes.
+    pub attributes: Map<String, Value>,
+    /// What the next boot applies.
+    pub pending: Map<String, Value>,
+    /// Where to write.
+    pub settings: Option<Doc>,
+    /// Whether the next boot resets to defaults.
+    pub reset_pending: bool,
+}
+
+/// Attributes whose values are secrets or hashes of secrets.
+fn is_secret(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    ["password", "passwd", "secret", "sha256", "salt", "hash"].iter().any(|w| name.contains(w))
+}
+
+/// An attribute's value as text; absent for nulls and structures.
+pub fn as_text(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(crate::error::clean(text)),
+        Value::Number(number) => Some(number.to_string()),
+        Value::Bool(flag) => Some(flag.to_string()),
+        Value::Null | Value::Array(_) | Value::Object(_) => None,
+    }
+}
+
+/// All attributes as text, without secrets.
+pub fn as_texts(attributes: &Map<String, Value>) -> BTreeMap<String, String> {
+    let keep = attributes.iter().filter(|(name, _)| !is_secret(name));
+    keep.filter_map(|(name, value)| Some((name.clone(), as_text(value)?))).collect()
+}
+
+/// Reads the BIOS.
+pub async fn read(client: &Client, system: &Doc) -> Result<Bios> {
+    let link = system.link("Bios").ok_or_else(|| Error::Unsupported("BIOS attributes".to_owned()))?;
+    let doc = client.get(&link).await?;
+    let attributes = object(&doc, "Attributes");
+    let settings = match doc.part("@Redfish.Settings").link("SettingsObject") {
+        Some(path) => Some(client.get(&path).await?),
+        None => None,
+    };
+    let mut pending = settings.as_ref().map(|s| object(s, "Attributes")).unwrap_or_default();
+    // Some pending objects hold everything; what is as it is now is not pending.
+    pending.retain(|name, value| attributes.get(name) != Some(value));
+    let reset_pending = doc.boolean("ResetBiosToDefaultsPending").unwrap_or(false);
+    Ok(Bios { doc, attributes, pending, settings, reset_pending })
+}
+
+fn object(doc: &Doc, key: &str) -> Map<String, Value> {
+    doc.value.get(key).and_then(Value::as_object).cloned().unwrap_or_default()
+}
+
+/// What still differs from the wanted values, in the type that the BMC shows. An attribute that the BMC does not have is an error.
+pub fn difference(bios: &Bios, wanted: &BTreeMap<String, String>) -> Result<Map<String, Value>> {
+    let mut change = Map::new();
+    for (name, text) in wanted {
+        let present = bios.attributes.get(name);
+        let Some(present) = present else {
+            return Err(Error::Unsupported(format!("the BIOS attribute {name:?}")));
+        };
+        let coming = bios.pending.get(name).unwrap_or(present);
+        if as_text(coming).as_deref() == Some(text.as_str()) {
+            continue;
+        }
+        let value = match present {
+            Value::Number(_) => match text.parse::<i64>() {
+                Ok(number) => json!(number),
+                Err(_) => return Err(Error::Refused { status: 400, message: format!("BIOS attribute {name} is a number, not {text:?}") }),
+            },
+            Value::Bool(_) => match text.to_ascii_lowercase().as_str() {
+                "true" | "enabled" => json!(true),
+                "false" | "disabled" => json!(false),
+                _ => return Err(Error::Refused { status: 400, message: format!("BIOS attribute {name} is true or false, not {text:?}") }),
+            },
+            Value::String(_) | Value::Null | Value::Array(_) | Value::Object(_) => json!(text),
+        };
+        change.insert(name.clone(), value);
+    }
+    Ok(change)
+}
+
+/// Sets attributes for the next boot unless they are so or will be; true when something was written.
+pub async fn set(client: &Client, system: &Doc, wanted: &BTreeMap<String, String>) -> Result<bool> {
+    let bios = read(client, system).await?;
+    let change = difference(&bios, wanted)?;
+    if change.is_empty() {
+        return Ok(false);
+    }
+    let settings = bios.settings.as_ref().ok_or_else(|| Error::Unsupported("pending BIOS settings".to_owned()))?;
+    let times = bios.doc.part("@Redfish.Settings").texts("SupportedApplyTimes");
+    let plain = json!({"Attributes": change});
+    if times.iter().any(|t| t == "OnReset") {
+        let mut timed = plain.clone();
+        timed["@Redfish.SettingsApplyTime"] = json!({"ApplyTime": "OnReset"});
+        match client.patch(&settings.uri, &timed).await {
+            Ok(_) => return Ok(true),
+            // Lenovo lists OnReset and refuses to be told so.
+            Err(Error::Refused { .. }) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    client.patch(&settings.uri, &plain).await.map(|_| true)
+}
+
+/// Resets to defaults at the next boot, unless that is pending; true when something was written.
+pub async fn reset(client: &Client, system: &Doc) -> Result<bool> {
+    let bios = read(client, system).await?;
+    if bios.reset_pending {
+        return Ok(false);
+    }
+    let action = bios.doc.action("#Bios.ResetBios").or_else(|| bios.settings.as_ref().and_then(|s| s.action("#Bios.ResetBios")));
+    let target = action.and_then(|a| a.text("target")).ok_or_else(|| Error::Unsupported("Bios.ResetBios".to_owned()))?;
+    match client.post(&target, &json!({})).await {
+        Ok(_) => Ok(true),
+        Err(Error::Refused { .. }) => client.post(&target, &json!({"ResetType": "Reset"})).await.map(|_| true),
+        Err(error) => Err(error),
+    }
+}

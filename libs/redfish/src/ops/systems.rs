@@ -1,0 +1,73 @@
+//! Finding systems.
+
+use ironyard_types::SystemUuid;
+
+use crate::{Client, Doc, Error, Members, Result};
+
+/// All systems behind the BMC, in its order.
+pub async fn list(client: &Client) -> Result<Vec<Doc>> {
+    let root = client.root().await?;
+    let Some(systems) = root.link("Systems") else { return Ok(vec![]) };
+    // The collection itself must be readable; a member that is not is left out.
+    client.get(&systems).await?;
+    Ok(Members::new(client).of(&systems).await)
+}
+
+/// Why there is no one system of that id.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NotOne {
+    /// None.
+    Missing,
+    /// Several, and none was named.
+    Several(Vec<String>),
+}
+
+/// The system of that id; for an empty id the only one, or the only one that looks like a host (it has a BIOS).
+pub fn choose(systems: Vec<Doc>, id: &str) -> std::result::Result<Doc, NotOne> {
+    if !id.is_empty() {
+        return systems.into_iter().find(|s| s.id() == id).ok_or(NotOne::Missing);
+    }
+    let ids: Vec<String> = systems.iter().map(Doc::id).collect();
+    let mut hosts: Vec<Doc> = systems;
+    if hosts.len() > 1 {
+        hosts.retain(|s| s.link("Bios").is_some());
+    }
+    match (hosts.pop(), hosts.is_empty(), ids.is_empty()) {
+        (Some(one), true, _) => Ok(one),
+        (None, _, true) => Err(NotOne::Missing),
+        _ => Err(NotOne::Several(ids)),
+    }
+}
+
+/// The system UUID; empty for none and for placeholders.
+pub fn uuid(system: &Doc) -> String {
+    system.text("UUID").and_then(|u| SystemUuid::from_hardware(&u)).map(|u| u.to_string()).unwrap_or_default()
+}
+
+/// The serial number; Dell's service tag lives in SKU. Placeholders are none.
+pub fn serial(system: &Doc) -> String {
+    let dell = system.text("Manufacturer").is_some_and(|m| m.to_ascii_lowercase().contains("dell"));
+    let serial = if dell { system.text("SKU").or_else(|| system.text("SerialNumber")) } else { system.text("SerialNumber") };
+    serial.filter(|s| !is_placeholder(s)).unwrap_or_default()
+}
+
+/// Serial numbers that many machines share.
+pub(crate) fn is_placeholder(serial: &str) -> bool {
+    let known = ["to be filled by o.e.m.", "default string", "none", "n/a", "not specified", "unknown", "01234567890123456789ab", "0123456789"];
+    let first = serial.chars().next();
+    known.contains(&serial.to_ascii_lowercase().as_str()) || first.is_none_or(|first| serial.chars().all(|c| c == first))
+}
+
+/// Reads the system at a path, fresh.
+pub async fn reread(client: &Client, system: &Doc) -> Result<Doc> {
+    client.get(&system.uri).await
+}
+
+impl From<NotOne> for Error {
+    fn from(not_one: NotOne) -> Self {
+        match not_one {
+            NotOne::Missing => Self::NotFound("the system".to_owned()),
+            NotOne::Several(ids) => Self::Unsupported(format!("one system only; it has {}", ids.join(", "))),
+        }
+    }
+}
