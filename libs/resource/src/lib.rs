@@ -7,3 +7,20 @@ mod watch;
 pub use mask::Mask;
 pub use methods::{Context, Kind, Page, create, delete, fault_of, get, list, request, update};
 pub use watch::{Event, follow, watch};
+
+use std::time::Duration;
+
+/// Forgets old changes and old request ids until `shutdown`.
+pub async fn housekeep(cx: &Context, shutdown: tokio_util::sync::CancellationToken) {
+    let (hour, day) = (Duration::from_secs(3600), Duration::from_secs(24 * 3600));
+    while !shutdown.is_cancelled() {
+        let now = cx.now();
+        if let Err(error) = ironyard_db::feed::prune(&cx.db, now, hour).await {
+            tracing::warn!(%error, "could not prune the change feed");
+        }
+        if let Err(error) = ironyard_operation::prune_requests(&cx.db, now, day).await {
+            tracing::warn!(%error, "could not prune the request ledger");
+        }
+        let _ = tokio::time::timeout(Duration::from_secs(300), shutdown.cancelled()).await;
+    }
+}

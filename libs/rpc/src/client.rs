@@ -24,15 +24,17 @@ const DEADLINE: Duration = Duration::from_secs(30);
 const TRIES: u32 = 3;
 
 /// Certificates with which a client shows who it is.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TlsConfig {
     /// File with the authorities that sign our services, PEM.
     pub ca: std::path::PathBuf,
-    /// File with our own certificate, PEM.
-    pub certificate: std::path::PathBuf,
+    /// File with our own certificate, PEM; the agent has none, only its token.
+    #[serde(default)]
+    pub certificate: Option<std::path::PathBuf>,
     /// File with its key, PEM.
-    pub key: std::path::PathBuf,
+    #[serde(default)]
+    pub key: Option<std::path::PathBuf>,
 }
 
 /// Why no channel could be made.
@@ -69,9 +71,10 @@ impl Channel {
             .tcp_nodelay(true);
         if let Some(tls) = tls {
             let read = |path: &std::path::PathBuf| std::fs::read(path).map_err(|e| Error::File(path.clone(), e));
-            let config = ClientTlsConfig::new()
-                .ca_certificate(Certificate::from_pem(read(&tls.ca)?))
-                .identity(TlsIdentity::from_pem(read(&tls.certificate)?, read(&tls.key)?));
+            let mut config = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(read(&tls.ca)?));
+            if let (Some(certificate), Some(key)) = (&tls.certificate, &tls.key) {
+                config = config.identity(TlsIdentity::from_pem(read(certificate)?, read(key)?));
+            }
             endpoint = endpoint.tls_config(config).map_err(Error::Tls)?;
         }
         Ok(Self { inner: endpoint.connect_lazy() })

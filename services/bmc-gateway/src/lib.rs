@@ -1,0 +1,124 @@
+//! The gateway: the only owner of BMCs and their credentials, and the only component that opens a socket to one.
+
+pub mod app;
+mod config;
+pub mod device;
+pub mod domain;
+pub mod grpc;
+pub mod store;
+pub mod tasks;
+pub mod vault;
+
+use std::{path::PathBuf, sync::Arc};
+
+pub use config::{Config, Gateway};
+use device::{Devices, Settings};
+use ironyard_db::{Db, Migration};
+use ironyard_proto::bmc::{
+    bmc_service_server::{self, BmcServiceServer},
+    credential_service_server::{self, CredentialServiceServer},
+    operation_service_server::{self, OperationServiceServer},
+    system_service_server::{self, SystemServiceServer},
+};
+use ironyard_reconcile::{Queue, Runner};
+use ironyard_redfish::Limits;
+use ironyard_resource::Context;
+use ironyard_types::Clock;
+use rustls_pki_types::{CertificateDer, pem::PemObject};
+use tasks::{operations::Operations, probe::Probe};
+use tokio_util::sync::CancellationToken;
+use tonic::service::RoutesBuilder;
+use vault::Vault;
+
+const MIGRATIONS: &[Migration] = &[
+    ironyard_reconcile::MIGRATION,
+    ironyard_operation::MIGRATION,
+    Migration { version: 101, name: "bmc", sql: include_str!("../migrations/0101_bmc.sql") },
+];
+
+/// Operations that go on at once: each waits for its BMC most of the time.
+const OPERATIONS: usize = 256;
+const PROBES: usize = 64;
+
+/// Why the gateway does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The database.
+    #[error("could not open the database")]
+    Database(#[from] ironyard_db::Error),
+    /// The key.
+    #[error("could not open the vault")]
+    Vault(#[from] vault::Error),
+    /// An authority.
+    #[error("could not read the certificates in {0:?}")]
+    Authority(PathBuf, #[source] rustls_pki_types::pem::Error),
+}
+
+/// The service, ready to be served.
+#[derive(Clone)]
+pub struct Service {
+    cx: Context,
+    devices: Devices,
+    probes: Queue,
+    operations: Queue,
+    config: Gateway,
+}
+
+impl Service {
+    /// Names for health and reflection.
+    pub const NAMES: &'static [&'static str] = &[
+        bmc_service_server::SERVICE_NAME,
+        credential_service_server::SERVICE_NAME,
+        system_service_server::SERVICE_NAME,
+        operation_service_server::SERVICE_NAME,
+    ];
+
+    /// Opens the database and the vault.
+    pub async fn open(database: &ironyard_db::Config, config: Gateway, clock: Arc<dyn Clock>) -> Result<Self, Error> {
+        ironyard_redfish::install_crypto();
+        let cx = Context { db: Db::open(database, MIGRATIONS).await?, clock: clock.clone() };
+        let vault = Arc::new(Vault::open(&config.key_file, config.create_key)?);
+        let mut authorities = Vec::new();
+        for file in &config.authorities {
+            let wrong = |e| Error::Authority(file.clone(), e);
+            for certificate in CertificateDer::pem_file_iter(file).map_err(wrong)? {
+                authorities.push(certificate.map_err(wrong)?.to_vec());
+            }
+        }
+        let settings = Settings {
+            allowed: config.allowed_ranges.clone(),
+            default_trust: config.default_trust,
+            authorities,
+            limits: Limits { read: config.read_timeout, ..Limits::default() },
+        };
+        Ok(Self {
+            devices: Devices::new(cx.clone(), vault, settings),
+            probes: Queue::new(cx.db.clone(), "bmc", clock.clone()),
+            operations: Queue::new(cx.db.clone(), "operation", clock),
+            cx,
+            config,
+        })
+    }
+
+    /// Adds its methods.
+    pub fn register(&self, routes: &mut RoutesBuilder) {
+        let (cx, devices) = (self.cx.clone(), self.devices.clone());
+        let (probes, operations) = (self.probes.clone(), self.operations.clone());
+        routes.add_service(BmcServiceServer::new(grpc::bmc::Grpc { cx: cx.clone(), devices: devices.clone(), probes: probes.clone() }));
+        routes.add_service(CredentialServiceServer::new(grpc::credential::Grpc { cx: cx.clone(), devices: devices.clone(), probes }));
+        routes.add_service(SystemServiceServer::new(grpc::system::Grpc { cx: cx.clone(), devices, operations: operations.clone() }));
+        routes.add_service(OperationServiceServer::new(grpc::operation::Grpc { cx, operations }));
+    }
+
+    /// Probes BMCs and moves operations until `shutdown`; then logs out everywhere.
+    pub async fn run(self, shutdown: CancellationToken) {
+        let clock = self.cx.clock.clone();
+        let probe = Arc::new(Probe { cx: self.cx.clone(), devices: self.devices.clone() });
+        let operations = Arc::new(Operations { cx: self.cx.clone(), devices: self.devices.clone(), patience: self.config.patience });
+        let probes = Runner::new(self.probes, probe, clock.clone(), PROBES).run(shutdown.clone());
+        let operations = Runner::new(self.operations, operations, clock, OPERATIONS).run(shutdown.clone());
+        tokio::join!(probes, operations, ironyard_resource::housekeep(&self.cx, shutdown));
+        self.devices.clear();
+        self.cx.db.close().await;
+    }
+}

@@ -6,10 +6,10 @@ pub mod domain;
 pub mod grpc;
 pub mod store;
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 pub use config::Config;
-use ironyard_db::{Db, Migration, feed};
+use ironyard_db::{Db, Migration};
 use ironyard_proto::inventory::server_service_server::{SERVICE_NAME, ServerServiceServer};
 use ironyard_resource::Context;
 use ironyard_types::Clock;
@@ -48,17 +48,7 @@ impl Service {
 
     /// Housekeeping until `shutdown`.
     pub async fn run(self, shutdown: CancellationToken) {
-        let (hour, day) = (Duration::from_secs(3600), Duration::from_secs(24 * 3600));
-        while !shutdown.is_cancelled() {
-            let now = self.cx.now();
-            if let Err(error) = feed::prune(&self.cx.db, now, hour).await {
-                tracing::warn!(%error, "could not prune the change feed");
-            }
-            if let Err(error) = ironyard_operation::prune_requests(&self.cx.db, now, day).await {
-                tracing::warn!(%error, "could not prune the request ledger");
-            }
-            let _ = tokio::time::timeout(Duration::from_secs(300), shutdown.cancelled()).await;
-        }
+        ironyard_resource::housekeep(&self.cx, shutdown).await;
         self.cx.db.close().await;
     }
 }

@@ -3,7 +3,7 @@ use ironyard_operation::{Known, MutateError, Request};
 use ironyard_resource::{Context, fault_of};
 use ironyard_rpc::Fault;
 
-use super::store_fault;
+use super::{delete_server, store_fault};
 use crate::{
     domain::{lifecycle::State, server::Server},
     store::{self, history::Entry},
@@ -21,6 +21,7 @@ pub async fn create_server(cx: &Context, request: &Request, server: Server, acto
     if record::get_for_update::<Server>(&mut tx, &name).await.map_err(store_fault)?.is_some() {
         return Err(fault_of::<Server>(&name, MutateError::Exists));
     }
+    give_way(cx, &mut tx, &server, actor).await?;
     let stored = store::server::insert(&mut tx, server, cx.now()).await.map_err(store_fault)?;
     let entry = Entry {
         event: "Create".to_owned(),
@@ -34,4 +35,20 @@ pub async fn create_server(cx: &Context, request: &Request, server: Server, acto
     request.answered(&mut tx, &stored, cx.now()).await.map_err(store_fault)?;
     tx.commit().await.map_err(store_fault)?;
     Ok(stored)
+}
+
+/// Set on servers that discovery created by itself.
+pub const AUTO_CREATED: &str = "ironyard.dev/auto-created";
+
+/// A server that discovery named by itself gives way to the user's own document for the same machine, as long as nobody holds it and
+/// it owes nothing: then nothing is forgotten.
+async fn give_way(cx: &Context, tx: &mut ironyard_db::Tx, server: &Server, actor: &str) -> Result<(), Fault> {
+    let auto = |s: &Server| s.metadata.annotations.get(AUTO_CREATED).is_some_and(|v| v == "true");
+    let Some(identity) = server.identity().filter(|_| !auto(server)) else { return Ok(()) };
+    let Some(old) = store::server::by_identity(tx, &identity).await.map_err(store_fault)? else { return Ok(()) };
+    if auto(&old.value) && delete_server::obstacle(&old.value).is_none() {
+        let reason = format!("replaced by {}", server.metadata.name);
+        delete_server::remove(cx, tx, &old, actor, reason).await?;
+    }
+    Ok(())
 }

@@ -80,6 +80,15 @@ pub async fn held_by(db: &Db, claim_uid: &str) -> Result<Option<Stored<Server>>>
     }
 }
 
+/// The server of this identity.
+pub async fn by_identity(tx: &mut Tx, identity: &str) -> Result<Option<Stored<Server>>> {
+    let row = sqlx::query("select server_id from server where identity = $1").bind(identity.to_owned()).fetch_optional(tx.conn()).await?;
+    match row {
+        Some(row) => record::get_for_update(tx, &row.try_get::<String, _>("server_id")?).await,
+        None => Ok(None),
+    }
+}
+
 /// Names of claimable servers whose labels match, by name, a few at a time; rows that another transaction holds are passed over.
 ///
 /// The first exact label drives: its index lists the claimable servers that carry it, so the cost does not grow with the fleet.

@@ -1,0 +1,79 @@
+//! How services call each other: one wrapper per peer, one error, and the watches that poke reconcilers.
+
+mod gateway;
+mod inventory;
+mod watch;
+
+pub use gateway::Gateway;
+pub use inventory::{Inventory, name};
+use ironyard_rpc::{Channel, Fault, Reason, client};
+use serde::Deserialize;
+pub use watch::{poke_on_bmcs, poke_on_servers};
+
+/// Where the peers are.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Address of inventory.
+    pub inventory: String,
+    /// Address of the gateway.
+    pub bmc_gateway: String,
+    /// Address of discovery, for those that boot the agent.
+    #[serde(default)]
+    pub discovery: Option<String>,
+    /// Certificates to show.
+    #[serde(default)]
+    pub tls: Option<client::TlsConfig>,
+}
+
+impl Config {
+    /// Every peer at one address (`demo`, `up`).
+    pub fn all_at(address: &str) -> Self {
+        Self { inventory: address.to_owned(), bmc_gateway: address.to_owned(), discovery: Some(address.to_owned()), tls: None }
+    }
+
+    /// A channel to an address.
+    pub fn channel(&self, address: &str) -> std::result::Result<Channel, client::Error> {
+        Channel::new(address, self.tls.as_ref())
+    }
+}
+
+/// What a peer answered instead of a result.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct PeerError {
+    /// Canonical code.
+    pub code: tonic::Code,
+    /// Reason, empty where the peer gave none.
+    pub reason: String,
+    /// Sentence.
+    pub message: String,
+}
+
+impl PeerError {
+    /// Whether it carries this reason.
+    pub fn is(&self, reason: Reason) -> bool {
+        self.reason == reason.as_str()
+    }
+
+    /// Whether the same call may well succeed later: the peer is away, or somebody was faster.
+    pub fn is_transient(&self) -> bool {
+        matches!(self.code, tonic::Code::Unavailable | tonic::Code::Aborted | tonic::Code::Cancelled | tonic::Code::DeadlineExceeded)
+    }
+}
+
+impl From<tonic::Status> for PeerError {
+    fn from(status: tonic::Status) -> Self {
+        let reason = ironyard_rpc::reason_of(&status).unwrap_or_default();
+        Self { code: status.code(), reason, message: status.message().to_owned() }
+    }
+}
+
+impl From<PeerError> for Fault {
+    fn from(error: PeerError) -> Self {
+        Self::new(Reason::PeerUnavailable, format!("another service said: {}", error.message))
+    }
+}
+
+/// Result of a call to a peer.
+pub type Result<T> = std::result::Result<T, PeerError>;

@@ -1,0 +1,38 @@
+use ironyard_db::{Stored, record};
+use ironyard_operation::{Known, Operation, Request};
+use ironyard_reconcile::Queue;
+use ironyard_resource::Context;
+use ironyard_rpc::{Fault, Reason, current_traceparent};
+use serde::Serialize;
+
+/// Stores an operation and makes it due, in one transaction; once per request id.
+pub async fn begin_operation<A: Serialize>(
+    cx: &Context,
+    queue: &Queue,
+    request: &Request,
+    verb: &str,
+    target: String,
+    asked: &A,
+) -> Result<Stored<Operation>, Fault> {
+    let store = |e: ironyard_db::Error| Fault::internal(&e);
+    let asked = serde_json::to_value(asked).map_err(|e| Fault::internal(&e))?;
+    let mut tx = cx.db.begin().await.map_err(store)?;
+    let name: String = match request.known(&mut tx).await.map_err(store)? {
+        Known::Reused => return Err(Fault::new(Reason::RequestIdReused, "this request_id was used for another request")),
+        Known::Replay(name) => name,
+        Known::Fresh => {
+            let operation = Operation::new(verb, target, asked, current_traceparent());
+            let stored = record::insert(&mut tx, operation, cx.now()).await.map_err(store)?;
+            let name = stored.value.metadata.name.clone();
+            queue.poke_in(&mut tx, &name).await.map_err(store)?;
+            request.answered(&mut tx, &name, cx.now()).await.map_err(store)?;
+            tx.commit().await.map_err(store)?;
+            queue.wake();
+            return Ok(stored);
+        }
+    };
+    drop(tx);
+    // A replay is told how the operation stands now, not how it stood when it began.
+    let stored = record::get(&cx.db, &name).await.map_err(store)?;
+    stored.ok_or_else(|| Fault::new(Reason::OperationNotFound, format!("operation {name} is gone")))
+}

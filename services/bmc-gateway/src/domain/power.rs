@@ -1,0 +1,159 @@
+//! How a change of power goes on: precheck, act, observe; safe to stop and go on at any point.
+
+use std::time::Duration;
+
+use ironyard_types::{Timestamp, hardware::PowerState};
+use serde::{Deserialize, Serialize};
+
+/// What is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Action {
+    /// On.
+    On,
+    /// Ask, then cut.
+    GracefulOff,
+    /// Cut.
+    ForceOff,
+    /// Cut, then on.
+    Cycle,
+    /// Ask, then cut, then on.
+    Reset,
+}
+
+/// One write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Write {
+    /// On.
+    On,
+    /// Ask the operating system.
+    Ask,
+    /// Cut.
+    Cut,
+}
+
+/// What is remembered between steps. `intent` is stored before the write, `acted` after the BMC has accepted it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// Phases that are over: a cycle has two.
+    pub phase: usize,
+    /// The write that was decided on, and when.
+    pub intent: Option<(Write, Timestamp)>,
+    /// Whether the BMC has accepted it.
+    pub acted: bool,
+    /// Writes of this phase so far.
+    pub writes: u32,
+}
+
+/// How long things may take.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    /// A graceful shutdown, before the power is cut.
+    pub graceful: Duration,
+    /// A change that was accepted, before it counts as failed.
+    pub settle: Duration,
+}
+
+/// What to do next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Next {
+    /// The wanted state was observed.
+    Done,
+    /// Remember this and look again at once.
+    Remember(Progress),
+    /// Remember this intent, then write.
+    Write(Write, Progress),
+    /// Look again later.
+    Wait,
+    /// It does not happen.
+    GiveUp(String),
+}
+
+/// Time after which an intent that may not have reached the BMC is written again: a machine that had taken it would show it by then.
+const LOST: Duration = Duration::from_secs(4);
+
+fn phases(action: Action) -> &'static [Write] {
+    match action {
+        Action::On => &[Write::On],
+        Action::GracefulOff => &[Write::Ask],
+        Action::ForceOff => &[Write::Cut],
+        Action::Cycle => &[Write::Cut, Write::On],
+        Action::Reset => &[Write::Ask, Write::On],
+    }
+}
+
+/// Decides the next step from what was remembered and what is seen.
+pub fn plan(action: Action, progress: &Progress, seen: Option<PowerState>, now: Timestamp, patience: Patience) -> Next {
+    let Some(first) = phases(action).get(progress.phase).copied() else { return Next::Done };
+    let (wanted, on_its_way) = match first {
+        Write::On => (PowerState::On, PowerState::PoweringOn),
+        Write::Ask | Write::Cut => (PowerState::Off, PowerState::PoweringOff),
+    };
+    if seen == Some(wanted) {
+        return Next::Remember(Progress { phase: progress.phase + 1, ..Progress::default() });
+    }
+    let write = |write| Next::Write(write, Progress { intent: Some((write, now)), acted: false, writes: progress.writes + 1, phase: progress.phase });
+    match progress.intent {
+        // On its way already, by somebody else's hand or ours before a crash.
+        None if seen == Some(on_its_way) => Next::Remember(Progress { intent: Some((first, now)), acted: true, ..progress.clone() }),
+        // A BMC that does not know the state, or a machine that turns the other way, settles first.
+        None if seen.is_none() || matches!(seen, Some(PowerState::PoweringOn | PowerState::PoweringOff)) => Next::Wait,
+        None => write(first),
+        Some((last, at)) => {
+            let waited = now.since(at);
+            if !progress.acted && seen != Some(on_its_way) && waited >= LOST && progress.writes < 4 {
+                return write(last);
+            }
+            match last {
+                Write::Ask if waited >= patience.graceful => write(Write::Cut),
+                Write::On | Write::Cut if waited >= patience.settle => Next::GiveUp(format!(
+                    "the BMC accepted the change {} s ago, and the machine is still {}",
+                    waited.as_secs(),
+                    seen.map_or("in an unknown state".to_owned(), |s| s.to_string())
+                )),
+                Write::Ask | Write::On | Write::Cut => Next::Wait,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PATIENCE: Patience = Patience { graceful: Duration::from_secs(10), settle: Duration::from_secs(60) };
+
+    fn at(s: u64) -> Timestamp {
+        Timestamp(0).plus(Duration::from_secs(s))
+    }
+
+    #[test]
+    fn a_state_that_holds_writes_nothing() {
+        let next = plan(Action::On, &Progress::default(), Some(PowerState::On), at(0), PATIENCE);
+        let Next::Remember(progress) = next else { panic!("{next:?}") };
+        assert_eq!(plan(Action::On, &progress, Some(PowerState::On), at(0), PATIENCE), Next::Done);
+    }
+
+    #[test]
+    fn a_graceful_shutdown_escalates_once() {
+        let mut progress = Progress { intent: Some((Write::Ask, at(0))), acted: true, writes: 1, phase: 0 };
+        assert_eq!(plan(Action::GracefulOff, &progress, Some(PowerState::On), at(9), PATIENCE), Next::Wait);
+        let Next::Write(Write::Cut, after) = plan(Action::GracefulOff, &progress, Some(PowerState::On), at(10), PATIENCE) else { panic!() };
+        progress = Progress { acted: true, ..after };
+        assert_eq!(plan(Action::GracefulOff, &progress, Some(PowerState::On), at(20), PATIENCE), Next::Wait);
+        assert!(matches!(plan(Action::GracefulOff, &progress, Some(PowerState::On), at(70), PATIENCE), Next::GiveUp(_)));
+    }
+
+    #[test]
+    fn after_a_crash_the_machine_is_believed() {
+        let lost = Progress { intent: Some((Write::On, at(0))), acted: false, writes: 1, phase: 0 };
+        assert_eq!(plan(Action::On, &lost, Some(PowerState::PoweringOn), at(30), PATIENCE), Next::Wait);
+        assert!(matches!(plan(Action::On, &lost, Some(PowerState::Off), at(5), PATIENCE), Next::Write(Write::On, _)));
+        assert_eq!(plan(Action::On, &lost, Some(PowerState::Off), at(1), PATIENCE), Next::Wait);
+    }
+
+    #[test]
+    fn a_cycle_has_two_phases() {
+        let half = Progress { phase: 1, ..Progress::default() };
+        assert!(matches!(plan(Action::Cycle, &half, Some(PowerState::Off), at(0), PATIENCE), Next::Write(Write::On, _)));
+    }
+}

@@ -1,0 +1,137 @@
+use std::pin::Pin;
+
+use futures_util::Stream;
+use ironyard_proto::{
+    bmc::{self as pb, bmc_service_server::BmcService},
+    common::ChangeType,
+};
+use ironyard_reconcile::Queue;
+use ironyard_resource::{Context, Event, Mask, Page, create, delete, get, list, request, update, watch};
+use ironyard_rpc::{Fault, convert::selector_from};
+use tonic::{Request, Response, Status};
+
+use super::convert::{bmc_from, bmc_to};
+use crate::{
+    device::Devices,
+    domain::{address, bmc::Bmc},
+};
+
+const FIELDS: &[&str] = &[
+    "metadata.labels",
+    "metadata.annotations",
+    "spec",
+    "spec.address",
+    "spec.endpoint_ref",
+    "spec.credential",
+    "spec.scheme",
+    "spec.port",
+    "spec.tls_trust",
+    "spec.certificate_sha256",
+    "spec.console_protocol",
+    "spec.console_port",
+];
+
+/// The service on the wire.
+pub struct Grpc {
+    /// Database and time.
+    pub cx: Context,
+    /// Owners.
+    pub devices: Devices,
+    /// Probes.
+    pub probes: Queue,
+}
+
+impl Grpc {
+    fn check(&self, bmc: &Bmc) -> Result<(), Fault> {
+        if let Ok(ip) = bmc.spec.address.parse() {
+            address::check(ip, self.devices.allowed()).map_err(|why| Fault::new(ironyard_rpc::Reason::AddressRefused, why))?;
+        }
+        Ok(())
+    }
+
+    async fn probe(&self, name: &str) -> Result<(), Fault> {
+        self.probes.poke(name).await.map_err(|e| Fault::internal(&e))
+    }
+}
+
+#[tonic::async_trait]
+impl BmcService for Grpc {
+    async fn get_bmc(&self, request: Request<pb::GetBmcRequest>) -> Result<Response<pb::Bmc>, Status> {
+        Ok(Response::new(bmc_to(get(&self.cx, &request.into_inner().name).await?)))
+    }
+
+    async fn list_bmcs(&self, request: Request<pb::ListBmcsRequest>) -> Result<Response<pb::ListBmcsResponse>, Status> {
+        let pb::ListBmcsRequest { page_size, page_token, selector } = request.into_inner();
+        let page = Page { size: page_size, token: page_token, selector: selector_from("selector", selector)? };
+        let (bmcs, next_page_token) = list::<Bmc>(&self.cx, &page, &[]).await?;
+        Ok(Response::new(pb::ListBmcsResponse { bmcs: bmcs.into_iter().map(bmc_to).collect(), next_page_token }))
+    }
+
+    async fn create_bmc(&self, request_: Request<pb::CreateBmcRequest>) -> Result<Response<pb::Bmc>, Status> {
+        let message = request_.into_inner();
+        let ledger = request("CreateBmc", &message.request_id, &message);
+        let (bmc, _) = bmc_from(message.bmc)?;
+        self.check(&bmc)?;
+        let stored = create(&self.cx, &ledger, bmc).await?;
+        self.probe(&stored.value.metadata.name).await?;
+        Ok(Response::new(bmc_to(stored)))
+    }
+
+    async fn update_bmc(&self, request_: Request<pb::UpdateBmcRequest>) -> Result<Response<pb::Bmc>, Status> {
+        let message = request_.into_inner();
+        let ledger = request("UpdateBmc", &message.request_id, &message);
+        let mask = Mask::parse(message.update_mask, FIELDS)?;
+        let (new, etag) = bmc_from(message.bmc)?;
+        self.check(&new)?;
+        let name = new.metadata.name.clone();
+        let stored = update::<Bmc>(&self.cx, &ledger, &name, &etag, |bmc| {
+            mask.apply("metadata.labels", &mut bmc.metadata.labels, new.metadata.labels);
+            mask.apply("metadata.annotations", &mut bmc.metadata.annotations, new.metadata.annotations);
+            let (to, from) = (&mut bmc.spec, new.spec);
+            let moved = (to.scheme.clone(), to.port, to.trust);
+            // An address that discovery found for an endpoint stays when a document that only names the endpoint is applied again.
+            let derived = from.address.is_empty() && from.endpoint.is_some() && from.endpoint == to.endpoint;
+            if !derived && mask.covers("spec.address") && to.address != from.address {
+                to.address = from.address;
+                // Another machine may stand there: its certificate is not the one that was seen.
+                bmc.observed.certificate_sha256.clear();
+            }
+            mask.apply("spec.endpoint_ref", &mut to.endpoint, from.endpoint);
+            mask.apply("spec.credential", &mut to.credential, from.credential);
+            mask.apply("spec.scheme", &mut to.scheme, from.scheme);
+            mask.apply("spec.port", &mut to.port, from.port);
+            mask.apply("spec.tls_trust", &mut to.trust, from.trust);
+            mask.apply("spec.certificate_sha256", &mut to.certificate_sha256, from.certificate_sha256);
+            mask.apply("spec.console_protocol", &mut to.console_protocol, from.console_protocol);
+            mask.apply("spec.console_port", &mut to.console_port, from.console_port);
+            if moved != (to.scheme.clone(), to.port, to.trust) {
+                bmc.observed.certificate_sha256.clear();
+            }
+            Ok(())
+        })
+        .await?;
+        self.probe(&name).await?;
+        Ok(Response::new(bmc_to(stored)))
+    }
+
+    async fn delete_bmc(&self, request: Request<pb::DeleteBmcRequest>) -> Result<Response<pb::DeleteBmcResponse>, Status> {
+        let pb::DeleteBmcRequest { name, etag } = request.into_inner();
+        delete::<Bmc>(&self.cx, &name, &etag, |_| Ok(())).await?;
+        self.devices.forget(&name);
+        Ok(Response::new(pb::DeleteBmcResponse {}))
+    }
+
+    type WatchBmcsStream = Pin<Box<dyn Stream<Item = Result<pb::WatchBmcsResponse, Status>> + Send>>;
+
+    async fn watch_bmcs(&self, request: Request<pb::WatchBmcsRequest>) -> Result<Response<Self::WatchBmcsStream>, Status> {
+        let stream = watch::<Bmc, _>(self.cx.clone(), request.into_inner().resume_token, |event, resume_token| {
+            let (kind, bmc) = match event {
+                Event::Present(kind, stored) => (kind, Some(bmc_to(stored))),
+                Event::Gone(metadata) => (ChangeType::Deleted, Some(pb::Bmc { metadata: Some(metadata), ..pb::Bmc::default() })),
+                Event::Checkpoint => (ChangeType::Checkpoint, None),
+            };
+            pb::WatchBmcsResponse { r#type: kind.into(), bmc, resume_token }
+        });
+        Ok(Response::new(Box::pin(stream)))
+    }
+}

@@ -1,0 +1,136 @@
+//! Wire ↔ domain.
+
+use ironyard_db::Stored;
+use ironyard_operation::{Failure, Operation};
+use ironyard_proto::{bmc as pb, common};
+use ironyard_rpc::{
+    Fault,
+    convert::{condition_to, metadata_checked, metadata_to, reference_from, reference_to, timestamp_to},
+};
+use ironyard_types::ResourceName;
+
+use crate::domain::bmc::{Bmc, Observed, Spec, TlsTrust};
+
+/// To the wire.
+pub fn bmc_to(stored: Stored<Bmc>) -> pb::Bmc {
+    let etag = stored.etag();
+    let Stored { value, version: _, created_at, updated_at } = stored;
+    let Bmc { metadata, spec, observed, conditions } = value;
+    let Spec { address, endpoint, credential, scheme, port, trust, certificate_sha256, console_protocol, console_port } = spec;
+    let Observed { vendor, product, redfish_version, firmware_version, certificate_sha256: seen, systems, last_contact } = observed;
+    let trust = match trust {
+        None => pb::TlsTrust::Unspecified,
+        Some(TlsTrust::Ca) => pb::TlsTrust::Ca,
+        Some(TlsTrust::Pin) => pb::TlsTrust::Pin,
+        Some(TlsTrust::FirstUse) => pb::TlsTrust::FirstUse,
+    };
+    pb::Bmc {
+        metadata: Some(metadata_to(metadata, etag, created_at, updated_at)),
+        spec: Some(pb::BmcSpec {
+            address,
+            endpoint_ref: endpoint.map(reference_to),
+            credential,
+            protocol: "Redfish".to_owned(),
+            scheme,
+            port: port.into(),
+            tls_trust: trust.into(),
+            certificate_sha256,
+            console_protocol,
+            console_port: console_port.into(),
+        }),
+        observed: Some(pb::BmcObserved {
+            vendor,
+            product,
+            redfish_version,
+            certificate_sha256: seen,
+            systems,
+            last_contact_time: last_contact.map(timestamp_to),
+            firmware_version,
+        }),
+        conditions: conditions.into_iter().map(condition_to).collect(),
+    }
+}
+
+/// From the wire, checked; with the etag that was sent.
+pub fn bmc_from(bmc: Option<pb::Bmc>) -> Result<(Bmc, String), Fault> {
+    let bmc = bmc.ok_or_else(|| Fault::field("bmc", "is missing"))?;
+    let etag = bmc.metadata.as_ref().map(|m| m.etag.clone()).unwrap_or_default();
+    let metadata = metadata_checked("bmc.metadata", bmc.metadata)?;
+    let spec = spec_from(bmc.spec.unwrap_or_default())?;
+    Ok((Bmc { metadata, spec, observed: Observed::default(), conditions: vec![] }, etag))
+}
+
+fn spec_from(spec: pb::BmcSpec) -> Result<Spec, Fault> {
+    let trust = match spec.tls_trust() {
+        pb::TlsTrust::Unspecified => None,
+        pb::TlsTrust::Ca => Some(TlsTrust::Ca),
+        pb::TlsTrust::Pin => Some(TlsTrust::Pin),
+        pb::TlsTrust::FirstUse => Some(TlsTrust::FirstUse),
+    };
+    let pb::BmcSpec {
+        address,
+        endpoint_ref,
+        credential,
+        protocol,
+        scheme,
+        port: number,
+        tls_trust: _,
+        certificate_sha256,
+        console_protocol,
+        console_port,
+    } = spec;
+    let port = |field: &str, port: i32| u16::try_from(port).map_err(|_| Fault::field(field, "must lie between 0 and 65535"));
+    if !matches!(protocol.as_str(), "" | "Redfish") {
+        return Err(Fault::field("bmc.spec.protocol", format!("{protocol:?} is not supported: use Redfish")));
+    }
+    let scheme = match scheme.as_str() {
+        "" => "https".to_owned(),
+        "http" | "https" => scheme,
+        other => return Err(Fault::field("bmc.spec.scheme", format!("{other:?} is not a scheme: use https or http"))),
+    };
+    if !matches!(console_protocol.as_str(), "" | "SSH" | "IPMI" | "SSHLenovo") {
+        return Err(Fault::field("bmc.spec.console_protocol", format!("{console_protocol:?} is not supported: use SSH, IPMI or SSHLenovo")));
+    }
+    if address.is_empty() && endpoint_ref.is_none() {
+        return Err(Fault::field("bmc.spec.address", "give an address or an endpoint_ref"));
+    }
+    if address.len() > 253 || !address.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | ':' | '-')) {
+        return Err(Fault::field("bmc.spec.address", format!("{address:?} is not a host name or address")));
+    }
+    if !credential.is_empty() {
+        ResourceName::parse(&credential).map_err(|e| Fault::field("bmc.spec.credential", e))?;
+    }
+    let is_hash = certificate_sha256.len() == 64 && certificate_sha256.chars().all(|c| c.is_ascii_hexdigit());
+    if trust == Some(TlsTrust::Pin) && !is_hash {
+        return Err(Fault::field("bmc.spec.certificate_sha256", "a pin needs 64 hex digits"));
+    }
+    Ok(Spec {
+        address,
+        endpoint: endpoint_ref.map(reference_from),
+        credential,
+        scheme,
+        port: port("bmc.spec.port", number)?,
+        trust,
+        certificate_sha256,
+        console_protocol,
+        console_port: port("bmc.spec.console_port", console_port)?,
+    })
+}
+
+/// To the wire.
+pub fn operation_to(stored: Stored<Operation>) -> common::Operation {
+    let Stored { value, version: _, created_at, updated_at } = stored;
+    let Operation { metadata, verb, target, request: _, progress: _, percent, phase, facts, done, failure, cancel: _, traceparent: _ } = value;
+    common::Operation {
+        name: metadata.name,
+        verb,
+        target,
+        done,
+        progress_percent: percent,
+        phase,
+        error: failure.map(|Failure { code, reason, message }| common::OperationError { code, reason, message }),
+        metadata: facts,
+        create_time: Some(timestamp_to(created_at)),
+        update_time: Some(timestamp_to(updated_at)),
+    }
+}

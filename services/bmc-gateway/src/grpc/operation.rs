@@ -1,0 +1,91 @@
+use std::time::Duration;
+
+use ironyard_db::{Stored, record};
+use ironyard_operation::{Operation, Request as Ledger};
+use ironyard_proto::{
+    bmc::{self as pb, operation_service_server::OperationService},
+    common,
+};
+use ironyard_reconcile::Queue;
+use ironyard_resource::Context;
+use ironyard_rpc::{Fault, Reason};
+use tonic::{Request, Response, Status};
+
+use super::convert::operation_to;
+
+/// Longest wait; callers that want longer call again.
+const LONGEST: Duration = Duration::from_secs(25);
+
+/// The service on the wire.
+pub struct Grpc {
+    /// Database and time.
+    pub cx: Context,
+    /// Operations.
+    pub operations: Queue,
+}
+
+impl Grpc {
+    async fn find(&self, name: &str) -> Result<Stored<Operation>, Fault> {
+        let found = record::get(&self.cx.db, name).await.map_err(|e| Fault::internal(&e))?;
+        found.ok_or_else(|| Fault::new(Reason::OperationNotFound, format!("no operation is called {name:?}")))
+    }
+}
+
+#[tonic::async_trait]
+impl OperationService for Grpc {
+    async fn get_operation(&self, request: Request<pb::GetOperationRequest>) -> Result<Response<common::Operation>, Status> {
+        Ok(Response::new(operation_to(self.find(&request.into_inner().name).await?)))
+    }
+
+    async fn list_operations(&self, request: Request<pb::ListOperationsRequest>) -> Result<Response<pb::ListOperationsResponse>, Status> {
+        let filter: &[(&str, &str)] = if request.into_inner().running_only { &[("done", "false")] } else { &[] };
+        let mut rows = record::list_oldest::<Operation>(&self.cx.db, 1000, filter).await.map_err(|e| Fault::internal(&e))?;
+        rows.reverse();
+        Ok(Response::new(pb::ListOperationsResponse { operations: rows.into_iter().map(operation_to).collect() }))
+    }
+
+    async fn wait_operation(&self, request: Request<pb::WaitOperationRequest>) -> Result<Response<common::Operation>, Status> {
+        let name = request.into_inner().name;
+        let mut changed = self.cx.db.subscribe();
+        let deadline = tokio::time::sleep(LONGEST);
+        tokio::pin!(deadline);
+        loop {
+            changed.mark_unchanged();
+            let row = self.find(&name).await?;
+            if row.value.done {
+                return Ok(Response::new(operation_to(row)));
+            }
+            tokio::select! {
+                _ = changed.changed() => {}
+                () = tokio::time::sleep(Duration::from_millis(500)) => {}
+                () = &mut deadline => return Ok(Response::new(operation_to(row))),
+            }
+        }
+    }
+
+    async fn cancel_operation(&self, request: Request<pb::CancelOperationRequest>) -> Result<Response<common::Operation>, Status> {
+        let name = request.into_inner().name;
+        let mut row = self.find(&name).await?;
+        // The runner writes the same row; whoever is late reads again.
+        for _ in 0..20 {
+            if row.value.done {
+                break;
+            }
+            let (ledger, etag, now) = (Ledger::default(), row.etag(), self.cx.now());
+            let cancel = |o: &mut Operation| {
+                o.cancel = true;
+                Ok(())
+            };
+            match ironyard_operation::update::<Operation, Fault>(&self.cx.db, &ledger, &name, &etag, now, cancel).await {
+                Ok(stored) => {
+                    self.operations.poke(&name).await.map_err(|e| Fault::internal(&e))?;
+                    row = stored;
+                    break;
+                }
+                Err(ironyard_operation::MutateError::Stale) => row = self.find(&name).await?,
+                Err(error) => return Err(Fault::internal(&error).into()),
+            }
+        }
+        Ok(Response::new(operation_to(row)))
+    }
+}

@@ -1,0 +1,4 @@
+//! SQL, and nothing but.
+
+pub mod bmc;
+pub mod credential;

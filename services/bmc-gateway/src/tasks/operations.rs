@@ -1,0 +1,173 @@
+use std::time::Duration;
+
+use ironyard_db::{Outcome, Stored, record};
+use ironyard_operation::{Failure, Operation};
+use ironyard_reconcile::{Next, Reconcile};
+use ironyard_resource::Context;
+use ironyard_rpc::{Fault, Reason};
+use serde::{Deserialize, Serialize};
+
+use crate::device::Devices;
+
+/// How long operations may take, in total and step by step.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Patience {
+    /// A graceful shutdown before the power is cut.
+    #[serde(with = "humantime_serde")]
+    pub graceful: Duration,
+    /// A power change that the BMC accepted.
+    #[serde(with = "humantime_serde")]
+    pub power: Duration,
+    /// The erasure of a drive.
+    #[serde(with = "humantime_serde")]
+    pub erase: Duration,
+    /// A BMC that does not answer, before an operation on it fails.
+    #[serde(with = "humantime_serde")]
+    pub unreachable: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        let minutes = |n: u64| Duration::from_secs(n * 60);
+        Self { graceful: minutes(5), power: minutes(2), erase: minutes(24 * 60), unreachable: minutes(10) }
+    }
+}
+
+/// What an operation was asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Target {
+    /// BMC.
+    pub bmc: String,
+    /// System.
+    pub system_id: String,
+}
+
+impl Target {
+    /// For people.
+    pub fn label(&self) -> String {
+        if self.system_id.is_empty() { self.bmc.clone() } else { format!("{}/{}", self.bmc, self.system_id) }
+    }
+}
+
+/// What one step did.
+pub(crate) enum Step {
+    /// It goes on after this long; the phase is for people.
+    Wait(Duration, String),
+    /// Over, with facts about the outcome.
+    Done(Vec<(&'static str, String)>),
+}
+
+/// Moves each operation one step at a time. The row is the fence: a step that finds it changed stops.
+pub struct Operations {
+    /// Database and time.
+    pub cx: Context,
+    /// Owners.
+    pub devices: Devices,
+    /// Limits.
+    pub patience: Patience,
+}
+
+impl Reconcile for Operations {
+    type Error = Fault;
+
+    async fn reconcile(&self, name: &str) -> Result<Next, Fault> {
+        let store = |e: ironyard_db::Error| Fault::internal(&e);
+        let Some(mut row) = record::get::<Operation>(&self.cx.db, name).await.map_err(store)? else { return Ok(Next::Done) };
+        if row.value.done {
+            return Ok(Next::Done);
+        }
+        let span = tracing::debug_span!("operation", operation.id = name, verb = row.value.verb);
+        ironyard_rpc::follow(&span, &row.value.traceparent);
+        if row.value.cancel {
+            let cancelled = Fault::new(Reason::OperationCancelled, "somebody asked it to stop");
+            return self.fail(row, &cancelled).await;
+        }
+        if self.waits_for_another(&row).await? {
+            self.phase(&mut row, "Waiting for an earlier operation on this system").await?;
+            return Ok(Next::After(Duration::from_millis(200)));
+        }
+        let step = async {
+            match row.value.verb.as_str() {
+                super::power::VERB => self.power(&mut row).await,
+                super::erase::VERB => self.erase(&mut row).await,
+                other => Err(Fault::new(Reason::Internal, format!("no such verb {other}"))),
+            }
+        };
+        match tracing::Instrument::instrument(step, span).await {
+            Ok(Step::Wait(wait, phase)) => {
+                self.phase(&mut row, &phase).await?;
+                Ok(Next::After(wait))
+            }
+            Ok(Step::Done(facts)) => {
+                row.value.facts.extend(facts.into_iter().map(|(k, v)| (k.to_owned(), v)));
+                (row.value.done, row.value.percent) = (true, 100);
+                "Done".clone_into(&mut row.value.phase);
+                self.save(&mut row).await?;
+                Ok(Next::Done)
+            }
+            Err(fault) => self.after_fault(row, fault).await,
+        }
+    }
+}
+
+impl Operations {
+    /// Writes the operation; a row that somebody else wrote ends this pass.
+    pub(crate) async fn save(&self, row: &mut Stored<Operation>) -> Result<(), Fault> {
+        let store = |e: ironyard_db::Error| Fault::internal(&e);
+        let mut tx = self.cx.db.begin().await.map_err(store)?;
+        match record::update(&mut tx, row, self.cx.now()).await.map_err(store)? {
+            Outcome::Written(stored) => *row = stored,
+            Outcome::Stale | Outcome::Missing => return Err(Fault::new(Reason::PeerUnavailable, "another pass has the operation")),
+        }
+        tx.commit().await.map_err(store)
+    }
+
+    pub(crate) async fn remember<P: Serialize>(&self, row: &mut Stored<Operation>, progress: &P) -> Result<(), Fault> {
+        row.value.progress = serde_json::to_value(progress).map_err(|e| Fault::internal(&e))?;
+        self.save(row).await
+    }
+
+    async fn phase(&self, row: &mut Stored<Operation>, phase: &str) -> Result<(), Fault> {
+        if row.value.phase != phase {
+            phase.clone_into(&mut row.value.phase);
+            self.save(row).await?;
+        }
+        Ok(())
+    }
+
+    async fn fail(&self, mut row: Stored<Operation>, fault: &Fault) -> Result<Next, Fault> {
+        row.value.done = true;
+        "Failed".clone_into(&mut row.value.phase);
+        row.value.failure = Some(Failure {
+            code: fault.reason.kind().code() as i32,
+            reason: fault.reason.as_str().to_owned(),
+            message: fault.message.clone(),
+        });
+        self.save(&mut row).await?;
+        Ok(Next::Done)
+    }
+
+    /// A BMC that is away is waited for, within limits; a refusal is final.
+    async fn after_fault(&self, mut row: Stored<Operation>, fault: Fault) -> Result<Next, Fault> {
+        let transient = matches!(fault.reason, Reason::BmcUnreachable | Reason::BmcBusy | Reason::PeerUnavailable | Reason::BmcProtocol);
+        if fault.reason == Reason::PeerUnavailable {
+            return Err(fault);
+        }
+        let waited = self.cx.now().since(row.updated_at);
+        if transient && waited < self.patience.unreachable {
+            let wait = fault.retry.unwrap_or(Duration::from_secs(1)).min(Duration::from_secs(10));
+            self.phase(&mut row, &format!("Waiting: {}", fault.message)).await?;
+            return Ok(Next::After(wait));
+        }
+        self.fail(row, &fault).await
+    }
+
+    /// Operations on one system go one after the other, oldest first.
+    async fn waits_for_another(&self, row: &Stored<Operation>) -> Result<bool, Fault> {
+        let running = record::list_oldest::<Operation>(&self.cx.db, 1000, &[("done", "false")]).await.map_err(|e| Fault::internal(&e))?;
+        let first = running.iter().find(|o| o.value.target == row.value.target && o.value.verb == row.value.verb);
+        let erases = row.value.verb == super::erase::VERB;
+        Ok(!erases && first.is_some_and(|first| first.value.metadata.name != row.value.metadata.name))
+    }
+}

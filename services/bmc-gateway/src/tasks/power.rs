@@ -1,0 +1,85 @@
+use std::time::Duration;
+
+use ironyard_db::Stored;
+use ironyard_operation::Operation;
+use ironyard_redfish::ops::power;
+use ironyard_rpc::Fault;
+use serde::{Deserialize, Serialize};
+
+use super::operations::{Operations, Step, Target};
+use crate::domain::power::{Action, Next, Patience, Progress, Write, plan};
+
+/// Verb of these operations.
+pub const VERB: &str = "SetPower";
+
+/// What was asked for.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Asked {
+    /// Which system.
+    pub target: Target,
+    /// What.
+    pub action: Action,
+    /// Seconds for a graceful shutdown; 0: the default.
+    pub graceful_seconds: u64,
+}
+
+impl Operations {
+    pub(crate) async fn power(&self, row: &mut Stored<Operation>) -> Result<Step, Fault> {
+        let asked: Asked = serde_json::from_value(row.value.request.clone()).map_err(|e| Fault::internal(&e))?;
+        let mut progress: Progress = serde_json::from_value(row.value.progress.clone()).unwrap_or_default();
+        let graceful = if asked.graceful_seconds == 0 { self.patience.graceful } else { Duration::from_secs(asked.graceful_seconds) };
+        let patience = Patience { graceful, settle: self.patience.power };
+        let device = self.devices.get(&asked.target.bmc).await?;
+        loop {
+            let system = device.system(&asked.target.system_id).await?;
+            let seen = power::state(&system);
+            match plan(asked.action, &progress, seen, self.cx.now(), patience) {
+                Next::Done => {
+                    let state = seen.map(|s| s.to_string()).unwrap_or_default();
+                    return Ok(Step::Done(vec![("power_state", state)]));
+                }
+                Next::Remember(next) => {
+                    progress = next;
+                    self.remember(row, &progress).await?;
+                }
+                Next::Write(write, next) => {
+                    progress = next;
+                    self.remember(row, &progress).await?;
+                    let change = match write {
+                        Write::On => power::Change::On,
+                        Write::Ask => power::Change::GracefulOff,
+                        Write::Cut => power::Change::ForceOff,
+                    };
+                    let outcome = device.write(move |client| async move { power::reset(&client, &system, change).await }).await;
+                    match outcome {
+                        Ok(()) => {}
+                        // Refused because it is so already, or on its way: the next look tells.
+                        Err(crate::device::DeviceError::Redfish(ironyard_redfish::Error::Refused { .. })) => {}
+                        // An operating system that cannot be asked is cut off.
+                        Err(crate::device::DeviceError::Redfish(ironyard_redfish::Error::Unsupported(_))) if write == Write::Ask => {}
+                        Err(error) => return Err(error.into()),
+                    }
+                    progress.acted = true;
+                    self.remember(row, &progress).await?;
+                    return Ok(Step::Wait(Duration::from_millis(100), phase(write).to_owned()));
+                }
+                Next::Wait => {
+                    let waited = progress.intent.map_or(Duration::ZERO, |(_, at)| self.cx.now().since(at));
+                    // Soon at first, then as BMCs like it.
+                    let wait = (waited / 2).clamp(Duration::from_millis(100), Duration::from_secs(3));
+                    let now = progress.intent.map_or("Waiting for the machine to settle", |(write, _)| phase(write));
+                    return Ok(Step::Wait(wait, now.to_owned()));
+                }
+                Next::GiveUp(why) => return Err(Fault::new(ironyard_rpc::Reason::BmcTimeout, why)),
+            }
+        }
+    }
+}
+
+fn phase(write: Write) -> &'static str {
+    match write {
+        Write::On => "Switching on",
+        Write::Ask => "Asking the operating system to shut down",
+        Write::Cut => "Cutting the power",
+    }
+}
