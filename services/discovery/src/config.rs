@@ -1,0 +1,57 @@
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use crate::domain::{discovery_run::InBand, endpoint::MacPrefix};
+
+/// Configuration of the discovery service.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Where it listens.
+    pub server: ironyard_rpc::server::Config,
+    /// Where it keeps its records.
+    pub database: ironyard_db::Config,
+    /// The services that it calls.
+    pub peers: ironyard_peers::Config,
+    /// What the site wants.
+    pub discovery: Settings,
+    /// Logs, traces.
+    #[serde(default)]
+    pub telemetry: ironyard_rpc::telemetry::Config,
+}
+
+/// What the site wants.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// Address at which the agent's medium is served and the agent reaches this service, as in `http://10.0.0.5:7700`.
+    pub agent_url: String,
+    /// Whether the agent is needed where a server does not say.
+    #[serde(default = "optional")]
+    pub in_band: InBand,
+    /// Time for a machine to boot the agent and report.
+    #[serde(default = "ten_minutes", with = "humantime_serde")]
+    pub boot_timeout: Duration,
+    /// Time for a discovery whose BMC does not do what it should.
+    #[serde(default = "ten_minutes", with = "humantime_serde")]
+    pub patience: Duration,
+    /// How often the power of a server at rest is read.
+    #[serde(default = "minute", with = "humantime_serde")]
+    pub poll: Duration,
+    /// What stands behind MAC addresses.
+    #[serde(default)]
+    pub mac_prefixes: Vec<MacPrefix>,
+}
+
+fn optional() -> InBand {
+    InBand::Optional
+}
+
+fn ten_minutes() -> Duration {
+    Duration::from_secs(600)
+}
+
+fn minute() -> Duration {
+    Duration::from_secs(60)
+}

@@ -1,0 +1,101 @@
+use ironyard_types::{Metadata, Timestamp, hardware::Hardware};
+use serde::{Deserialize, Serialize};
+
+/// One run of the agent on one machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentRun {
+    /// Head.
+    pub metadata: Metadata,
+    /// Server.
+    pub server: String,
+    /// What for.
+    pub purpose: String,
+    /// The one-time token; forgotten when the run is over.
+    pub token: String,
+    /// Where it is.
+    pub stage: Stage,
+    /// When it began.
+    pub started_at: Timestamp,
+    /// What the agent reported.
+    pub report: Option<Hardware>,
+    /// What it was told.
+    pub commands: Vec<Command>,
+    /// Whether somebody asked it to stop.
+    pub stop: bool,
+    /// Why it failed.
+    pub failure: Option<String>,
+}
+
+/// Steps of a run, each safe to repeat.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Stage {
+    /// The machine is switched off, whatever runs on it.
+    SwitchOff,
+    /// The medium is inserted.
+    Insert,
+    /// The next boot goes to the medium.
+    Override,
+    /// The machine is switched on.
+    SwitchOn,
+    /// The agent is expected to report.
+    Boot,
+    /// The agent has reported and takes commands.
+    Run,
+    /// The machine is switched off.
+    End,
+    /// The medium is ejected, the override cleared.
+    Tidy,
+    /// Over.
+    Over,
+}
+
+/// Something for the agent to do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Command {
+    /// Id.
+    pub id: String,
+    /// What.
+    pub verb: Verb,
+    /// To which drives, with the method of their erasure.
+    pub drives: Vec<(String, String)>,
+    /// What came of it; absent while it runs.
+    pub results: Option<Vec<DriveResult>>,
+}
+
+/// What an agent can do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Verb {
+    /// Write marks.
+    Mark,
+    /// Overwrite.
+    Wipe,
+    /// Check that nothing survives.
+    Verify,
+    /// Switch off.
+    Off,
+}
+
+/// What came of a command, for one drive.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DriveResult {
+    /// Serial number.
+    pub serial: String,
+    /// Whether it is as it should be.
+    pub ok: bool,
+    /// Sentence.
+    pub message: String,
+    /// Places read.
+    pub samples: i64,
+}
+
+impl AgentRun {
+    /// Whether it is over.
+    pub fn is_over(&self) -> bool {
+        self.stage == Stage::Over
+    }
+
+    /// Whether the agent may speak.
+    pub fn listens(&self) -> bool {
+        matches!(self.stage, Stage::SwitchOn | Stage::Boot | Stage::Run)
+    }
+}

@@ -1,0 +1,101 @@
+use ironyard_types::{Metadata, Timestamp};
+use serde::{Deserialize, Serialize};
+
+/// How far the discovery of one server is; named like the server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiscoveryRun {
+    /// Head; the name is the server's.
+    pub metadata: Metadata,
+    /// Since when.
+    pub started_at: Timestamp,
+    /// Whether the hardware was read from outside.
+    pub outside_done: bool,
+    /// The run of the agent, once begun.
+    pub agent_run: String,
+    /// Passes that failed in a row.
+    pub failures: i32,
+}
+
+/// Whether the agent is needed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum InBand {
+    /// Needed.
+    Required,
+    /// Tried.
+    Optional,
+    /// Not tried.
+    Off,
+}
+
+/// How the agent stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Agent {
+    /// No run was begun.
+    NotBegun,
+    /// It has not reported yet.
+    Booting,
+    /// It has reported and was not told to stop.
+    Reported,
+    /// It is being stopped.
+    Ending,
+    /// Over: well, or with a failure.
+    Ended(Option<String>),
+}
+
+/// What to do next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Next {
+    /// Read the hardware from outside.
+    ReadOutside,
+    /// Boot the agent.
+    BeginAgent,
+    /// Wait for the agent.
+    WaitForAgent,
+    /// Take over its report and stop it.
+    TakeReport,
+    /// Wait until the machine is off again.
+    WaitForEnd,
+    /// Complete; with the reason why the inside was not seen, if it was not.
+    Done(Option<String>),
+    /// It cannot be completed.
+    Fail(String),
+}
+
+/// Decides the next step of a discovery.
+pub fn plan(run: &DiscoveryRun, policy: InBand, agent: &Agent) -> Next {
+    if !run.outside_done {
+        return Next::ReadOutside;
+    }
+    match (policy, agent) {
+        (InBand::Off, _) => Next::Done(None),
+        (InBand::Required | InBand::Optional, Agent::NotBegun) => Next::BeginAgent,
+        (InBand::Required | InBand::Optional, Agent::Booting) => Next::WaitForAgent,
+        (InBand::Required | InBand::Optional, Agent::Reported) => Next::TakeReport,
+        (InBand::Required | InBand::Optional, Agent::Ending) => Next::WaitForEnd,
+        (InBand::Required | InBand::Optional, Agent::Ended(None)) => Next::Done(None),
+        (InBand::Required, Agent::Ended(Some(why))) => Next::Fail(why.clone()),
+        (InBand::Optional, Agent::Ended(Some(why))) => Next::Done(Some(why.clone())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_required_agent_that_fails_fails_the_discovery() {
+        let run = DiscoveryRun {
+            metadata: Metadata::default(),
+            started_at: Timestamp(0),
+            outside_done: true,
+            agent_run: String::new(),
+            failures: 0,
+        };
+        let ended = Agent::Ended(Some("no report".into()));
+        assert_eq!(plan(&run, InBand::Required, &ended), Next::Fail("no report".into()));
+        assert_eq!(plan(&run, InBand::Optional, &ended), Next::Done(Some("no report".into())));
+        assert_eq!(plan(&run, InBand::Off, &Agent::NotBegun), Next::Done(None));
+        assert_eq!(plan(&DiscoveryRun { outside_done: false, ..run }, InBand::Off, &Agent::NotBegun), Next::ReadOutside);
+    }
+}

@@ -1,0 +1,41 @@
+use ironyard_types::{Condition, MacAddress, Metadata, Reference};
+use serde::{Deserialize, Serialize};
+
+/// A MAC address and an address on the management network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Endpoint {
+    /// Head.
+    pub metadata: Metadata,
+    /// MAC address.
+    pub mac: MacAddress,
+    /// Address.
+    pub ip: std::net::IpAddr,
+    /// Aspects.
+    pub conditions: Vec<Condition>,
+    /// BMC that was made of it.
+    pub bmc: Option<Reference>,
+}
+
+/// What stands behind MAC addresses that begin with a prefix.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MacPrefix {
+    /// Prefix, as in `00:1a:2b`.
+    pub prefix: String,
+    /// Maker.
+    #[serde(default)]
+    pub manufacturer: String,
+    /// `https` or `http`.
+    #[serde(default)]
+    pub scheme: String,
+    /// Port; 0: the scheme's own.
+    #[serde(default)]
+    pub port: u16,
+    /// Name of the credential that such BMCs are approved to be offered.
+    pub credential: String,
+}
+
+/// The longest prefix that fits.
+pub fn recognise<'a>(mac: MacAddress, prefixes: &'a [MacPrefix]) -> Option<&'a MacPrefix> {
+    prefixes.iter().filter(|p| mac.has_prefix(&p.prefix)).max_by_key(|p| p.prefix.len())
+}

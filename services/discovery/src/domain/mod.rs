@@ -1,0 +1,5 @@
+//! Pure: endpoints, discovery runs, agent runs.
+
+pub mod agent_run;
+pub mod discovery_run;
+pub mod endpoint;

@@ -1,0 +1,202 @@
+use std::time::Duration;
+
+use ironyard_db::Stored;
+use ironyard_proto::discovery::{
+    self as pb, AgentRunState, AgentVerb, agent_run_service_server::AgentRunService, agent_service_server::AgentService,
+};
+use ironyard_resource::get;
+use ironyard_rpc::{
+    Fault, Reason,
+    convert::{hardware_from, hardware_to, timestamp_to},
+};
+use ironyard_types::SystemUuid;
+use tonic::{Request, Response, Status};
+
+use crate::{
+    app::{App, store_fault},
+    domain::agent_run::{AgentRun, Command, DriveResult, Stage, Verb},
+    store::run_of_token,
+};
+
+/// How long an agent that has nothing to do is kept on the line.
+const LINE: Duration = Duration::from_secs(8);
+
+/// Both services on the wire.
+#[derive(Clone)]
+pub struct Grpc(pub App);
+
+fn run_to(stored: Stored<AgentRun>) -> pb::AgentRun {
+    let AgentRun { metadata, server, purpose: _, token: _, stage, started_at, report, commands, stop: _, failure } = stored.value;
+    let state = match stage {
+        Stage::SwitchOff | Stage::Insert | Stage::Override | Stage::SwitchOn | Stage::Boot => AgentRunState::Booting,
+        Stage::Run => AgentRunState::Running,
+        Stage::End | Stage::Tidy => AgentRunState::Ending,
+        Stage::Over => AgentRunState::Ended,
+    };
+    pb::AgentRun {
+        name: metadata.name,
+        server,
+        state: state.into(),
+        report: report.map(hardware_to),
+        commands: commands.into_iter().map(command_to).collect(),
+        failure: failure.unwrap_or_default(),
+        create_time: Some(timestamp_to(started_at)),
+    }
+}
+
+fn command_to(command: Command) -> pb::AgentCommand {
+    let Command { id, verb, drives, results } = command;
+    let verb = match verb {
+        Verb::Mark => AgentVerb::Mark,
+        Verb::Wipe => AgentVerb::Wipe,
+        Verb::Verify => AgentVerb::Verify,
+        Verb::Off => AgentVerb::Off,
+    };
+    let result = |DriveResult { serial, ok, message, samples }| pb::DriveResult { serial_number: serial, ok, message, samples };
+    pb::AgentCommand {
+        id,
+        verb: verb.into(),
+        drives: drives.into_iter().map(|(serial_number, method)| pb::DriveTask { serial_number, method }).collect(),
+        done: results.is_some(),
+        results: results.into_iter().flatten().map(result).collect(),
+    }
+}
+
+fn command_from(command: Option<pb::AgentCommand>) -> Result<Command, Fault> {
+    let command = command.ok_or_else(|| Fault::field("command", "is missing"))?;
+    let verb = match command.verb() {
+        AgentVerb::Unspecified => return Err(Fault::field("command.verb", "is missing")),
+        AgentVerb::Mark => Verb::Mark,
+        AgentVerb::Wipe => Verb::Wipe,
+        AgentVerb::Verify => Verb::Verify,
+        AgentVerb::Off => Verb::Off,
+    };
+    let pb::AgentCommand { id, verb: _, drives, done: _, results: _ } = command;
+    if id.is_empty() {
+        return Err(Fault::field("command.id", "is missing"));
+    }
+    let drives = drives.into_iter().map(|pb::DriveTask { serial_number, method }| (serial_number, method)).collect();
+    Ok(Command { id, verb, drives, results: None })
+}
+
+#[tonic::async_trait]
+impl AgentRunService for Grpc {
+    async fn create_agent_run(&self, request: Request<pb::CreateAgentRunRequest>) -> Result<Response<pb::AgentRun>, Status> {
+        let pb::CreateAgentRunRequest { server, purpose, request_id } = request.into_inner();
+        if request_id.is_empty() {
+            return Err(Fault::field("request_id", "is missing: a machine must not be booted twice for one purpose").into());
+        }
+        if self.0.inventory.get(&server).await.map_err(Fault::from)?.is_none() {
+            return Err(Fault::new(Reason::ServerNotFound, format!("no server is called {server:?}")).into());
+        }
+        Ok(Response::new(run_to(self.0.begin_run(&server, &purpose, &request_id).await?)))
+    }
+
+    async fn get_agent_run(&self, request: Request<pb::GetAgentRunRequest>) -> Result<Response<pb::AgentRun>, Status> {
+        Ok(Response::new(run_to(get(&self.0.cx, &request.into_inner().name).await?)))
+    }
+
+    async fn add_agent_command(&self, request: Request<pb::AddAgentCommandRequest>) -> Result<Response<pb::AgentRun>, Status> {
+        let pb::AddAgentCommandRequest { name, command } = request.into_inner();
+        let command = command_from(command)?;
+        let stored = self.0.change_run(&name, |run| {
+            if let Some(known) = run.commands.iter().find(|c| c.id == command.id) {
+                let same = known.verb == command.verb && known.drives == command.drives;
+                return if same { Ok(()) } else { Err(Fault::new(Reason::RequestIdReused, "this id was used for another command")) };
+            }
+            if run.stage != Stage::Run || run.stop {
+                return Err(Fault::new(Reason::AgentRunEnded, format!("agent run {name} does not take commands")));
+            }
+            run.commands.push(command.clone());
+            Ok(())
+        });
+        Ok(Response::new(run_to(stored.await?)))
+    }
+
+    async fn end_agent_run(&self, request: Request<pb::EndAgentRunRequest>) -> Result<Response<pb::AgentRun>, Status> {
+        Ok(Response::new(run_to(self.0.stop_run(&request.into_inner().name).await?)))
+    }
+}
+
+impl Grpc {
+    /// The run whose agent speaks.
+    async fn run_of(&self, token: &str) -> Result<Stored<AgentRun>, Fault> {
+        let refused = || Fault::new(Reason::AgentTokenRefused, "the token is unknown, or its run is over");
+        if token.is_empty() {
+            return Err(refused());
+        }
+        let run = run_of_token(&self.0.cx.db, token).await.map_err(store_fault)?.ok_or_else(refused)?;
+        if run.value.listens() { Ok(run) } else { Err(refused()) }
+    }
+}
+
+#[tonic::async_trait]
+impl AgentService for Grpc {
+    async fn report(&self, request: Request<pb::ReportRequest>) -> Result<Response<pb::ReportResponse>, Status> {
+        let pb::ReportRequest { token, hardware } = request.into_inner();
+        let run = self.run_of(&token).await?;
+        let hardware = hardware_from(hardware.ok_or_else(|| Fault::field("hardware", "is missing"))?);
+        let server = self.0.inventory.get(&run.value.server).await.map_err(Fault::from)?;
+        let expected = server.and_then(|s| s.spec).and_then(|s| SystemUuid::from_hardware(&s.system_uuid));
+        if let (Some(expected), Some(shown)) = (expected, SystemUuid::from_hardware(&hardware.system_uuid))
+            && expected != shown
+            && expected != shown.swapped()
+        {
+            let message = format!("the token is for server {}, and this machine has another system UUID", run.value.server);
+            return Err(Fault::new(Reason::WrongMachine, message).into());
+        }
+        let name = run.value.metadata.name;
+        let run = self.0.change_run(&name, |run| {
+            run.report = Some(hardware.clone());
+            if run.stage == Stage::Boot {
+                run.stage = Stage::Run;
+            }
+            Ok(())
+        });
+        let server = run.await?.value.server;
+        self.0.servers.poke(&server).await.map_err(store_fault)?;
+        Ok(Response::new(pb::ReportResponse {}))
+    }
+
+    async fn next_command(&self, request: Request<pb::NextCommandRequest>) -> Result<Response<pb::NextCommandResponse>, Status> {
+        let token = request.into_inner().token;
+        let mut changed = self.0.cx.db.subscribe();
+        let line = tokio::time::sleep(LINE);
+        tokio::pin!(line);
+        loop {
+            changed.mark_unchanged();
+            let run = self.run_of(&token).await?;
+            let command = run.value.commands.iter().find(|c| c.results.is_none()).cloned();
+            if let Some(command) = command {
+                return Ok(Response::new(pb::NextCommandResponse { command: Some(command_to(command)) }));
+            }
+            tokio::select! {
+                _ = changed.changed() => {}
+                () = tokio::time::sleep(Duration::from_secs(1)) => {}
+                () = &mut line => return Ok(Response::new(pb::NextCommandResponse { command: None })),
+            }
+        }
+    }
+
+    async fn finish_command(&self, request: Request<pb::FinishCommandRequest>) -> Result<Response<pb::FinishCommandResponse>, Status> {
+        let pb::FinishCommandRequest { token, id, results } = request.into_inner();
+        let name = self.run_of(&token).await?.value.metadata.name;
+        let results: Vec<DriveResult> = results
+            .into_iter()
+            .map(|pb::DriveResult { serial_number, ok, message, samples }| DriveResult {
+                serial: serial_number,
+                ok,
+                message: message.chars().filter(|c| !c.is_control()).take(500).collect(),
+                samples,
+            })
+            .collect();
+        let done = self.0.change_run(&name, |run| {
+            let command = run.commands.iter_mut().find(|c| c.id == id).ok_or_else(|| Fault::field("id", "no such command"))?;
+            // The first answer counts.
+            command.results.get_or_insert_with(|| results.clone());
+            Ok(())
+        });
+        done.await?;
+        Ok(Response::new(pb::FinishCommandResponse {}))
+    }
+}

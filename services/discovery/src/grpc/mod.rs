@@ -1,0 +1,4 @@
+//! Parse, call the use case, render; nothing else.
+
+pub mod agent;
+pub mod endpoint;

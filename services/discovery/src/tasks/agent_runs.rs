@@ -1,0 +1,128 @@
+use std::time::Duration;
+
+use ironyard_db::record;
+use ironyard_peers::{Gateway, PeerError};
+use ironyard_proto::{bmc::PowerAction, common::Operation};
+use ironyard_reconcile::{Next, Reconcile};
+
+use super::Error;
+use crate::{
+    app::{App, store_fault},
+    domain::agent_run::{AgentRun, Stage},
+};
+
+/// Boots machines into the agent and out of it again, one step a pass.
+pub struct AgentRuns(pub App);
+
+const SOON: Next = Next::After(Duration::from_millis(50));
+
+impl Reconcile for AgentRuns {
+    type Error = Error;
+
+    async fn reconcile(&self, key: &str) -> Result<Next, Error> {
+        let app = &self.0;
+        let Some(run) = record::get::<AgentRun>(&app.cx.db, key).await.map_err(store_fault)? else { return Ok(Next::Done) };
+        let run = run.value;
+        if run.is_over() {
+            return Ok(Next::Done);
+        }
+        let late = app.cx.now().since(run.started_at) > app.settings.boot_timeout;
+        if run.stage < Stage::Run && (late || run.stop) {
+            let why = if run.stop { "it was asked to stop before the agent had reported" } else { "the agent did not report in time" };
+            return self.to(key, Stage::End, Some(why.to_owned())).await;
+        }
+        match self.step(key, &run).await {
+            // Getting in may fail for good; getting out is tried for ever, because the machine must not stay in the agent.
+            Err(Error::Peer(error)) if run.stage < Stage::Run && !error.is_transient() => self.to(key, Stage::End, Some(error.message)).await,
+            Err(Error::Peer(error)) if run.stage >= Stage::End && !error.is_transient() => {
+                tracing::warn!(run = key, error = error.message, "could not tidy up after the agent");
+                self.to(key, Stage::Over, Some(run.failure.unwrap_or(error.message))).await
+            }
+            outcome => outcome,
+        }
+    }
+}
+
+impl AgentRuns {
+    async fn to(&self, key: &str, stage: Stage, failure: Option<String>) -> Result<Next, Error> {
+        let run = self
+            .0
+            .change_run(key, |run| {
+                run.stage = stage;
+                run.failure = run.failure.clone().or(failure.clone());
+                if stage == Stage::Over {
+                    // The token has served.
+                    run.token.clear();
+                }
+                Ok(())
+            })
+            .await?;
+        self.0.servers.poke(&run.value.server).await.map_err(store_fault)?;
+        Ok(if stage == Stage::Over { Next::Done } else { SOON })
+    }
+
+    async fn step(&self, key: &str, run: &AgentRun) -> Result<Next, Error> {
+        let app = &self.0;
+        let server = app.inventory.get(&run.server).await?;
+        let Some(system) = server.as_ref().and_then(Gateway::system_of) else {
+            return self.to(key, Stage::Over, Some(format!("server {} is gone, or has no BMC", run.server))).await;
+        };
+        match run.stage {
+            Stage::SwitchOff => {
+                let operation = app.gateway.power(&system, PowerAction::ForceOff, 0, &format!("{key}-off")).await?;
+                self.after(key, &operation, Stage::Insert).await
+            }
+            Stage::Insert => {
+                let image = format!("{}/agent/{}.iso", app.settings.agent_url.trim_end_matches('/'), run.token);
+                app.gateway.insert(&system, &image).await?;
+                self.to(key, Stage::Override, None).await
+            }
+            Stage::Override => {
+                app.gateway.boot_once(&system, "Cd").await?;
+                self.to(key, Stage::SwitchOn, None).await
+            }
+            Stage::SwitchOn => {
+                let operation = app.gateway.power(&system, PowerAction::On, 0, &format!("{key}-on")).await?;
+                self.after(key, &operation, Stage::Boot).await
+            }
+            Stage::Boot => Ok(Next::After(Duration::from_secs(1))),
+            Stage::Run if run.stop => self.to(key, Stage::End, None).await,
+            Stage::Run => Ok(Next::After(Duration::from_secs(60))),
+            Stage::End => {
+                let operation = app.gateway.power(&system, PowerAction::ForceOff, 0, &format!("{key}-end")).await?;
+                self.after(key, &operation, Stage::Tidy).await
+            }
+            Stage::Tidy => {
+                app.gateway.eject(&system).await?;
+                app.gateway.boot_once(&system, "None").await?;
+                self.to(key, Stage::Over, None).await
+            }
+            Stage::Over => Ok(Next::Done),
+        }
+    }
+
+    async fn after(&self, key: &str, operation: &Operation, next: Stage) -> Result<Next, Error> {
+        match (&operation.error, operation.done) {
+            (Some(error), _) => Err(PeerError {
+                code: tonic::Code::FailedPrecondition,
+                reason: error.reason.clone(),
+                message: error.message.clone(),
+            }
+            .into()),
+            (None, false) => Ok(Next::After(Duration::from_millis(100))),
+            // A report may have come while the machine was still said to boot.
+            (None, true) if next == Stage::Boot => {
+                let run = self
+                    .0
+                    .change_run(key, |run| {
+                        run.stage = run.stage.max(if run.report.is_some() { Stage::Run } else { Stage::Boot });
+                        Ok(())
+                    })
+                    .await?;
+                self.0.servers.poke(&run.value.server).await.map_err(store_fault)?;
+                Ok(SOON)
+            }
+            (None, true) => self.to(key, next, None).await,
+        }
+    }
+}

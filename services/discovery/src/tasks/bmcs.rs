@@ -1,0 +1,105 @@
+use std::{collections::BTreeMap, time::Duration};
+
+use ironyard_db::record;
+use ironyard_peers::{Gateway, PeerError, name};
+use ironyard_proto::{bmc, common, inventory};
+use ironyard_reconcile::{Next, Reconcile};
+use ironyard_rpc::Reason;
+use ironyard_types::{ResourceName, SystemUuid, dns_label};
+
+use super::Error;
+use crate::{
+    app::{App, store_fault},
+    domain::endpoint::Endpoint,
+};
+
+/// Finds the systems behind each BMC and makes sure that each has a server.
+pub struct Bmcs(pub App);
+
+impl Reconcile for Bmcs {
+    type Error = Error;
+
+    async fn reconcile(&self, key: &str) -> Result<Next, Error> {
+        let app = &self.0;
+        let Some(bmc) = app.gateway.bmc(key).await? else { return Ok(Next::Done) };
+        let spec = bmc.spec.clone().unwrap_or_default();
+        if let Some(reference) = &spec.endpoint_ref {
+            let endpoint = record::get::<Endpoint>(&app.cx.db, &reference.name).await.map_err(store_fault)?;
+            if let Some(endpoint) = endpoint
+                && endpoint.value.ip.to_string() != spec.address
+            {
+                let mut update = bmc.clone();
+                if let Some(spec) = &mut update.spec {
+                    spec.address = endpoint.value.ip.to_string();
+                }
+                let update_mask = Some(prost_types::FieldMask { paths: vec!["spec.address".to_owned()] });
+                let request = bmc::UpdateBmcRequest { bmc: Some(update), update_mask, request_id: String::new() };
+                app.gateway.bmcs.clone().update_bmc(request).await.map_err(PeerError::from)?;
+                return Ok(Next::After(Duration::from_secs(1)));
+            }
+        }
+        if Gateway::not_ready(&bmc).is_some() {
+            // The gateway goes on asking; its next success pokes us.
+            return Ok(Next::After(Duration::from_secs(30)));
+        }
+        let systems = app.gateway.list_systems(key).await?;
+        let servers = app.inventory.of_bmc(key).await?;
+        for system in &systems {
+            if servers.iter().any(|server| is_server_of(server, system, systems.len())) {
+                continue;
+            }
+            self.create(&bmc, system).await?;
+        }
+        for server in servers {
+            app.servers.poke(&name(&server)).await.map_err(store_fault)?;
+        }
+        Ok(Next::After(Duration::from_secs(600)))
+    }
+}
+
+/// Whether a server is the record of a system: by UUID where both have one, else by id, else because there is only one.
+pub(crate) fn is_server_of(server: &inventory::Server, system: &bmc::System, systems: usize) -> bool {
+    let spec = server.spec.clone().unwrap_or_default();
+    match (SystemUuid::from_hardware(&spec.system_uuid), SystemUuid::from_hardware(&system.system_uuid)) {
+        // Firmware and BMC may disagree about the byte order of the first groups.
+        (Some(a), Some(b)) => a == b || a == b.swapped(),
+        (Some(_) | None, Some(_) | None) => {
+            let seen = server.observed.as_ref().map(|o| o.system_id.clone()).unwrap_or_default();
+            let id = if spec.system_id.is_empty() { seen } else { spec.system_id };
+            if id.is_empty() { systems == 1 } else { id == system.system_id }
+        }
+    }
+}
+
+impl Bmcs {
+    async fn create(&self, bmc: &bmc::Bmc, system: &bmc::System) -> Result<(), Error> {
+        let metadata = bmc.metadata.clone().unwrap_or_default();
+        let name = format!("{}-{}", metadata.name, dns_label(&system.system_id));
+        let name = ResourceName::parse(&name).map_or_else(|_| dns_label(&name), |n| n.to_string());
+        let server = inventory::Server {
+            metadata: Some(common::Metadata {
+                name: name.clone(),
+                labels: metadata.labels,
+                annotations: BTreeMap::from([("ironyard.dev/auto-created".to_owned(), "true".to_owned())]),
+                ..Default::default()
+            }),
+            spec: Some(inventory::ServerSpec {
+                system_uuid: system.system_uuid.clone(),
+                bmc_ref: Some(common::Reference { name: metadata.name.clone(), uid: String::new() }),
+                system_id: system.system_id.clone(),
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        let request = inventory::CreateServerRequest { server: Some(server), request_id: String::new() };
+        match self.0.inventory.servers.clone().create_server(request).await.map_err(PeerError::from) {
+            Ok(_) => tracing::info!(bmc.name = metadata.name, server.name = name, "found a server"),
+            // Somebody was faster, or the machine is known through another BMC: one machine is one server.
+            Err(error) if error.is(Reason::ServerExists) || error.is(Reason::DuplicateSystemUuid) => {
+                tracing::debug!(bmc.name = metadata.name, server.name = name, error = error.message, "the server is known");
+            }
+            Err(error) => return Err(error.into()),
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,17 @@
+//! Reconcilers.
+
+pub mod agent_runs;
+pub mod bmcs;
+pub mod endpoints;
+pub mod servers;
+
+/// Why a pass failed: ourselves or a peer.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Ours.
+    #[error("{0}")]
+    Fault(#[from] ironyard_rpc::Fault),
+    /// A peer.
+    #[error("a peer answered: {0}")]
+    Peer(#[from] ironyard_peers::PeerError),
+}

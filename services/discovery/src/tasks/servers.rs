@@ -1,0 +1,289 @@
+use std::time::Duration;
+
+use ironyard_db::{Stored, record};
+use ironyard_operation::Request;
+use ironyard_peers::{Gateway, PeerError, name};
+use ironyard_proto::{
+    bmc, common,
+    inventory::{self, InBandPolicy, Server, ServerEvent, ServerState},
+};
+use ironyard_reconcile::{Next, Reconcile};
+use ironyard_resource::update;
+use ironyard_rpc::{Fault, Reason, convert::hardware_to};
+use ironyard_types::Metadata;
+
+use super::{Error, bmcs::is_server_of};
+use crate::{
+    app::{App, store_fault},
+    domain::{
+        agent_run::{AgentRun, Stage},
+        discovery_run::{Agent, DiscoveryRun, InBand, Next as Plan, plan},
+    },
+};
+
+/// Draws Initial → Discovery → Available, and keeps the power of servers at rest up to date.
+pub struct Servers(pub App);
+
+const SOON: Next = Next::After(Duration::from_millis(100));
+/// While nothing but an outside event can help; the event pokes.
+const PATIENT: Next = Next::After(Duration::from_secs(15));
+
+impl Reconcile for Servers {
+    type Error = Error;
+
+    async fn reconcile(&self, key: &str) -> Result<Next, Error> {
+        let app = &self.0;
+        let Some(server) = app.inventory.get(key).await? else {
+            self.forget(key).await?;
+            return Ok(Next::Done);
+        };
+        match server.state() {
+            ServerState::Initial => self.initial(&server).await,
+            ServerState::Discovery => self.discovery(&server).await,
+            ServerState::Available
+            | ServerState::Reserved
+            | ServerState::Maintenance
+            | ServerState::Cleanup
+            | ServerState::Error
+            | ServerState::Unspecified => {
+                self.forget(key).await?;
+                self.watch_power(&server).await
+            }
+        }
+    }
+}
+
+impl Servers {
+    async fn forget(&self, key: &str) -> Result<(), Error> {
+        let cx = &self.0.cx;
+        if record::get::<DiscoveryRun>(&cx.db, key).await.map_err(store_fault)?.is_some() {
+            ironyard_resource::delete::<DiscoveryRun>(cx, key, "", |_| Ok(())).await?;
+        }
+        Ok(())
+    }
+
+    /// Finds the BMC and the system, then begins.
+    async fn initial(&self, server: &Server) -> Result<Next, Error> {
+        let app = &self.0;
+        let wait = |reason: &'static str, message: String| async move {
+            app.inventory.wait(server, reason, &message).await?;
+            Ok(PATIENT)
+        };
+        let spec = server.spec.clone().unwrap_or_default();
+        let Some(reference) = spec.bmc_ref.clone() else {
+            return match spec.bmc.clone() {
+                Some(inline) => self.inline(server, inline).await,
+                None => wait("NO_BMC", "give it a bmc_ref or an inline bmc".to_owned()).await,
+            };
+        };
+        let Some(bmc) = app.gateway.bmc(&reference.name).await? else {
+            return wait("BMC_NOT_FOUND", format!("BMC {} does not exist", reference.name)).await;
+        };
+        if let Some(why) = Gateway::not_ready(&bmc) {
+            return wait("BMC_NOT_READY", format!("BMC {}: {why}", reference.name)).await;
+        }
+        let systems = app.gateway.list_systems(&reference.name).await?;
+        let Some(system) = systems.iter().find(|system| is_server_of(server, system, systems.len())) else {
+            let found: Vec<String> = systems.iter().map(|s| format!("{} ({})", s.system_id, s.system_uuid)).collect();
+            let message = format!("no system of BMC {} is this server; it has {}", reference.name, found.join(", "));
+            return wait("SYSTEM_NOT_FOUND", message).await;
+        };
+        let report = inventory::ReportServerRequest {
+            name: name(server),
+            system_id: system.system_id.clone(),
+            power_state: system.power_state,
+            ..Default::default()
+        };
+        let server = app.inventory.report(report).await?;
+        app.inventory.transition(&server, ServerEvent::BeginDiscovery, None, "its BMC answers").await?;
+        Ok(SOON)
+    }
+
+    /// Makes a BMC of an inline description, and points the server at it.
+    async fn inline(&self, server: &Server, inline: inventory::InlineBmc) -> Result<Next, Error> {
+        let app = &self.0;
+        let bmc_name = format!("{}-bmc", name(server));
+        if app.gateway.bmc(&bmc_name).await?.is_none() {
+            let bmc = bmc::Bmc {
+                metadata: Some(common::Metadata { name: bmc_name.clone(), ..Default::default() }),
+                spec: Some(bmc::BmcSpec {
+                    address: inline.address,
+                    credential: inline.credential,
+                    protocol: inline.protocol,
+                    scheme: inline.scheme,
+                    port: inline.port,
+                    ..Default::default()
+                }),
+                ..Default::default()
+            };
+            let request = bmc::CreateBmcRequest { bmc: Some(bmc), request_id: String::new() };
+            if let Err(status) = app.gateway.bmcs.clone().create_bmc(request).await {
+                let error = PeerError::from(status);
+                if error.code == tonic::Code::InvalidArgument {
+                    app.inventory.wait(server, "INLINE_BMC_REFUSED", &error.message).await?;
+                    return Ok(PATIENT);
+                }
+                if !error.is(Reason::BmcExists) {
+                    return Err(error.into());
+                }
+            }
+        }
+        let mut update = server.clone();
+        if let Some(spec) = &mut update.spec {
+            (spec.bmc, spec.bmc_ref) = (None, Some(common::Reference { name: bmc_name, uid: String::new() }));
+        }
+        let update_mask = Some(prost_types::FieldMask { paths: vec!["spec.bmc_ref".to_owned()] });
+        let request = inventory::UpdateServerRequest { server: Some(update), update_mask, request_id: String::new() };
+        app.inventory.servers.clone().update_server(request).await.map_err(PeerError::from)?;
+        Ok(SOON)
+    }
+
+    async fn run_of(&self, server: &Server) -> Result<Stored<DiscoveryRun>, Error> {
+        let cx = &self.0.cx;
+        let key = name(server);
+        let uid = server.metadata.as_ref().map(|m| m.uid.clone()).unwrap_or_default();
+        if let Some(run) = record::get::<DiscoveryRun>(&cx.db, &key).await.map_err(store_fault)? {
+            if run.value.metadata.annotations.get("server-uid") == Some(&uid) {
+                return Ok(run);
+            }
+            self.forget(&key).await?;
+        }
+        let mut metadata = Metadata { name: key, uid: ironyard_types::random_id(), ..Metadata::default() };
+        metadata.annotations.insert("server-uid".to_owned(), uid);
+        let run = DiscoveryRun { metadata, started_at: cx.now(), outside_done: false, agent_run: String::new(), failures: 0 };
+        Ok(ironyard_resource::create(cx, &Request::default(), run).await?)
+    }
+
+    async fn discovery(&self, server: &Server) -> Result<Next, Error> {
+        let app = &self.0;
+        let run = self.run_of(server).await?;
+        match self.step(server, &run.value).await {
+            Ok(next) => Ok(next),
+            Err(Error::Peer(error)) => {
+                let waited = app.cx.now().since(run.value.started_at);
+                if waited > app.settings.patience {
+                    app.inventory.fail(server, "DISCOVERY_FAILED", &error.message, "discovery", run.value.failures + 1).await?;
+                    return Ok(SOON);
+                }
+                app.inventory.wait(server, "DISCOVERY_RETRIES", &error.message).await?;
+                update::<DiscoveryRun>(&app.cx, &Request::default(), &name(server), "", |run| {
+                    run.failures += 1;
+                    Ok(())
+                })
+                .await?;
+                Err(error.into())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn step(&self, server: &Server, run: &DiscoveryRun) -> Result<Next, Error> {
+        let app = &self.0;
+        let Some(system) = Gateway::system_of(server) else {
+            app.inventory.wait(server, "NO_BMC", "give it a bmc_ref or an inline bmc").await?;
+            return Ok(PATIENT);
+        };
+        let policy = match server.spec.as_ref().map(inventory::ServerSpec::in_band) {
+            Some(InBandPolicy::Required) => InBand::Required,
+            Some(InBandPolicy::Optional) => InBand::Optional,
+            Some(InBandPolicy::Off) => InBand::Off,
+            Some(InBandPolicy::Unspecified) | None => app.settings.in_band,
+        };
+        let agent_run = match run.agent_run.as_str() {
+            "" => None,
+            name => record::get::<AgentRun>(&app.cx.db, name).await.map_err(store_fault)?,
+        };
+        let agent = agent_state(agent_run.as_ref().map(|r| &r.value));
+        match plan(run, policy, &agent) {
+            Plan::ReadOutside => {
+                let hardware = app.gateway.hardware(&system).await?;
+                let report = inventory::ReportServerRequest { name: name(server), out_of_band: Some(hardware), ..Default::default() };
+                app.inventory.report(report).await?;
+                self.remember(server, |run| run.outside_done = true).await?;
+                Ok(SOON)
+            }
+            Plan::BeginAgent => {
+                let begun = match app.begin_run(&name(server), "discover", &run.metadata.uid).await {
+                    Err(fault) if fault.reason == Reason::AgentBusy => {
+                        app.inventory.wait(server, "AGENT_BUSY", &fault.message).await?;
+                        return Ok(Next::After(Duration::from_secs(1)));
+                    }
+                    outcome => outcome?,
+                };
+                self.remember(server, |run| run.agent_run.clone_from(&begun.value.metadata.name)).await?;
+                Ok(SOON)
+            }
+            Plan::WaitForAgent => {
+                app.inventory.wait(server, "AGENT_BOOTING", "the machine boots the agent").await?;
+                Ok(PATIENT)
+            }
+            Plan::TakeReport => {
+                if let Some(run) = &agent_run {
+                    let in_band = run.value.report.clone().map(hardware_to);
+                    app.inventory.report(inventory::ReportServerRequest { name: name(server), in_band, ..Default::default() }).await?;
+                    app.stop_run(&run.value.metadata.name).await?;
+                }
+                Ok(SOON)
+            }
+            Plan::WaitForEnd => {
+                app.inventory.wait(server, "AGENT_ENDING", "the machine is switched off again").await?;
+                Ok(PATIENT)
+            }
+            Plan::Done(why_not) => {
+                let (holds, reason, message) = match (&why_not, policy) {
+                    (Some(why), _) => (false, "AgentFailed", why.clone()),
+                    (None, InBand::Off) => (false, "NotAsked", "the policy does not ask for the agent".to_owned()),
+                    (None, InBand::Required | InBand::Optional) => (true, "Reported", "the agent has reported".to_owned()),
+                };
+                app.inventory.condition(server, "InBandSeen", holds, reason, &message).await?;
+                let fresh = app.inventory.get(&name(server)).await?.unwrap_or_else(|| server.clone());
+                app.inventory.transition(&fresh, ServerEvent::DiscoveryDone, None, &message).await?;
+                Ok(SOON)
+            }
+            Plan::Fail(why) => {
+                app.inventory.fail(server, "AGENT_FAILED", &why, "in-band discovery", 1).await?;
+                Ok(SOON)
+            }
+        }
+    }
+
+    async fn remember(&self, server: &Server, change: impl FnOnce(&mut DiscoveryRun)) -> Result<(), Error> {
+        update::<DiscoveryRun>(&self.0.cx, &Request::default(), &name(server), "", |run| {
+            run.failures = 0;
+            change(run);
+            Ok::<(), Fault>(())
+        })
+        .await?;
+        Ok(())
+    }
+
+    /// Power changes without us too; look now and then.
+    async fn watch_power(&self, server: &Server) -> Result<Next, Error> {
+        let app = &self.0;
+        if let Some(system) = Gateway::system_of(server).filter(|_| server.discovered) {
+            match app.gateway.system(&system).await {
+                Ok(seen) => {
+                    let known = server.observed.as_ref().map(|o| o.power_state);
+                    if known != Some(seen.power_state) {
+                        let report = inventory::ReportServerRequest { name: name(server), power_state: seen.power_state, ..Default::default() };
+                        app.inventory.report(report).await?;
+                    }
+                    app.inventory.condition(server, "BmcReachable", true, "Answered", "its BMC answers").await?;
+                }
+                Err(error) => app.inventory.condition(server, "BmcReachable", false, "NoAnswer", &error.message).await?,
+            }
+        }
+        Ok(Next::After(app.settings.poll))
+    }
+}
+
+fn agent_state(run: Option<&AgentRun>) -> Agent {
+    let Some(run) = run else { return Agent::NotBegun };
+    match run.stage {
+        Stage::SwitchOff | Stage::Insert | Stage::Override | Stage::SwitchOn | Stage::Boot => Agent::Booting,
+        Stage::Run if run.stop => Agent::Ending,
+        Stage::Run => Agent::Reported,
+        Stage::End | Stage::Tidy => Agent::Ending,
+        Stage::Over => Agent::Ended(run.failure.clone()),
+    }
+}
