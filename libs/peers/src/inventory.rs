@@ -35,7 +35,13 @@ impl Inventory {
         Ok(self.servers.clone().list_servers(request).await?.into_inner().servers)
     }
 
-    /// Moves a server. `key` makes it one move whatever happens to the caller.
+    /// The server that a claim holds.
+    pub async fn held_by(&self, claim_uid: &str) -> Result<Option<pb::Server>> {
+        let request = pb::ListServersRequest { page_size: 1, claim_uid: claim_uid.to_owned(), ..Default::default() };
+        Ok(self.servers.clone().list_servers(request).await?.into_inner().servers.pop())
+    }
+
+    /// Moves a server that is still as it was read.
     pub async fn transition(&self, server: &pb::Server, event: pb::ServerEvent, subject: Option<Reference>, reason: &str) -> Result<pb::Server> {
         let metadata = server.metadata.clone().unwrap_or_default();
         let request = pb::TransitionServerRequest {

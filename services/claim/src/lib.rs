@@ -1,0 +1,116 @@
+//! Claims: the only owner of claims, cleanup runs and sanitization certificates. It draws Available → Reserved → Cleanup → Available.
+
+mod app;
+mod config;
+pub mod domain;
+pub mod grpc;
+pub mod store;
+pub mod tasks;
+
+use std::sync::Arc;
+
+use app::{App, BIND};
+pub use config::{Config, Settings};
+use ironyard_db::{Db, Migration};
+use ironyard_peers::{Gateway, Inventory, name, poke_on_servers};
+use ironyard_proto::{
+    claim::{
+        sanitization_service_server::{self, SanitizationServiceServer},
+        server_claim_service_server::{self, ServerClaimServiceServer},
+    },
+    discovery::agent_run_service_client::AgentRunServiceClient,
+    inventory::{Server, ServerState},
+};
+use ironyard_reconcile::{Queue, Runner};
+use ironyard_resource::Context;
+use ironyard_types::Clock;
+use tasks::{binder::Binder, claims::Claims, cleanup::Cleanup};
+use tokio_util::sync::CancellationToken;
+use tonic::service::RoutesBuilder;
+
+const MIGRATIONS: &[Migration] = &[
+    ironyard_reconcile::MIGRATION,
+    ironyard_operation::MIGRATION,
+    Migration { version: 101, name: "claim", sql: include_str!("../migrations/0101_claim.sql") },
+];
+
+/// Why the service does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The database.
+    #[error("could not open the database")]
+    Database(#[from] ironyard_db::Error),
+    /// A peer's address.
+    #[error("could not set up a peer")]
+    Peer(#[from] ironyard_rpc::client::Error),
+    /// Discovery is needed to boot the agent.
+    #[error("peers.discovery is missing: without the agent no wipe can be verified")]
+    NoDiscovery,
+}
+
+/// The service, ready to be served.
+#[derive(Clone)]
+pub struct Service {
+    app: App,
+}
+
+impl Service {
+    /// Names for health and reflection.
+    pub const NAMES: &'static [&'static str] = &[server_claim_service_server::SERVICE_NAME, sanitization_service_server::SERVICE_NAME];
+
+    /// Opens the database.
+    pub async fn open(database: &ironyard_db::Config, peers: &ironyard_peers::Config, settings: Settings, clock: Arc<dyn Clock>) -> Result<Self, Error> {
+        let db = Db::open(database, MIGRATIONS).await?;
+        let queue = |name| Queue::new(db.clone(), name, clock.clone());
+        let discovery = peers.discovery.as_deref().ok_or(Error::NoDiscovery)?;
+        let app = App {
+            inventory: Inventory::new(peers.channel(&peers.inventory)?),
+            gateway: Gateway::new(peers.channel(&peers.bmc_gateway)?),
+            agent: AgentRunServiceClient::new(peers.channel(discovery)?).max_decoding_message_size(64 << 20),
+            settings,
+            binder: queue("binder"),
+            claims: queue("claim"),
+            cleanups: queue("cleanup"),
+            cx: Context { db, clock },
+        };
+        Ok(Self { app })
+    }
+
+    /// Adds its methods.
+    pub fn register(&self, routes: &mut RoutesBuilder) {
+        routes.add_service(ServerClaimServiceServer::new(grpc::server_claim::Grpc(self.app.clone())));
+        routes.add_service(SanitizationServiceServer::new(grpc::sanitization::Grpc(self.app.clone())));
+    }
+
+    /// Reconciles until `shutdown`.
+    pub async fn run(self, shutdown: CancellationToken) {
+        let App { cx, inventory, binder, claims, cleanups, .. } = self.app.clone();
+        let (app, clock) = (self.app, cx.clock.clone());
+        if let Err(error) = binder.poke(BIND).await {
+            tracing::warn!(%error, "could not begin to bind");
+        }
+        let watches = async {
+            tokio::join!(
+                poke_on_servers(inventory.clone(), binder.clone(), |s| {
+                    if s.state() == ServerState::Available { vec![BIND.to_owned()] } else { vec![] }
+                }),
+                poke_on_servers(inventory.clone(), claims.clone(), |s: &Server| s.claim_ref.iter().map(|c| c.name.clone()).collect()),
+                poke_on_servers(inventory, cleanups.clone(), |s| if s.state() == ServerState::Cleanup { vec![name(s)] } else { vec![] }),
+            )
+        };
+        let watches = async {
+            tokio::select! {
+                _ = watches => {}
+                () = shutdown.cancelled() => {}
+            }
+        };
+        tokio::join!(
+            Runner::new(binder.clone(), Arc::new(Binder(app.clone())), clock.clone(), 1).run(shutdown.clone()),
+            Runner::new(claims.clone(), Arc::new(Claims(app.clone())), clock.clone(), 64).run(shutdown.clone()),
+            Runner::new(cleanups.clone(), Arc::new(Cleanup(app)), clock, 64).run(shutdown.clone()),
+            ironyard_resource::housekeep(&cx, shutdown.clone()),
+            watches,
+        );
+        cx.db.close().await;
+    }
+}

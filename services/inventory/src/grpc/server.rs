@@ -65,7 +65,7 @@ impl ServerService for Grpc {
 
     async fn list_servers(&self, request: Request<pb::ListServersRequest>) -> Result<Response<pb::ListServersResponse>, Status> {
         let state = request.get_ref().state();
-        let pb::ListServersRequest { page_size, page_token, selector, state: _, bmc } = request.into_inner();
+        let pb::ListServersRequest { page_size, page_token, selector, state: _, bmc, claim_uid } = request.into_inner();
         let state = State::ALL.into_iter().find(|s| state_to(*s) == state).map(|s| s.to_string());
         let mut filters = Vec::new();
         if let Some(state) = &state {
@@ -73,6 +73,9 @@ impl ServerService for Grpc {
         }
         if !bmc.is_empty() {
             filters.push(("bmc", bmc.as_str()));
+        }
+        if !claim_uid.is_empty() {
+            filters.push(("claim_uid", claim_uid.as_str()));
         }
         let page = Page { size: page_size, token: page_token, selector: selector_from("selector", selector)? };
         let (servers, next_page_token) = list::<Server>(&self.0, &page, &filters).await?;

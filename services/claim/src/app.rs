@@ -1,0 +1,123 @@
+//! What gRPC and the reconcilers share.
+
+use std::time::Duration;
+
+use ironyard_peers::{Gateway, Inventory, PeerError};
+use ironyard_proto::{
+    discovery::{self, agent_run_service_client::AgentRunServiceClient},
+    inventory,
+};
+use ironyard_reconcile::Queue;
+use ironyard_resource::{Context, Kind};
+use ironyard_rpc::{Channel, Fault, Reason, convert::selector_to};
+use ironyard_types::labels::Selector;
+use serde::Deserialize;
+
+use crate::domain::{
+    cleanup::{Certificate, CleanupRun},
+    server_claim::{ServerClaim, Spec},
+};
+
+impl Kind for ServerClaim {
+    const NOUN: &'static str = "claim";
+    const NOT_FOUND: Reason = Reason::ClaimNotFound;
+    const EXISTS: Reason = Reason::ClaimExists;
+    const CHANGED: Reason = Reason::ClaimChanged;
+}
+
+impl Kind for CleanupRun {
+    const NOUN: &'static str = "cleanup run";
+    const NOT_FOUND: Reason = Reason::CertificateNotFound;
+    const EXISTS: Reason = Reason::ClaimExists;
+    const CHANGED: Reason = Reason::PeerUnavailable;
+}
+
+impl Kind for Certificate {
+    const NOUN: &'static str = "certificate";
+    const NOT_FOUND: Reason = Reason::CertificateNotFound;
+    const EXISTS: Reason = Reason::ClaimExists;
+    const CHANGED: Reason = Reason::ClaimChanged;
+}
+
+/// What the site wants.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// Seconds that an operating system is given to shut down when its server is given back, before the power is cut.
+    pub graceful_seconds: i32,
+    /// Time for one step of a cleanup whose hardware or peer does not answer.
+    #[serde(with = "humantime_serde")]
+    pub patience: Duration,
+    /// Who performs wipes, for certificates.
+    pub performed_by: String,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { graceful_seconds: 120, patience: Duration::from_secs(900), performed_by: "ironyard".to_owned() }
+    }
+}
+
+/// Everything that the service works with.
+#[derive(Clone)]
+pub struct App {
+    /// Database and time.
+    pub cx: Context,
+    /// Inventory.
+    pub inventory: Inventory,
+    /// The gateway.
+    pub gateway: Gateway,
+    /// Discovery, to boot the agent.
+    pub agent: AgentRunServiceClient<Channel>,
+    /// What the site wants.
+    pub settings: Settings,
+    /// The binder: one key, so that claims are served in order.
+    pub binder: Queue,
+    /// Claims that are due.
+    pub claims: Queue,
+    /// Servers whose cleanup is due.
+    pub cleanups: Queue,
+}
+
+/// The binder's one key.
+pub const BIND: &str = "bind";
+
+/// A failed database call, as a fault.
+pub(crate) fn store_fault(error: ironyard_db::Error) -> Fault {
+    Fault::internal(&error)
+}
+
+/// Why a pass failed: ourselves or a peer.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Ours.
+    #[error("{0}")]
+    Fault(#[from] Fault),
+    /// A peer.
+    #[error("a peer answered: {0}")]
+    Peer(#[from] PeerError),
+}
+
+impl From<tonic::Status> for Error {
+    fn from(status: tonic::Status) -> Self {
+        Self::Peer(status.into())
+    }
+}
+
+/// What a claim asks inventory for.
+pub fn reservation(claim: &ServerClaim) -> inventory::ReserveServerRequest {
+    let Spec { server, selector, tolerations, .. } = claim.spec.clone();
+    inventory::ReserveServerRequest {
+        claim: Some(ironyard_proto::common::Reference { name: claim.metadata.name.clone(), uid: claim.metadata.uid.clone() }),
+        server: server.unwrap_or_default(),
+        selector: (selector != Selector::default()).then(|| selector_to(selector)),
+        tolerations: tolerations.into_iter().map(|(key, operator, value)| inventory::Toleration { key, operator, value }).collect(),
+    }
+}
+
+impl App {
+    /// A run of the agent.
+    pub async fn agent_run(&self, name: &str) -> Result<discovery::AgentRun, Error> {
+        Ok(self.agent.clone().get_agent_run(discovery::GetAgentRunRequest { name: name.to_owned() }).await?.into_inner())
+    }
+}

@@ -1,0 +1,164 @@
+use ironyard_types::{Metadata, Reference, Timestamp, Waiting, hardware::Drive};
+use serde::{Deserialize, Serialize};
+
+use super::sanitize::Job;
+
+/// The wipe of one server after one claim.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CleanupRun {
+    /// Head.
+    pub metadata: Metadata,
+    /// Server.
+    pub server: Reference,
+    /// Claim.
+    pub claim: Reference,
+    /// When it began: a certificate counts only if this is after the reservation.
+    pub started_at: Timestamp,
+    /// Step that is next.
+    pub step: Step,
+    /// When that step began.
+    pub step_at: Timestamp,
+    /// System UUID of the machine, as read.
+    pub system_uuid: String,
+    /// Drives that the BMC shows.
+    pub bmc_drives: Vec<Drive>,
+    /// Run of the agent.
+    pub agent_run: String,
+    /// Drives on their way to the certificate.
+    pub jobs: Vec<Job>,
+    /// What went wrong.
+    pub failure: Option<Failure>,
+    /// Steps that the machine does not offer, and that were left out.
+    pub skipped: Vec<String>,
+    /// Certificate, once written.
+    pub certificate: String,
+    /// Why it waits.
+    pub waiting: Option<Waiting>,
+    /// Whether it is over.
+    pub done: bool,
+    /// Trace of the call that released the server.
+    pub traceparent: String,
+}
+
+/// What went wrong.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// Reason code.
+    pub reason: String,
+    /// Sentence.
+    pub message: String,
+    /// Step.
+    pub step: Step,
+}
+
+/// Steps, in order; each is safe to repeat.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Step {
+    /// Switched off, observed.
+    PowerOff,
+    /// Kept until an operator lets it go.
+    Retain,
+    /// The machine is the one that the record is about.
+    Identify,
+    /// BIOS defaults at the next boot.
+    ResetBios,
+    /// No boot override.
+    ClearBoot,
+    /// No medium.
+    EjectMedia,
+    /// Locator LED off.
+    LedOff,
+    /// Drives that the BMC shows.
+    ListDrives,
+    /// The agent boots and reports.
+    BootAgent,
+    /// The agent marks every drive.
+    Mark,
+    /// Every drive is erased.
+    Erase,
+    /// The agent checks every drive.
+    Verify,
+    /// The agent ends, the machine is off.
+    EndAgent,
+    /// The certificate is written.
+    Certify,
+    /// Inventory is told.
+    Finish,
+}
+
+impl Step {
+    /// The step after this one.
+    pub fn next(self) -> Self {
+        match self {
+            Self::PowerOff => Self::Retain,
+            Self::Retain => Self::Identify,
+            Self::Identify => Self::ResetBios,
+            Self::ResetBios => Self::ClearBoot,
+            Self::ClearBoot => Self::EjectMedia,
+            Self::EjectMedia => Self::LedOff,
+            Self::LedOff => Self::ListDrives,
+            Self::ListDrives => Self::BootAgent,
+            Self::BootAgent => Self::Mark,
+            Self::Mark => Self::Erase,
+            Self::Erase => Self::Verify,
+            Self::Verify => Self::EndAgent,
+            Self::EndAgent => Self::Certify,
+            Self::Certify | Self::Finish => Self::Finish,
+        }
+    }
+
+    /// Whether a machine that does not offer it may go without: it is then named on the run.
+    pub fn is_optional(self) -> bool {
+        match self {
+            Self::ResetBios | Self::ClearBoot | Self::EjectMedia | Self::LedOff => true,
+            Self::PowerOff
+            | Self::Retain
+            | Self::Identify
+            | Self::ListDrives
+            | Self::BootAgent
+            | Self::Mark
+            | Self::Erase
+            | Self::Verify
+            | Self::EndAgent
+            | Self::Certify
+            | Self::Finish => false,
+        }
+    }
+}
+
+impl CleanupRun {
+    /// Whether every drive passed, and nothing went wrong.
+    pub fn passed(&self) -> bool {
+        self.failure.is_none() && self.jobs.iter().all(Job::passed)
+    }
+
+    /// Remembers what went wrong and goes on to switch the agent off; the first failure counts.
+    pub fn fail(&mut self, reason: &str, message: String, now: Timestamp) {
+        let step = self.step;
+        self.failure.get_or_insert(Failure { reason: reason.to_owned(), message, step });
+        if self.step < Step::EndAgent {
+            (self.step, self.step_at) = (Step::EndAgent, now);
+        }
+    }
+}
+
+/// Proof that a server was wiped, or the record that it was not.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Certificate {
+    /// Head.
+    pub metadata: Metadata,
+    /// Server.
+    pub server: Reference,
+    /// Claim.
+    pub claim: Reference,
+    /// System UUID, as read.
+    pub system_uuid: String,
+    /// Whether every drive passed.
+    pub passed: bool,
+    /// By drive.
+    pub drives: Vec<Job>,
+    /// When the wipe began.
+    pub started_at: Timestamp,
+    /// When this was written.
+    pub issued_at: Timestamp,
+}

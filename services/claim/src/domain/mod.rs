@@ -1,0 +1,5 @@
+//! Pure: claims, the order of a cleanup, how drives are wiped.
+
+pub mod cleanup;
+pub mod sanitize;
+pub mod server_claim;

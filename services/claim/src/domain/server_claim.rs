@@ -1,0 +1,92 @@
+use ironyard_types::{Metadata, Reference, Timestamp, Waiting, hardware::PowerState, labels::Selector};
+use serde::{Deserialize, Serialize};
+
+/// Someone's claim on a server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerClaim {
+    /// Head.
+    pub metadata: Metadata,
+    /// What the user wants.
+    pub spec: Spec,
+    /// Whether it has a server.
+    pub phase: Phase,
+    /// The server.
+    pub server: Option<Reference>,
+    /// Why it has none, or what it waits for.
+    pub waiting: Option<Waiting>,
+    /// Since when it has it.
+    pub bound_at: Option<Timestamp>,
+    /// Power of its server, as last seen.
+    pub power_state: Option<PowerState>,
+    /// What of the spec has been applied to the server, and under which keys.
+    pub applied: Applied,
+    /// Trace of the call that made it.
+    pub traceparent: String,
+}
+
+/// What a claim asks for.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Spec {
+    /// This server.
+    pub server: Option<String>,
+    /// Any that matches.
+    pub selector: Selector,
+    /// Wanted power.
+    pub power: Option<PowerState>,
+    /// Image.
+    pub image: String,
+    /// Ignition secret.
+    pub ignition: String,
+    /// Tolerations: key, operator, value.
+    pub tolerations: Vec<(String, String, String)>,
+}
+
+/// Whether it has a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Phase {
+    /// It waits.
+    Pending,
+    /// It has one.
+    Bound,
+    /// It is being given back.
+    Releasing,
+}
+
+/// What of the spec has been applied.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Applied {
+    /// Image that was inserted for the next boot.
+    pub image: String,
+    /// Power that was reached.
+    pub power: Option<PowerState>,
+    /// Power changes so far: each has a key of its own.
+    pub changes: u32,
+    /// Whether the change of this number has begun.
+    pub changing: bool,
+}
+
+/// What to do for a claim that has its server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Next {
+    /// Insert the image and boot from it once.
+    Image(String),
+    /// Change power.
+    Power(PowerState),
+    /// Nothing.
+    Rest,
+}
+
+/// Decides the next step. Power is applied once for each change of the spec: a machine that its user shut down stays down.
+pub fn plan(spec: &Spec, applied: &Applied) -> Next {
+    let wanted = spec.power.unwrap_or(PowerState::Off);
+    let url = spec.image.starts_with("http://") || spec.image.starts_with("https://");
+    if applied.power == Some(wanted) && !applied.changing {
+        return Next::Rest;
+    }
+    if wanted == PowerState::On && url && applied.image != spec.image {
+        return Next::Image(spec.image.clone());
+    }
+    Next::Power(wanted)
+}

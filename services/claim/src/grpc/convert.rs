@@ -1,0 +1,138 @@
+//! Wire ↔ domain.
+
+use ironyard_db::Stored;
+use ironyard_proto::claim as pb;
+use ironyard_rpc::{
+    Fault, current_traceparent,
+    convert::{
+        metadata_checked, metadata_to, power_from, power_to, reference_to, selector_from, selector_to, timestamp_to, waiting_to,
+    },
+};
+use ironyard_types::{ResourceName, hardware::PowerState};
+
+use crate::domain::{
+    cleanup::{Certificate, CleanupRun},
+    sanitize::Job,
+    server_claim::{Applied, Phase, ServerClaim, Spec},
+};
+
+/// To the wire.
+pub fn claim_to(stored: Stored<ServerClaim>) -> pb::ServerClaim {
+    let etag = stored.etag();
+    let Stored { value, version: _, created_at, updated_at } = stored;
+    let ServerClaim { metadata, spec, phase, server, waiting, bound_at, power_state, applied: _, traceparent: _ } = value;
+    let phase = match (phase, metadata.deleted_at) {
+        (_, Some(_)) | (Phase::Releasing, None) => pb::ClaimPhase::Releasing,
+        (Phase::Pending, None) => pb::ClaimPhase::Pending,
+        (Phase::Bound, None) => pb::ClaimPhase::Bound,
+    };
+    let Spec { server: server_ref, selector, power, image, ignition, tolerations } = spec;
+    pb::ServerClaim {
+        metadata: Some(metadata_to(metadata, etag, created_at, updated_at)),
+        spec: Some(pb::ServerClaimSpec {
+            server_ref: server_ref.map(|name| ironyard_proto::common::Reference { name, uid: String::new() }),
+            server_selector: (!selector.is_empty()).then(|| selector_to(selector)),
+            power: power_to(power).into(),
+            image,
+            ignition,
+            tolerations: tolerations.into_iter().map(|(key, operator, value)| pb::ClaimToleration { key, operator, value }).collect(),
+        }),
+        phase: phase.into(),
+        bound_server: server.map(reference_to),
+        waiting_because: waiting.map(waiting_to),
+        bound_time: bound_at.map(timestamp_to),
+        power_state: power_to(power_state).into(),
+    }
+}
+
+/// From the wire, checked; with the etag that was sent.
+pub fn claim_from(claim: Option<pb::ServerClaim>) -> Result<(ServerClaim, String), Fault> {
+    let claim = claim.ok_or_else(|| Fault::field("server_claim", "is missing"))?;
+    let etag = claim.metadata.as_ref().map(|m| m.etag.clone()).unwrap_or_default();
+    let metadata = metadata_checked("server_claim.metadata", claim.metadata)?;
+    let spec = claim.spec.unwrap_or_default();
+    let power = power_from(spec.power());
+    let pb::ServerClaimSpec { server_ref, server_selector, power: _, image, ignition, tolerations } = spec;
+    if server_ref.is_some() && server_selector.is_some() {
+        return Err(Fault::field("server_claim.spec.server_selector", "give either server_ref or server_selector, not both"));
+    }
+    if let Some(reference) = &server_ref {
+        ResourceName::parse(&reference.name).map_err(|e| Fault::field("server_claim.spec.server_ref.name", e))?;
+    }
+    if matches!(power, Some(PowerState::PoweringOn | PowerState::PoweringOff)) {
+        return Err(Fault::field("server_claim.spec.power", "use ON or OFF"));
+    }
+    if image.chars().any(|c| c.is_whitespace() || c.is_control()) {
+        return Err(Fault::field("server_claim.spec.image", "must have no spaces"));
+    }
+    for (i, toleration) in tolerations.iter().enumerate() {
+        if !matches!(toleration.operator.as_str(), "" | "Equal" | "Exists") {
+            return Err(Fault::field(format!("server_claim.spec.tolerations[{i}].operator"), "use Equal or Exists"));
+        }
+    }
+    let spec = Spec {
+        server: server_ref.map(|r| r.name),
+        selector: selector_from("server_claim.spec.server_selector", server_selector)?,
+        power,
+        image,
+        ignition,
+        tolerations: tolerations.into_iter().map(|pb::ClaimToleration { key, operator, value }| (key, operator, value)).collect(),
+    };
+    let claim = ServerClaim {
+        metadata,
+        spec,
+        phase: Phase::Pending,
+        server: None,
+        waiting: None,
+        bound_at: None,
+        power_state: None,
+        applied: Applied::default(),
+        traceparent: current_traceparent(),
+    };
+    Ok((claim, etag))
+}
+
+/// To the wire.
+pub fn certificate_to(stored: Stored<Certificate>, performed_by: &str) -> pb::SanitizationCertificate {
+    let Certificate { metadata, server, claim, system_uuid, passed, drives, started_at, issued_at } = stored.value;
+    let drive = |job: Job| {
+        let passed = job.passed();
+        let Job { serial, model, capacity, method, erased: _, verified: _, note } = job;
+        pb::DriveSanitization {
+            serial_number: serial,
+            model,
+            capacity_bytes: capacity,
+            category: method.category.as_str().to_owned(),
+            method: method.kind,
+            tool: method.tool.as_str().to_owned(),
+            passed,
+            verification: note,
+        }
+    };
+    pb::SanitizationCertificate {
+        name: metadata.name,
+        server: Some(reference_to(server)),
+        claim: Some(reference_to(claim)),
+        system_uuid,
+        passed,
+        drives: drives.into_iter().map(drive).collect(),
+        start_time: Some(timestamp_to(started_at)),
+        issue_time: Some(timestamp_to(issued_at)),
+        performed_by: performed_by.to_owned(),
+    }
+}
+
+/// To the wire.
+pub fn run_to(stored: Stored<CleanupRun>) -> pb::CleanupRun {
+    let run = stored.value;
+    pb::CleanupRun {
+        name: run.metadata.name,
+        server: Some(reference_to(run.server)),
+        claim: Some(reference_to(run.claim)),
+        step: format!("{:?}", run.step),
+        done: run.done,
+        certificate: run.certificate,
+        waiting_because: run.waiting.map(waiting_to),
+        create_time: Some(timestamp_to(run.started_at)),
+    }
+}

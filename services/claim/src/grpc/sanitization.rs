@@ -1,0 +1,41 @@
+use ironyard_db::record;
+use ironyard_proto::claim::{self as pb, sanitization_service_server::SanitizationService};
+use ironyard_resource::get;
+use tonic::{Request, Response, Status};
+
+use super::convert::{certificate_to, run_to};
+use crate::{
+    app::{App, store_fault},
+    domain::cleanup::{Certificate, CleanupRun},
+};
+
+/// The service on the wire.
+pub struct Grpc(pub App);
+
+#[tonic::async_trait]
+impl SanitizationService for Grpc {
+    async fn get_certificate(&self, request: Request<pb::GetCertificateRequest>) -> Result<Response<pb::SanitizationCertificate>, Status> {
+        let stored = get::<Certificate>(&self.0.cx, &request.into_inner().name).await?;
+        Ok(Response::new(certificate_to(stored, &self.0.settings.performed_by)))
+    }
+
+    async fn list_certificates(
+        &self,
+        request: Request<pb::ListCertificatesRequest>,
+    ) -> Result<Response<pb::ListCertificatesResponse>, Status> {
+        let server = request.into_inner().server;
+        let filter: &[(&str, &str)] = if server.is_empty() { &[] } else { &[("server", &server)] };
+        let mut rows = record::list_oldest::<Certificate>(&self.0.cx.db, 1000, filter).await.map_err(store_fault)?;
+        rows.reverse();
+        let certificates = rows.into_iter().map(|row| certificate_to(row, &self.0.settings.performed_by)).collect();
+        Ok(Response::new(pb::ListCertificatesResponse { certificates }))
+    }
+
+    async fn list_cleanup_runs(&self, request: Request<pb::ListCleanupRunsRequest>) -> Result<Response<pb::ListCleanupRunsResponse>, Status> {
+        let server = request.into_inner().server;
+        let filter: &[(&str, &str)] = if server.is_empty() { &[] } else { &[("server", &server)] };
+        let mut rows = record::list_oldest::<CleanupRun>(&self.0.cx.db, 1000, filter).await.map_err(store_fault)?;
+        rows.reverse();
+        Ok(Response::new(pb::ListCleanupRunsResponse { cleanup_runs: rows.into_iter().map(run_to).collect() }))
+    }
+}

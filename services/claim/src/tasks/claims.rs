@@ -1,0 +1,160 @@
+use std::time::Duration;
+
+use ironyard_db::{Stored, record};
+use ironyard_operation::Request;
+use ironyard_peers::Gateway;
+use ironyard_proto::{
+    bmc::PowerAction,
+    common,
+    inventory::{Server, ServerEvent, ServerState},
+};
+use ironyard_reconcile::{Next, Reconcile};
+use ironyard_resource::update;
+use ironyard_rpc::{Fault, Reason, convert::power_from};
+use ironyard_types::{Waiting, hardware::PowerState};
+use tracing::Instrument;
+
+use crate::{
+    app::{App, BIND, Error, store_fault},
+    domain::server_claim::{Next as Plan, Phase, ServerClaim, plan},
+};
+
+/// Looks after claims that have a server: image, power, giving back.
+pub struct Claims(pub App);
+
+const SOON: Next = Next::After(Duration::from_millis(100));
+
+impl Reconcile for Claims {
+    type Error = Error;
+
+    async fn reconcile(&self, key: &str) -> Result<Next, Error> {
+        let Some(claim) = record::get::<ServerClaim>(&self.0.cx.db, key).await.map_err(store_fault)? else { return Ok(Next::Done) };
+        let span = tracing::debug_span!("reconcile.claim", claim.name = key);
+        ironyard_rpc::follow(&span, &claim.value.traceparent);
+        self.look(key, &claim).instrument(span).await
+    }
+}
+
+impl Claims {
+    async fn look(&self, key: &str, claim: &Stored<ServerClaim>) -> Result<Next, Error> {
+        let app = &self.0;
+        if claim.value.phase == Phase::Pending {
+            // Binding, and letting go of what was never bound, is the binder's.
+            app.binder.poke(BIND).await.map_err(store_fault)?;
+            return Ok(Next::Done);
+        }
+        let reference = claim.value.server.clone().unwrap_or_default();
+        let server = app.inventory.get(&reference.name).await?;
+        let holds = |s: &Server| s.claim_ref.as_ref().is_some_and(|c| c.uid == claim.value.metadata.uid);
+        let server = server.filter(holds);
+        if claim.value.metadata.deleted_at.is_some() {
+            return self.release(key, claim, server).await;
+        }
+        let Some(server) = server else {
+            self.wait(key, "SERVER_LOST", format!("server {} is no longer held by this claim", reference.name)).await?;
+            return Ok(Next::After(Duration::from_secs(30)));
+        };
+        if server.state() != ServerState::Reserved {
+            let state = server.state().as_str_name().trim_start_matches("SERVER_STATE_").to_owned();
+            self.wait(key, "SERVER_NOT_READY", format!("server {} is in state {state}", reference.name)).await?;
+            return Ok(Next::After(Duration::from_secs(30)));
+        }
+        let Some(system) = Gateway::system_of(&server) else { return Ok(Next::Done) };
+        match plan(&claim.value.spec, &claim.value.applied) {
+            Plan::Image(image) => {
+                app.gateway.insert(&system, &image).await?;
+                app.gateway.boot_once(&system, "Cd").await?;
+                self.change(key, |claim| claim.applied.image.clone_from(&image)).await?;
+                Ok(SOON)
+            }
+            Plan::Power(wanted) => {
+                if !claim.value.applied.changing {
+                    self.change(key, |claim| {
+                        claim.applied.changes += 1;
+                        claim.applied.changing = true;
+                    })
+                    .await?;
+                    return Ok(SOON);
+                }
+                let action = if wanted == PowerState::On { PowerAction::On } else { PowerAction::GracefulOff };
+                let power_key = format!("{}-power-{}", claim.value.metadata.uid, claim.value.applied.changes);
+                let operation = app.gateway.power(&system, action, app.settings.graceful_seconds, &power_key).await?;
+                match (operation.done, operation.error) {
+                    (false, _) => {
+                        self.wait(key, "POWER_CHANGING", operation.phase).await?;
+                        Ok(Next::After(Duration::from_millis(200)))
+                    }
+                    (true, None) => {
+                        let report = ironyard_proto::inventory::ReportServerRequest {
+                            name: reference.name,
+                            power_state: ironyard_rpc::convert::power_to(Some(wanted)).into(),
+                            ..Default::default()
+                        };
+                        app.inventory.report(report).await?;
+                        self.change(key, |claim| {
+                            (claim.applied.power, claim.applied.changing, claim.power_state) = (Some(wanted), false, Some(wanted));
+                            claim.waiting = None;
+                        })
+                        .await?;
+                        Ok(Next::Done)
+                    }
+                    (true, Some(error)) => {
+                        self.wait(key, "POWER_FAILED", error.message).await?;
+                        self.change(key, |claim| claim.applied.changing = false).await?;
+                        Ok(Next::After(Duration::from_secs(30)))
+                    }
+                }
+            }
+            Plan::Rest => {
+                let seen = server.observed.as_ref().and_then(|o| power_from(o.power_state()));
+                self.change(key, |claim| {
+                    claim.waiting = None;
+                    claim.power_state = seen.or(claim.power_state);
+                })
+                .await?;
+                Ok(Next::Done)
+            }
+        }
+    }
+
+    /// Gives the server back; the claim is gone once inventory has let it go. The cleanup follows from the server's state.
+    async fn release(&self, key: &str, claim: &Stored<ServerClaim>, server: Option<Server>) -> Result<Next, Error> {
+        let app = &self.0;
+        if let Some(server) = server {
+            if !matches!(server.state(), ServerState::Reserved | ServerState::Error) {
+                let state = server.state().as_str_name().trim_start_matches("SERVER_STATE_").to_owned();
+                self.wait(key, "SERVER_NOT_READY", format!("it is given back when its server leaves state {state}")).await?;
+                return Ok(Next::After(Duration::from_secs(30)));
+            }
+            let metadata = &claim.value.metadata;
+            let subject = common::Reference { name: metadata.name.clone(), uid: metadata.uid.clone() };
+            let reason = format!("claim {} was deleted", metadata.name);
+            app.inventory.transition(&server, ServerEvent::Release, Some(subject), &reason).await?;
+            app.cleanups.poke(&ironyard_peers::name(&server)).await.map_err(store_fault)?;
+        }
+        match ironyard_resource::delete::<ServerClaim>(&app.cx, key, "", |_| Ok::<(), Fault>(())).await {
+            Err(fault) if fault.reason != Reason::ClaimNotFound => Err(fault.into()),
+            Ok(()) | Err(_) => Ok(Next::Done),
+        }
+    }
+
+    async fn change(&self, key: &str, change: impl FnOnce(&mut ServerClaim)) -> Result<(), Error> {
+        update::<ServerClaim>(&self.0.cx, &Request::default(), key, "", |claim| {
+            change(claim);
+            Ok(())
+        })
+        .await?;
+        Ok(())
+    }
+
+    async fn wait(&self, key: &str, reason: &str, message: String) -> Result<(), Error> {
+        let now = self.0.cx.now();
+        self.change(key, |claim| {
+            let same = claim.waiting.as_ref().is_some_and(|w| w.reason == reason && w.message == message);
+            if !same {
+                claim.waiting = Some(Waiting::renew(claim.waiting.as_ref(), reason, message, now, None));
+            }
+        })
+        .await
+    }
+}

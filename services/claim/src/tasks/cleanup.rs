@@ -1,0 +1,156 @@
+use std::time::Duration;
+
+use ironyard_db::{Stored, record};
+use ironyard_operation::Request;
+use ironyard_peers::name;
+use ironyard_proto::inventory::{Server, ServerState};
+use ironyard_reconcile::{Next, Reconcile};
+use ironyard_resource::update;
+use ironyard_rpc::{Reason, convert::reference_from};
+use ironyard_types::{Metadata, Reference, Timestamp, Waiting};
+use tracing::Instrument;
+
+use crate::{
+    app::{App, Error, store_fault},
+    domain::cleanup::{CleanupRun, Step},
+};
+
+/// Wipes servers in Cleanup, one step a pass. A run that failed is never continued: a retry is a run of its own.
+pub struct Cleanup(pub App);
+
+/// What one step did.
+pub(crate) enum Done {
+    /// On to the next step.
+    Next,
+    /// The same step again after this long; the reason and a sentence for people.
+    Wait(Duration, &'static str, String),
+    /// It fails for good.
+    Fail(&'static str, String),
+    /// The run is over.
+    Over,
+}
+
+impl Reconcile for Cleanup {
+    type Error = Error;
+
+    async fn reconcile(&self, key: &str) -> Result<Next, Error> {
+        let app = &self.0;
+        let Some(server) = app.inventory.get(key).await? else { return Ok(Next::Done) };
+        if server.state() != ServerState::Cleanup {
+            return Ok(Next::Done);
+        }
+        let Some(claim) = server.sanitization_debt.as_ref().and_then(|d| d.claim_ref.clone()).map(reference_from) else {
+            app.inventory.cleanup_done(&server, None).await?;
+            return Ok(Next::Done);
+        };
+        let run = self.run_of(&server, claim).await?;
+        let span = tracing::debug_span!("reconcile.cleanup", server.name = key, step = ?run.value.step);
+        ironyard_rpc::follow(&span, &run.value.traceparent);
+        let outcome = self.step(&server, &run.value).instrument(span).await;
+        self.after(&server, &run, outcome).await
+    }
+}
+
+impl Cleanup {
+    /// The run that is not over, or a fresh one.
+    async fn run_of(&self, server: &Server, claim: Reference) -> Result<Stored<CleanupRun>, Error> {
+        let cx = &self.0.cx;
+        let runs = record::list_oldest::<CleanupRun>(&cx.db, 1000, &[("server", &name(server))]).await.map_err(store_fault)?;
+        let ours = runs.into_iter().filter(|r| r.value.claim.uid == claim.uid);
+        let (mut attempts, mut running) = (0, None);
+        for run in ours {
+            attempts += 1;
+            running = (!run.value.done).then_some(run);
+        }
+        if let Some(run) = running {
+            return Ok(run);
+        }
+        let metadata = server.metadata.clone().unwrap_or_default();
+        let uid = claim.uid.get(..8).unwrap_or(&claim.uid).to_owned();
+        let run_name = format!("{}-{uid}-{}", metadata.name, attempts + 1);
+        let now = cx.now();
+        let run = CleanupRun {
+            metadata: Metadata { name: run_name, uid: ironyard_types::random_id(), ..Metadata::default() },
+            server: Reference::new(metadata.name, metadata.uid),
+            claim,
+            started_at: now,
+            step: Step::PowerOff,
+            step_at: now,
+            system_uuid: String::new(),
+            bmc_drives: vec![],
+            agent_run: String::new(),
+            jobs: vec![],
+            failure: None,
+            skipped: vec![],
+            certificate: String::new(),
+            waiting: None,
+            done: false,
+            traceparent: ironyard_rpc::current_traceparent(),
+        };
+        Ok(ironyard_resource::create(cx, &Request::default(), run).await?)
+    }
+
+    pub(crate) async fn change(&self, run: &CleanupRun, change: impl FnOnce(&mut CleanupRun, Timestamp)) -> Result<CleanupRun, Error> {
+        let cx = &self.0.cx;
+        let (now, request) = (cx.now(), Request::default());
+        let stored = update::<CleanupRun>(cx, &request, &run.metadata.name, "", |run| {
+            change(run, now);
+            Ok(())
+        });
+        Ok(stored.await?.value)
+    }
+
+    async fn after(&self, server: &Server, run: &Stored<CleanupRun>, outcome: Result<Done, Error>) -> Result<Next, Error> {
+        let app = &self.0;
+        let soon = Next::After(Duration::from_millis(20));
+        let late = app.cx.now().since(run.value.step_at) > app.settings.patience;
+        match outcome {
+            Ok(Done::Next) => {
+                self.change(&run.value, |run, now| {
+                    (run.step, run.step_at, run.waiting) = (run.step.next(), now, None);
+                })
+                .await?;
+                Ok(soon)
+            }
+            Ok(Done::Wait(wait, reason, message)) => {
+                app.inventory.wait(server, reason, &message).await?;
+                let told = run.value.waiting.as_ref().is_some_and(|w| w.reason == reason && w.message == message);
+                if !told {
+                    self.change(&run.value, |run, now| run.waiting = Some(Waiting::renew(run.waiting.as_ref(), reason, message, now, None))).await?;
+                }
+                Ok(Next::After(wait))
+            }
+            Ok(Done::Fail(reason, message)) => {
+                self.change(&run.value, |run, now| run.fail(reason, message, now)).await?;
+                Ok(soon)
+            }
+            Ok(Done::Over) => {
+                self.change(&run.value, |run, _| (run.done, run.waiting) = (true, None)).await?;
+                Ok(Next::Done)
+            }
+            Err(Error::Peer(error)) => {
+                let unsupported = error.is(Reason::BmcUnsupported) || error.is(Reason::BmcRefused);
+                if run.value.step.is_optional() && unsupported {
+                    let left_out = format!("{:?}: {}", run.value.step, error.message);
+                    self.change(&run.value, |run, now| {
+                        run.skipped.push(left_out);
+                        (run.step, run.step_at) = (run.step.next(), now);
+                    })
+                    .await?;
+                    return Ok(soon);
+                }
+                let last = run.value.step >= Step::Certify;
+                if !last && (late || !error.is_transient()) {
+                    let reason = if error.reason.is_empty() { "CLEANUP_FAILED" } else { "CLEANUP_STEP_FAILED" };
+                    let message = format!("{:?}: {}", run.value.step, error.message);
+                    let reason = if error.is(Reason::DrivesUnreadable) { "DRIVES_UNREADABLE" } else { reason };
+                    self.change(&run.value, |run, now| run.fail(reason, message, now)).await?;
+                    return Ok(soon);
+                }
+                app.inventory.wait(server, "CLEANUP_RETRIES", &format!("{:?}: {}", run.value.step, error.message)).await?;
+                Err(error.into())
+            }
+            Err(error) => Err(error),
+        }
+    }
+}

@@ -1,0 +1,283 @@
+//! What each step of a cleanup does; every one may be repeated.
+
+use std::time::Duration;
+
+use ironyard_operation::Request;
+use ironyard_peers::{Gateway, name};
+use ironyard_proto::{
+    bmc::{PowerAction, SystemName},
+    common::{Operation, PowerState as WirePower},
+    discovery::{self, AgentCommand, AgentRunState, AgentVerb, DriveTask},
+    inventory::{CertificateSummary, ReclaimPolicy, Server},
+};
+use ironyard_rpc::{
+    Reason,
+    convert::{drive_from, timestamp_to},
+};
+use ironyard_types::{Metadata, SystemUuid, hardware::Drive};
+
+use super::cleanup::{Cleanup, Done};
+use crate::{
+    app::Error,
+    domain::{
+        cleanup::{Certificate, CleanupRun, Step},
+        sanitize::{Category, Tool, jobs},
+    },
+};
+
+const SHORT: Duration = Duration::from_millis(200);
+
+fn wait(reason: &'static str, message: impl Into<String>) -> Done {
+    Done::Wait(SHORT, reason, message.into())
+}
+
+impl Cleanup {
+    pub(crate) async fn step(&self, server: &Server, run: &CleanupRun) -> Result<Done, Error> {
+        let gateway = &self.0.gateway;
+        let Some(system) = Gateway::system_of(server) else {
+            return Ok(Done::Fail("NO_BMC", "the server has no BMC any more".to_owned()));
+        };
+        match run.step {
+            Step::PowerOff => self.power_off(server, run, &system, "off").await,
+            Step::Retain => Ok(match server.spec.as_ref().map(ironyard_proto::inventory::ServerSpec::reclaim_policy) {
+                Some(ReclaimPolicy::Retain) => {
+                    let message = "kept unwiped by its reclaim policy; set it to Recycle to let it go";
+                    Done::Wait(Duration::from_secs(60), "RETAINED", message.to_owned())
+                }
+                Some(ReclaimPolicy::Recycle | ReclaimPolicy::Unspecified) | None => Done::Next,
+            }),
+            Step::Identify => self.identify(server, run, &system).await,
+            Step::ResetBios => gateway.reset_bios(&system).await.map(|_| Done::Next).map_err(Error::from),
+            Step::ClearBoot => gateway.boot_once(&system, "None").await.map(|_| Done::Next).map_err(Error::from),
+            Step::EjectMedia => gateway.eject(&system).await.map(|_| Done::Next).map_err(Error::from),
+            Step::LedOff => gateway.led(&system, false).await.map(|_| Done::Next).map_err(Error::from),
+            Step::ListDrives => {
+                let drives: Vec<Drive> = gateway.drives(&system).await?.into_iter().map(drive_from).collect();
+                self.change(run, |run, _| run.bmc_drives = drives).await?;
+                Ok(Done::Next)
+            }
+            Step::BootAgent => self.boot_agent(server, run).await,
+            Step::Mark => self.command(run, "mark", AgentVerb::Mark, false).await,
+            Step::Erase => self.erase(run, &system).await,
+            Step::Verify => self.command(run, "verify", AgentVerb::Verify, true).await,
+            Step::EndAgent => self.end_agent(server, run, &system).await,
+            Step::Certify => self.certify(run).await,
+            Step::Finish => self.finish(server, run).await,
+        }
+    }
+
+    /// Switches the machine off and sees that it is.
+    async fn power_off(&self, server: &Server, run: &CleanupRun, system: &SystemName, key: &str) -> Result<Done, Error> {
+        let app = &self.0;
+        let key = format!("{}-{key}", run.metadata.name);
+        let operation = app.gateway.power(system, PowerAction::GracefulOff, app.settings.graceful_seconds, &key).await?;
+        if let Some(done) = ended(&operation, "POWER_OFF_FAILED") {
+            return Ok(done);
+        }
+        let report = ironyard_proto::inventory::ReportServerRequest { name: name(server), power_state: WirePower::Off.into(), ..Default::default() };
+        app.inventory.report(report).await?;
+        Ok(Done::Next)
+    }
+
+    /// A wipe of another machine would be the worst of all mistakes.
+    async fn identify(&self, server: &Server, run: &CleanupRun, system: &SystemName) -> Result<Done, Error> {
+        let seen = self.0.gateway.system(system).await?;
+        let expected = server.spec.as_ref().and_then(|s| SystemUuid::from_hardware(&s.system_uuid));
+        let shown = SystemUuid::from_hardware(&seen.system_uuid);
+        if let (Some(expected), Some(shown)) = (&expected, &shown)
+            && expected != shown
+            && *expected != shown.swapped()
+        {
+            let message = format!("the BMC shows a machine with system UUID {shown}, and this server is {expected}");
+            return Ok(Done::Fail("WRONG_MACHINE", message));
+        }
+        let uuid = shown.or(expected).map(|u| u.to_string()).unwrap_or_default();
+        self.change(run, |run, _| run.system_uuid = uuid).await?;
+        Ok(Done::Next)
+    }
+
+    /// Boots the agent; its report completes the list of drives.
+    async fn boot_agent(&self, server: &Server, run: &CleanupRun) -> Result<Done, Error> {
+        let app = &self.0;
+        let agent_run = if run.agent_run.is_empty() {
+            let request = discovery::CreateAgentRunRequest {
+                server: name(server),
+                purpose: "sanitize".to_owned(),
+                request_id: run.metadata.name.clone(),
+            };
+            let begun = match app.agent.clone().create_agent_run(request).await.map_err(ironyard_peers::PeerError::from) {
+                Err(error) if error.is(Reason::AgentBusy) => return Ok(wait("AGENT_BUSY", error.message)),
+                outcome => outcome?.into_inner(),
+            };
+            self.change(run, |run, _| run.agent_run.clone_from(&begun.name)).await?;
+            begun
+        } else {
+            app.agent_run(&run.agent_run).await?
+        };
+        match agent_run.state() {
+            AgentRunState::Booting | AgentRunState::Unspecified => Ok(wait("AGENT_BOOTING", "the machine boots the agent")),
+            AgentRunState::Ending | AgentRunState::Ended => {
+                Ok(Done::Fail("AGENT_FAILED", format!("the agent did not run, so nothing can be verified: {}", agent_run.failure)))
+            }
+            AgentRunState::Running => {
+                let drives = |list: Vec<ironyard_proto::common::Drive>| list.into_iter().map(drive_from).collect::<Vec<_>>();
+                let inside = drives(agent_run.report.unwrap_or_default().drives);
+                let known = drives(server.observed.clone().unwrap_or_default().hardware.unwrap_or_default().drives);
+                let minimum = match server.spec.as_ref().and_then(|s| s.sanitization.as_ref()).map(|s| s.minimum.as_str()) {
+                    Some("Purge") => Category::Purge,
+                    Some(_) | None => Category::Clear,
+                };
+                match jobs(&known, &run.bmc_drives, &inside, minimum) {
+                    Ok(jobs) => {
+                        self.change(run, |run, _| run.jobs = jobs).await?;
+                        Ok(Done::Next)
+                    }
+                    Err(why) => Ok(Done::Fail("DRIVE_MISSING", why)),
+                }
+            }
+        }
+    }
+
+    /// Lets the agent do something to every drive and takes its results.
+    async fn command(&self, run: &CleanupRun, id: &str, verb: AgentVerb, verifies: bool) -> Result<Done, Error> {
+        let only_agent = verb == AgentVerb::Wipe;
+        let chosen = run.jobs.iter().filter(|j| !only_agent || (j.method.tool == Tool::Agent && !j.erased));
+        let drives: Vec<DriveTask> =
+            chosen.map(|j| DriveTask { serial_number: j.serial.clone(), method: j.method.kind.clone() }).collect();
+        if drives.is_empty() {
+            return Ok(Done::Next);
+        }
+        let command = AgentCommand { id: id.to_owned(), verb: verb.into(), drives: drives.clone(), ..Default::default() };
+        let request = discovery::AddAgentCommandRequest { name: run.agent_run.clone(), command: Some(command) };
+        let agent_run = self.0.agent.clone().add_agent_command(request).await?.into_inner();
+        let Some(command) = agent_run.commands.iter().find(|c| c.id == id && c.done) else {
+            return Ok(wait("AGENT_WORKING", format!("the agent works: {id} {} drives", drives.len())));
+        };
+        let mut failed = Vec::new();
+        for task in &drives {
+            // A drive that the agent does not mention did not pass.
+            match command.results.iter().find(|r| r.serial_number == task.serial_number) {
+                Some(result) if result.ok => {}
+                Some(result) => failed.push(result.message.clone()),
+                None => failed.push(format!("drive {}: the agent gave no result", task.serial_number)),
+            }
+        }
+        let results = command.results.clone();
+        self.change(run, |run, _| {
+            for job in &mut run.jobs {
+                if let Some(result) = results.iter().find(|r| r.serial_number == job.serial) {
+                    job.verified |= verifies && result.ok;
+                    job.erased |= only_agent && result.ok;
+                    if verifies || !result.ok {
+                        job.note.clone_from(&result.message);
+                    }
+                }
+            }
+        })
+        .await?;
+        Ok(if failed.is_empty() { Done::Next } else { Done::Fail("DRIVE_NOT_SANITIZED", failed.join("; ")) })
+    }
+
+    /// Erases every drive: those that the BMC can erase as its operations, the others by the agent.
+    async fn erase(&self, run: &CleanupRun, system: &SystemName) -> Result<Done, Error> {
+        let (mut working, mut failed, mut erased) = (0, Vec::new(), Vec::new());
+        for job in run.jobs.iter().filter(|j| j.method.tool == Tool::Bmc && !j.erased) {
+            let key = format!("{}-erase-{}", run.metadata.name, job.serial);
+            let operation = self.0.gateway.erase(system, &job.serial, &job.method.kind, &key).await?;
+            match (operation.done, operation.error) {
+                (false, _) => working += 1,
+                (true, None) => erased.push(job.serial.clone()),
+                (true, Some(error)) => failed.push((job.serial.clone(), error.message)),
+            }
+        }
+        if !erased.is_empty() || !failed.is_empty() {
+            let (erased, failed) = (erased, failed.clone());
+            self.change(run, |run, _| {
+                for job in &mut run.jobs {
+                    job.erased |= erased.contains(&job.serial);
+                    if let Some((_, why)) = failed.iter().find(|(serial, _)| *serial == job.serial) {
+                        job.note.clone_from(why);
+                    }
+                }
+            })
+            .await?;
+        }
+        if working > 0 {
+            return Ok(wait("ERASING", format!("{working} drives are being erased by the BMC")));
+        }
+        if !failed.is_empty() {
+            let why: Vec<String> = failed.into_iter().map(|(serial, why)| format!("drive {serial}: {why}")).collect();
+            return Ok(Done::Fail("DRIVE_NOT_SANITIZED", why.join("; ")));
+        }
+        self.command(run, "wipe", AgentVerb::Wipe, false).await
+    }
+
+    /// Switches the agent's machine off, whatever came before.
+    async fn end_agent(&self, server: &Server, run: &CleanupRun, system: &SystemName) -> Result<Done, Error> {
+        if !run.agent_run.is_empty() {
+            let request = discovery::EndAgentRunRequest { name: run.agent_run.clone() };
+            let agent_run = self.0.agent.clone().end_agent_run(request).await?.into_inner();
+            if agent_run.state() != AgentRunState::Ended {
+                return Ok(wait("AGENT_ENDING", "the machine is switched off again"));
+            }
+        }
+        if run.failure.is_some() {
+            return Ok(Done::Next);
+        }
+        self.power_off(server, run, system, "end").await
+    }
+
+    /// Writes the certificate, or the record that there is none to give. The name follows from the run: a repeat finds it.
+    async fn certify(&self, run: &CleanupRun) -> Result<Done, Error> {
+        let app = &self.0;
+        let certificate = Certificate {
+            metadata: Metadata { name: run.metadata.name.clone(), uid: ironyard_types::random_id(), ..Metadata::default() },
+            server: run.server.clone(),
+            claim: run.claim.clone(),
+            system_uuid: run.system_uuid.clone(),
+            passed: run.passed(),
+            drives: run.jobs.clone(),
+            started_at: run.started_at,
+            issued_at: app.cx.now(),
+        };
+        match ironyard_resource::create(&app.cx, &Request::default(), certificate).await {
+            Ok(_) => {}
+            Err(fault) if fault.reason == Reason::ClaimExists => {}
+            Err(fault) => return Err(fault.into()),
+        }
+        self.change(run, |run, _| run.certificate.clone_from(&run.metadata.name)).await?;
+        Ok(Done::Next)
+    }
+
+    /// Tells inventory how it ended.
+    async fn finish(&self, server: &Server, run: &CleanupRun) -> Result<Done, Error> {
+        let app = &self.0;
+        if let Some(failure) = &run.failure {
+            app.inventory.fail(server, &failure.reason, &failure.message, &format!("{:?}", failure.step), 1).await?;
+            return Ok(Done::Over);
+        }
+        let summary = CertificateSummary {
+            name: run.certificate.clone(),
+            claim_uid: run.claim.uid.clone(),
+            start_time: Some(timestamp_to(run.started_at)),
+            drive_serial_numbers: run.jobs.iter().filter(|j| j.passed()).map(|j| j.serial.clone()).collect(),
+            passed: run.passed(),
+        };
+        match app.inventory.cleanup_done(server, Some(summary)).await {
+            Ok(_) => Ok(Done::Over),
+            Err(error) if error.is(Reason::SanitizationOwed) => {
+                app.inventory.fail(server, "CERTIFICATE_REFUSED", &error.message, "Finish", 1).await?;
+                Ok(Done::Over)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+fn ended(operation: &Operation, reason: &'static str) -> Option<Done> {
+    match (operation.done, &operation.error) {
+        (false, _) => Some(wait("POWERING_OFF", operation.phase.clone())),
+        (true, Some(error)) => Some(Done::Fail(reason, error.message.clone())),
+        (true, None) => None,
+    }
+}

@@ -1,0 +1,6 @@
+//! Reconcilers.
+
+pub mod binder;
+pub mod claims;
+pub mod cleanup;
+pub mod cleanup_steps;

@@ -1,0 +1,144 @@
+use std::time::Duration;
+
+use ironyard_db::{Stored, record};
+use ironyard_operation::Request;
+use ironyard_peers::{Gateway, PeerError};
+use ironyard_proto::{
+    bmc::PowerAction,
+    common::Reference,
+    inventory::{Server, ServerEvent, ServerState},
+};
+use ironyard_reconcile::{Next, Reconcile};
+use ironyard_resource::update;
+use ironyard_rpc::{Fault, Reason};
+use ironyard_types::{Waiting, hardware::PowerState};
+
+use crate::{
+    app::{App, Error, store_fault},
+    domain::server_maintenance::{BIOS_SETTINGS, ServerMaintenance},
+};
+
+/// Draws Available → Maintenance → Available and Error → Maintenance.
+pub struct Maintenances(pub App);
+
+impl Reconcile for Maintenances {
+    type Error = Error;
+
+    async fn reconcile(&self, key: &str) -> Result<Next, Error> {
+        let app = &self.0;
+        let Some(stored) = record::get::<ServerMaintenance>(&app.cx.db, key).await.map_err(store_fault)? else { return Ok(Next::Done) };
+        let maintenance = &stored.value;
+        let server = app.inventory.get(&maintenance.spec.server).await?;
+        if maintenance.metadata.deleted_at.is_some() {
+            return self.end(key, &stored, server).await;
+        }
+        let Some(server) = server else {
+            self.wait(key, "SERVER_NOT_FOUND", format!("server {} does not exist", maintenance.spec.server)).await?;
+            return Ok(Next::After(Duration::from_secs(15)));
+        };
+        let ours = server.maintenance_ref.as_ref().is_some_and(|m| m.uid == maintenance.metadata.uid);
+        match (server.state(), ours) {
+            (ServerState::Maintenance, true) => self.look_after(key, &stored, &server).await,
+            (ServerState::Available, _) | (ServerState::Error, false) => {
+                // A task of our own is for servers that are well; only people take servers out of Error.
+                if server.state() == ServerState::Error && !maintenance.task.is_empty() {
+                    return self.drop_record(key).await;
+                }
+                let reason = maintenance.spec.reason.clone();
+                let subject = subject(maintenance);
+                app.inventory.transition(&server, ServerEvent::BeginMaintenance, Some(subject), &reason).await?;
+                self.change(key, |m| (m.begun, m.waiting) = (true, None)).await?;
+                Ok(Next::After(Duration::from_millis(50)))
+            }
+            (state, _) => {
+                if !maintenance.task.is_empty() && !maintenance.begun {
+                    // The server was claimed first; its settings wait until it comes back.
+                    return self.drop_record(key).await;
+                }
+                let state = state.as_str_name().trim_start_matches("SERVER_STATE_").to_owned();
+                self.wait(key, "SERVER_BUSY", format!("server {} is in state {state}", maintenance.spec.server)).await?;
+                Ok(Next::After(Duration::from_secs(30)))
+            }
+        }
+    }
+}
+
+fn subject(maintenance: &ServerMaintenance) -> Reference {
+    Reference { name: maintenance.metadata.name.clone(), uid: maintenance.metadata.uid.clone() }
+}
+
+impl Maintenances {
+    pub(crate) async fn change(&self, key: &str, change: impl FnOnce(&mut ServerMaintenance)) -> Result<(), Error> {
+        update::<ServerMaintenance>(&self.0.cx, &Request::default(), key, "", |m| {
+            change(m);
+            Ok(())
+        })
+        .await?;
+        Ok(())
+    }
+
+    pub(crate) async fn wait(&self, key: &str, reason: &str, message: String) -> Result<(), Error> {
+        let now = self.0.cx.now();
+        self.change(key, |m| {
+            if !m.waiting.as_ref().is_some_and(|w| w.reason == reason && w.message == message) {
+                m.waiting = Some(Waiting::renew(m.waiting.as_ref(), reason, message, now, None));
+            }
+        })
+        .await
+    }
+
+    async fn drop_record(&self, key: &str) -> Result<Next, Error> {
+        match ironyard_resource::delete::<ServerMaintenance>(&self.0.cx, key, "", |_| Ok::<(), Fault>(())).await {
+            Err(fault) if fault.reason != Reason::MaintenanceNotFound => Err(fault.into()),
+            Ok(()) | Err(_) => Ok(Next::Done),
+        }
+    }
+
+    /// LED and power of a server in maintenance, and the task, if it has one.
+    async fn look_after(&self, key: &str, stored: &Stored<ServerMaintenance>, server: &Server) -> Result<Next, Error> {
+        let (app, maintenance) = (&self.0, &stored.value);
+        let Some(system) = Gateway::system_of(server) else { return Ok(Next::Done) };
+        if maintenance.task == BIOS_SETTINGS {
+            return self.bios(key, maintenance, server, &system).await;
+        }
+        match app.gateway.led(&system, maintenance.spec.locator_led).await {
+            Err(error) if !error.is(Reason::BmcUnsupported) => return Err(error.into()),
+            Ok(_) | Err(_) => {}
+        }
+        if let Some(wanted) = maintenance.spec.power {
+            let action = if wanted == PowerState::On { PowerAction::On } else { PowerAction::GracefulOff };
+            let power_key = format!("{}-power-{wanted}", maintenance.metadata.uid);
+            let operation = app.gateway.power(&system, action, 0, &power_key).await?;
+            match (operation.done, operation.error) {
+                (false, _) => return Ok(Next::After(Duration::from_millis(200))),
+                (true, Some(error)) => {
+                    self.wait(key, "POWER_FAILED", error.message).await?;
+                    return Ok(Next::After(Duration::from_secs(60)));
+                }
+                (true, None) => {}
+            }
+        }
+        self.change(key, |m| m.waiting = None).await?;
+        Ok(Next::Done)
+    }
+
+    /// Ends a maintenance; the record goes last, so that a crash in between is found again.
+    pub(crate) async fn end(&self, key: &str, stored: &Stored<ServerMaintenance>, server: Option<Server>) -> Result<Next, Error> {
+        let (app, maintenance) = (&self.0, &stored.value);
+        let ours = server.filter(|s| s.maintenance_ref.as_ref().is_some_and(|m| m.uid == maintenance.metadata.uid));
+        if let Some(server) = ours {
+            if maintenance.spec.locator_led
+                && let Some(system) = Gateway::system_of(&server)
+            {
+                let lit = server.spec.as_ref().is_some_and(|s| s.locator_led);
+                match app.gateway.led(&system, lit).await {
+                    Err(error) if error.is_transient() => return Err(error.into()),
+                    Ok(_) | Err(PeerError { .. }) => {}
+                }
+            }
+            let reason = format!("maintenance {} ended", maintenance.metadata.name);
+            app.inventory.transition(&server, ServerEvent::MaintenanceDone, Some(subject(maintenance)), &reason).await?;
+        }
+        self.drop_record(key).await
+    }
+}

@@ -1,0 +1,5 @@
+//! Reconcilers.
+
+pub mod bios;
+pub mod maintenances;
+pub mod servers;
