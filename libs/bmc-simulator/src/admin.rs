@@ -27,7 +27,11 @@ struct MachineKnobs {
 fn overview(machine: &Machine) -> Value {
     let drives: Vec<Value> = {
         let state = machine.lock();
-        state.drives.iter().map(|d| json!({"serial": d.serial, "present": d.present, "dirty": d.dirty, "erase": d.behaviour})).collect()
+        state
+            .drives
+            .iter()
+            .map(|d| json!({"serial": d.serial, "present": d.present, "dirty": d.dirty, "erase": d.behaviour}))
+            .collect()
     };
     json!({"number": machine.config.number, "address": machine.address().to_string(), "uuid": machine.config.uuid, "settings": machine.settings(), "drives": drives})
 }

@@ -10,7 +10,11 @@ pub(crate) fn allowed(machine: &Machine, request: &Request<Full<Bytes>>) -> bool
     if let Some(token) = header("x-auth-token") {
         return machine.lock().sessions.contains_key(token);
     }
-    let Some(basic) = header(header::AUTHORIZATION.as_str()).and_then(|v| v.strip_prefix("Basic ")) else { return false };
+    let Some(basic) = header(header::AUTHORIZATION.as_str()).and_then(|v| v.strip_prefix("Basic ")) else {
+        return false;
+    };
     let expected = format!("{}:{}", machine.config.username, machine.config.password);
-    base64::engine::general_purpose::STANDARD.decode(basic).is_ok_and(|given| given == expected.as_bytes())
+    base64::engine::general_purpose::STANDARD
+        .decode(basic)
+        .is_ok_and(|given| given == expected.as_bytes())
 }

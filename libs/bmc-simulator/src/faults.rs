@@ -38,7 +38,9 @@ pub struct Rule {
 
 /// Takes the action that hits this request, counting it down.
 pub(crate) fn take(rules: &mut Vec<Rule>, method: &str, path: &str) -> Option<Action> {
-    let hit = rules.iter_mut().find(|r| r.method.as_deref().is_none_or(|m| m == method) && path.starts_with(&r.path))?;
+    let hit = rules
+        .iter_mut()
+        .find(|r| r.method.as_deref().is_none_or(|m| m == method) && path.starts_with(&r.path))?;
     let action = hit.action.clone();
     if let Some(left) = &mut hit.remaining {
         *left = left.saturating_sub(1);

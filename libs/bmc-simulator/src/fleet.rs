@@ -86,9 +86,25 @@ impl MachineConfig {
     /// Two drives: one that its BMC can erase, and one (on every other machine) that only the host can.
     pub(crate) fn drives(&self) -> Vec<Drive> {
         let seed = u64::from(self.number) << 8;
-        let first = Drive::new(format!("NV{:06}A", self.number), "Simulated NVMe 960", 960_197_124_096, &["CryptographicErase", "BlockErase"], seed);
-        let ways: &[&str] = if self.number.is_multiple_of(2) { &["BlockErase", "Overwrite"] } else { &[] };
-        let second = Drive::new(format!("SA{:06}B", self.number), "Simulated SATA 480", 480_103_981_056, ways, seed + 1);
+        let first = Drive::new(
+            format!("NV{:06}A", self.number),
+            "Simulated NVMe 960",
+            960_197_124_096,
+            &["CryptographicErase", "BlockErase"],
+            seed,
+        );
+        let ways: &[&str] = if self.number.is_multiple_of(2) {
+            &["BlockErase", "Overwrite"]
+        } else {
+            &[]
+        };
+        let second = Drive::new(
+            format!("SA{:06}B", self.number),
+            "Simulated SATA 480",
+            480_103_981_056,
+            ways,
+            seed + 1,
+        );
         vec![first, second]
     }
 }
@@ -108,13 +124,22 @@ impl Fleet {
 
     /// A fleet of these machines.
     pub fn of(machines: impl IntoIterator<Item = MachineConfig>, on_boot: Option<OnBoot>) -> Self {
-        let machines = machines.into_iter().map(|m| (m.address, Machine::new(m, on_boot.clone()))).collect();
-        Self { machines: Arc::new(machines), trees: Arc::default() }
+        let machines = machines
+            .into_iter()
+            .map(|m| (m.address, Machine::new(m, on_boot.clone())))
+            .collect();
+        Self {
+            machines: Arc::new(machines),
+            trees: Arc::default(),
+        }
     }
 
     /// Recorded trees, each on an address of its own: read-only.
     pub fn of_trees(trees: impl IntoIterator<Item = (IpAddr, crate::Tree)>) -> Self {
-        Self { machines: Arc::default(), trees: Arc::new(trees.into_iter().collect()) }
+        Self {
+            machines: Arc::default(),
+            trees: Arc::new(trees.into_iter().collect()),
+        }
     }
 
     /// All machines, by number.

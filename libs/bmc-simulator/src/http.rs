@@ -29,11 +29,21 @@ pub(crate) struct Answer {
 
 impl Answer {
     pub(crate) fn ok(body: Value) -> Self {
-        Self { status: 200, body, headers: vec![], effect: false }
+        Self {
+            status: 200,
+            body,
+            headers: vec![],
+            effect: false,
+        }
     }
 
     pub(crate) fn done(effect: bool) -> Self {
-        Self { status: 204, body: Value::Null, headers: vec![], effect }
+        Self {
+            status: 204,
+            body: Value::Null,
+            headers: vec![],
+            effect,
+        }
     }
 
     pub(crate) fn error(status: u16, id: &str, message: &str) -> Self {
@@ -42,7 +52,12 @@ impl Answer {
             "Severity": "Critical", "MessageSeverity": "Critical", "Resolution": "None.",
         });
         let body = json!({"error": {"code": format!("Base.1.18.{id}"), "message": message, "@Message.ExtendedInfo": [info]}});
-        Self { status, body, headers: vec![], effect: false }
+        Self {
+            status,
+            body,
+            headers: vec![],
+            effect: false,
+        }
     }
 }
 
@@ -152,11 +167,18 @@ impl From<Infallible> for Dropped {
 
 async fn respond(fleet: &Fleet, local: IpAddr, request: Request<hyper::body::Incoming>) -> Result<Response<Full<Bytes>>, Dropped> {
     let (head, body) = request.into_parts();
-    let body = Limited::new(body, 1 << 20).collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
+    let body = Limited::new(body, 1 << 20)
+        .collect()
+        .await
+        .map(http_body_util::Collected::to_bytes)
+        .unwrap_or_default();
     let request = Request::from_parts(head, Full::new(body.clone()));
     let path = request.uri().path().to_owned();
     if let Some(tree) = fleet.tree(local) {
-        let answer = tree.get(&path).map_or_else(|| Answer::error(404, "ResourceMissingAtURI", "no such resource"), |b| Answer::ok(b.clone()));
+        let answer = tree.get(&path).map_or_else(
+            || Answer::error(404, "ResourceMissingAtURI", "no such resource"),
+            |b| Answer::ok(b.clone()),
+        );
         return Ok(render(answer, None));
     }
     let Some(machine) = fleet.at(local) else {
@@ -182,7 +204,11 @@ fn answer(machine: &Arc<Machine>, request: &Request<Full<Bytes>>, path: &str, bo
     let open = ["/redfish", "/redfish/v1", "/redfish/v1/odata", "/redfish/v1/$metadata"];
     let login = request.method() == Method::POST && path.trim_end_matches('/') == "/redfish/v1/SessionService/Sessions";
     if !login && !open.contains(&path.trim_end_matches('/')) && !auth::allowed(machine, request) {
-        let mut answer = Answer::error(401, "NoValidSession", "There is no valid session established with the implementation.");
+        let mut answer = Answer::error(
+            401,
+            "NoValidSession",
+            "There is no valid session established with the implementation.",
+        );
         answer.headers.push(("www-authenticate", "Basic realm=\"simulated\"".to_owned()));
         return answer;
     }
@@ -195,10 +221,18 @@ fn answer(machine: &Arc<Machine>, request: &Request<Full<Bytes>>, path: &str, bo
                 answer.headers.push(("allow", "GET, HEAD, PATCH, POST, DELETE".to_owned()));
                 answer
             }
-            None => Answer::error(404, "ResourceMissingAtURI", &format!("The resource at the URI '{path}' was not found.")),
+            None => Answer::error(
+                404,
+                "ResourceMissingAtURI",
+                &format!("The resource at the URI '{path}' was not found."),
+            ),
         },
         Method::POST | Method::PATCH | Method::DELETE => {
-            let parsed: Value = if body.is_empty() { json!({}) } else { serde_json::from_slice(body).unwrap_or(Value::Null) };
+            let parsed: Value = if body.is_empty() {
+                json!({})
+            } else {
+                serde_json::from_slice(body).unwrap_or(Value::Null)
+            };
             let answer = write(machine, request, path, &parsed);
             let shown = if login { json!({}) } else { parsed };
             machine.lock().writes.push(Write {
@@ -236,7 +270,12 @@ fn etag(machine: &Machine) -> String {
 }
 
 fn render(answer: Answer, fault: Option<Action>) -> Response<Full<Bytes>> {
-    let Answer { status, mut body, headers, effect: _ } = answer;
+    let Answer {
+        status,
+        mut body,
+        headers,
+        effect: _,
+    } = answer;
     if fault == Some(Action::WrongTypes)
         && let Value::Object(map) = &mut body
     {
@@ -250,7 +289,11 @@ fn render(answer: Answer, fault: Option<Action>) -> Response<Full<Bytes>> {
     }
     let mut response = Response::new(Full::new(Bytes::from(bytes)));
     *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let fixed = [("content-type", "application/json; charset=utf-8"), ("odata-version", "4.0"), ("cache-control", "no-cache")];
+    let fixed = [
+        ("content-type", "application/json; charset=utf-8"),
+        ("odata-version", "4.0"),
+        ("cache-control", "no-cache"),
+    ];
     let all = fixed.into_iter().map(|(k, v)| (k, v.to_owned())).chain(headers);
     for (name, value) in all {
         if let Ok(value) = header::HeaderValue::from_str(&value) {

@@ -27,7 +27,10 @@ pub struct Timing {
 
 impl Default for Timing {
     fn default() -> Self {
-        Self { power: Duration::from_millis(150), erase: Duration::from_millis(250) }
+        Self {
+            power: Duration::from_millis(150),
+            erase: Duration::from_millis(250),
+        }
     }
 }
 
@@ -125,7 +128,11 @@ impl Machine {
             power_lies: false,
             running: CancellationToken::new(),
         };
-        Arc::new(Self { config, state: Mutex::new(state), on_boot })
+        Arc::new(Self {
+            config,
+            state: Mutex::new(state),
+            on_boot,
+        })
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
@@ -195,7 +202,11 @@ impl Machine {
     /// Begins to switch on or off; true when that changes anything.
     pub(crate) fn change_power(self: &Arc<Self>, on: bool) -> bool {
         let mut state = self.lock();
-        let already = if on { [PowerState::On, PowerState::PoweringOn] } else { [PowerState::Off, PowerState::PoweringOff] };
+        let already = if on {
+            [PowerState::On, PowerState::PoweringOn]
+        } else {
+            [PowerState::Off, PowerState::PoweringOff]
+        };
         if already.contains(&state.power) {
             return false;
         }
@@ -270,7 +281,13 @@ impl Machine {
         state.next_id += 1;
         let busy = state.tasks.iter().any(|t| t.target == target && t.state == "Running");
         let dirty = state.drives.iter().any(|d| d.serial == serial && d.dirty);
-        state.tasks.push(Task { id, target: target.to_owned(), state: "Running", percent: 0, message: String::new() });
+        state.tasks.push(Task {
+            id,
+            target: target.to_owned(),
+            state: "Running",
+            percent: 0,
+            message: String::new(),
+        });
         drop(state);
         let (machine, serial, kind) = (self.clone(), serial.to_owned(), kind.to_owned());
         tokio::spawn(async move {

@@ -27,7 +27,11 @@ struct Args {
 async fn main() -> std::io::Result<()> {
     tracing_subscriber::fmt().with_writer(std::io::stderr).init();
     let args = Args::parse();
-    let config = FleetConfig { count: args.bmcs, first: args.first, ..FleetConfig::default() };
+    let config = FleetConfig {
+        count: args.bmcs,
+        first: args.first,
+        ..FleetConfig::default()
+    };
     let serving = serve(Fleet::new(&config, None), args.port, args.tls)?;
     tracing::info!(bmcs = args.bmcs, first = %args.first, port = serving.port, "serving; user {} password {}", config.username, config.password);
     tokio::signal::ctrl_c().await

@@ -74,7 +74,12 @@ fn boot(state: &mut State, body: &Value) -> Outcome {
                 state.override_uri = text;
             }
             "BootOrder" => {
-                let order: Vec<String> = value.as_array().into_iter().flatten().filter_map(|v| v.as_str().map(str::to_owned)).collect();
+                let order: Vec<String> = value
+                    .as_array()
+                    .into_iter()
+                    .flatten()
+                    .filter_map(|v| v.as_str().map(str::to_owned))
+                    .collect();
                 let (mut a, mut b) = (order.clone(), state.boot_order.clone());
                 (a.sort(), b.sort());
                 if a != b {
@@ -90,7 +95,9 @@ fn boot(state: &mut State, body: &Value) -> Outcome {
 }
 
 fn bios(state: &mut State, body: &Value) -> Outcome {
-    let Some(Value::Object(attributes)) = body.get("Attributes") else { return Err(wrong("Attributes")) };
+    let Some(Value::Object(attributes)) = body.get("Attributes") else {
+        return Err(wrong("Attributes"));
+    };
     for (name, value) in attributes {
         let present = state.bios.get(name).ok_or_else(|| (name.clone(), "no such attribute".to_owned()))?;
         if std::mem::discriminant(present) != std::mem::discriminant(value) {

@@ -36,7 +36,10 @@ pub(crate) fn post(machine: &Arc<Machine>, path: &str, body: &Value) -> Answer {
         "/redfish/v1/UpdateService/Actions/UpdateService.SimpleUpdate" => {
             Answer::error(501, "ActionNotSupported", "Firmware updates are not simulated.")
         }
-        _ => match path.strip_suffix("/Actions/Drive.SecureErase").and_then(|p| p.strip_prefix("/redfish/v1/Systems/1/Storage/1/Drives/")) {
+        _ => match path
+            .strip_suffix("/Actions/Drive.SecureErase")
+            .and_then(|p| p.strip_prefix("/redfish/v1/Systems/1/Storage/1/Drives/"))
+        {
             Some(serial) => erase(machine, serial, &text("SanitizationType"), path),
             None => Answer::error(404, "ResourceMissingAtURI", "There is no such action."),
         },
@@ -57,12 +60,19 @@ fn login(machine: &Machine, username: &str, password: &str) -> Answer {
     drop(state);
     let body = resources::session(machine, id);
     let location = format!("/redfish/v1/SessionService/Sessions/{id}");
-    Answer { status: 201, body, headers: vec![("x-auth-token", token), ("location", location)], effect: true }
+    Answer {
+        status: 201,
+        body,
+        headers: vec![("x-auth-token", token), ("location", location)],
+        effect: true,
+    }
 }
 
 /// Ends a session.
 pub(crate) fn delete(machine: &Machine, path: &str) -> Answer {
-    let id = path.strip_prefix("/redfish/v1/SessionService/Sessions/").and_then(|id| id.parse::<u64>().ok());
+    let id = path
+        .strip_prefix("/redfish/v1/SessionService/Sessions/")
+        .and_then(|id| id.parse::<u64>().ok());
     let mut state = machine.lock();
     let before = state.sessions.len();
     state.sessions.retain(|_, session| Some(*session) != id);
@@ -96,10 +106,19 @@ fn erase(machine: &Arc<Machine>, serial: &str, kind: &str, target: &str) -> Answ
     };
     let kind = if kind.is_empty() { first.as_str() } else { kind };
     if !offered.iter().any(|o| o == kind) {
-        return Answer::error(400, "ActionParameterValueNotInList", &format!("SanitizationType {kind:?} is not offered."));
+        return Answer::error(
+            400,
+            "ActionParameterValueNotInList",
+            &format!("SanitizationType {kind:?} is not offered."),
+        );
     }
     let (id, effect) = machine.begin_erase(serial, kind, target);
     let location = format!("/redfish/v1/TaskService/Tasks/{id}");
     let body = resources::get(machine, &location).unwrap_or_else(|| json!({}));
-    Answer { status: 202, body, headers: vec![("location", location)], effect }
+    Answer {
+        status: 202,
+        body,
+        headers: vec![("location", location)],
+        effect,
+    }
 }

@@ -21,7 +21,10 @@ impl Position {
     /// Reads a token.
     pub fn parse(token: &str) -> Option<Self> {
         let (tx, seq) = token.split_once('.')?;
-        Some(Self { tx: tx.parse().ok()?, seq: seq.parse().ok()? })
+        Some(Self {
+            tx: tx.parse().ok()?,
+            seq: seq.parse().ok()?,
+        })
     }
 }
 
@@ -59,10 +62,16 @@ pub(crate) async fn append(tx: &mut Tx, kind: &'static str, name: &str, uid: &st
 
 /// The place after everything that has settled.
 pub async fn head(db: &Db) -> Result<Position> {
-    let sql = format!("select tx, seq from change where {} order by tx desc, seq desc limit 1", db.dialect().feed_settled());
+    let sql = format!(
+        "select tx, seq from change where {} order by tx desc, seq desc limit 1",
+        db.dialect().feed_settled()
+    );
     let row = sqlx::query(AssertSqlSafe(sql)).fetch_optional(db.pool()).await?;
     match row {
-        Some(row) => Ok(Position { tx: row.try_get("tx")?, seq: row.try_get("seq")? }),
+        Some(row) => Ok(Position {
+            tx: row.try_get("tx")?,
+            seq: row.try_get("seq")?,
+        }),
         None => floor(db).await,
     }
 }
@@ -75,11 +84,19 @@ pub async fn after(db: &Db, kind: &'static str, position: Position) -> Result<Ve
         order by tx, seq limit 256",
         db.dialect().feed_settled()
     );
-    let rows = sqlx::query(AssertSqlSafe(sql)).bind(kind).bind(position.tx).bind(position.seq).fetch_all(db.pool()).await?;
+    let rows = sqlx::query(AssertSqlSafe(sql))
+        .bind(kind)
+        .bind(position.tx)
+        .bind(position.seq)
+        .fetch_all(db.pool())
+        .await?;
     rows.iter()
         .map(|row| {
             Ok(Change {
-                position: Position { tx: row.try_get("tx")?, seq: row.try_get("seq")? },
+                position: Position {
+                    tx: row.try_get("tx")?,
+                    seq: row.try_get("seq")?,
+                },
                 name: row.try_get("name")?,
                 uid: row.try_get("uid")?,
                 deleted: row.try_get::<i64, _>("deleted")? != 0,
@@ -90,7 +107,9 @@ pub async fn after(db: &Db, kind: &'static str, position: Position) -> Result<Ve
 
 /// The place below which changes have been forgotten: a watcher that stands lower must begin again.
 pub async fn floor(db: &Db) -> Result<Position> {
-    let row = sqlx::query("select value from fact where fact_id = 'change_floor'").fetch_optional(db.pool()).await?;
+    let row = sqlx::query("select value from fact where fact_id = 'change_floor'")
+        .fetch_optional(db.pool())
+        .await?;
     let value: Option<String> = row.map(|r| r.try_get("value")).transpose()?;
     Ok(value.as_deref().and_then(Position::parse).unwrap_or_default())
 }
@@ -104,12 +123,21 @@ pub async fn prune(db: &Db, now: Timestamp, keep: Duration) -> Result<()> {
         .fetch_optional(tx.conn())
         .await?;
     if let Some(row) = row {
-        let floor = Position { tx: row.try_get("tx")?, seq: row.try_get("seq")? };
-        sqlx::query("insert into fact (fact_id, value) values ('change_floor', $1) on conflict (fact_id) do update set value = excluded.value")
-            .bind(floor.to_string())
+        let floor = Position {
+            tx: row.try_get("tx")?,
+            seq: row.try_get("seq")?,
+        };
+        sqlx::query(
+            "insert into fact (fact_id, value) values ('change_floor', $1) on conflict (fact_id) do update set value = excluded.value",
+        )
+        .bind(floor.to_string())
+        .execute(tx.conn())
+        .await?;
+        sqlx::query("delete from change where tx < $1 or (tx = $1 and seq <= $2)")
+            .bind(floor.tx)
+            .bind(floor.seq)
             .execute(tx.conn())
             .await?;
-        sqlx::query("delete from change where tx < $1 or (tx = $1 and seq <= $2)").bind(floor.tx).bind(floor.seq).execute(tx.conn()).await?;
     }
     tx.commit().await
 }

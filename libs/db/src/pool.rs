@@ -32,7 +32,11 @@ impl Config {
 
     /// The defaults for a URL.
     pub fn url(url: impl Into<String>) -> Self {
-        Self { url: url.into(), schema: None, max_connections: Self::default_connections() }
+        Self {
+            url: url.into(),
+            schema: None,
+            max_connections: Self::default_connections(),
+        }
     }
 }
 
@@ -47,7 +51,11 @@ pub struct Migration {
     pub sql: &'static str,
 }
 
-const OWN: Migration = Migration { version: 1, name: "change_feed", sql: include_str!("../migrations/0001_change_feed.sql") };
+const OWN: Migration = Migration {
+    version: 1,
+    name: "change_feed",
+    sql: include_str!("../migrations/0001_change_feed.sql"),
+};
 
 /// An open database, brought up to date.
 #[derive(Clone)]
@@ -83,7 +91,13 @@ impl Db {
             sqlx::migrate::Migration::new(m.version, m.name.into(), MigrationType::Simple, sql, false)
         });
         Migrator::with_migrations(all.collect()).run(&pool).await?;
-        let db = Self { pool, dialect, writer: Arc::default(), changed: watch::Sender::new(()), url };
+        let db = Self {
+            pool,
+            dialect,
+            writer: Arc::default(),
+            changed: watch::Sender::new(()),
+            url,
+        };
         if dialect == Dialect::Postgres {
             db.listen();
         }
@@ -107,7 +121,13 @@ impl Db {
             Dialect::Postgres => None,
         };
         let inner = self.pool.begin_with(self.dialect.begin()).await?;
-        Ok(Tx { inner, dialect: self.dialect, changed: self.changed.clone(), feed_grew: false, _writer: writer })
+        Ok(Tx {
+            inner,
+            dialect: self.dialect,
+            changed: self.changed.clone(),
+            feed_grew: false,
+            _writer: writer,
+        })
     }
 
     /// Tells when the change feed has grown. Poll it now and then too: another process may have written.
@@ -185,8 +205,13 @@ async fn with_schema(url: &str, schema: &str) -> Result<String> {
     }
     let pool = AnyPoolOptions::new().max_connections(1).connect(url).await?;
     // Two services that start at once may both create it; the loser's error is harmless if the schema is there.
-    let created = sqlx::query(AssertSqlSafe(format!("create schema if not exists {schema}"))).execute(&pool).await;
-    let there = sqlx::query("select nspname::text from pg_namespace where nspname = $1").bind(schema).fetch_optional(&pool).await?;
+    let created = sqlx::query(AssertSqlSafe(format!("create schema if not exists {schema}")))
+        .execute(&pool)
+        .await;
+    let there = sqlx::query("select nspname::text from pg_namespace where nspname = $1")
+        .bind(schema)
+        .fetch_optional(&pool)
+        .await?;
     pool.close().await;
     if there.is_none() {
         created?;

@@ -76,19 +76,33 @@ fn encode<T: Record>(value: &T) -> Result<String> {
 
 fn select<T: Record>(rest: &str) -> AssertSqlSafe<String> {
     let table = T::TABLE;
-    AssertSqlSafe(format!("select {table}_id as id, version, body, created_at, updated_at from {table} {rest}"))
+    AssertSqlSafe(format!(
+        "select {table}_id as id, version, body, created_at, updated_at from {table} {rest}"
+    ))
 }
 
 /// Reads one by name.
 pub async fn get<T: Record>(db: &Db, name: &str) -> Result<Option<Stored<T>>> {
     let sql = select::<T>(&format!("where {}_id = $1", T::TABLE));
-    sqlx::query(sql).bind(name).fetch_optional(db.pool()).await?.as_ref().map(decode).transpose()
+    sqlx::query(sql)
+        .bind(name)
+        .fetch_optional(db.pool())
+        .await?
+        .as_ref()
+        .map(decode)
+        .transpose()
 }
 
 /// Reads one by name, for a change in the same transaction.
 pub async fn get_for_update<T: Record>(tx: &mut Tx, name: &str) -> Result<Option<Stored<T>>> {
     let sql = select::<T>(&format!("where {}_id = $1 {}", T::TABLE, tx.dialect().for_update()));
-    sqlx::query(sql).bind(name).fetch_optional(tx.conn()).await?.as_ref().map(decode).transpose()
+    sqlx::query(sql)
+        .bind(name)
+        .fetch_optional(tx.conn())
+        .await?
+        .as_ref()
+        .map(decode)
+        .transpose()
 }
 
 /// Reads a page by name, after `after`, with these values in these index columns.
@@ -137,7 +151,12 @@ pub async fn insert<T: Record>(tx: &mut Tx, value: T, now: Timestamp) -> Result<
     }
     query.execute(tx.conn()).await?;
     feed::append(tx, table, &name, &uid, false, now).await?;
-    Ok(Stored { value, version: 1, created_at: now, updated_at: now })
+    Ok(Stored {
+        value,
+        version: 1,
+        created_at: now,
+        updated_at: now,
+    })
 }
 
 /// Writes a changed one over the version that was read.
@@ -148,8 +167,15 @@ pub async fn update<T: Record>(tx: &mut Tx, stored: &Stored<T>, now: Timestamp) 
         set.push_str(&format!(", {column} = ${}", i + 6));
     }
     let (name, uid) = (stored.value.metadata().name.clone(), stored.value.metadata().uid.clone());
-    let sql = AssertSqlSafe(format!("update {table} set {set} where {table}_id = $1 and version = $2 and uid = $3"));
-    let mut query = sqlx::query(sql).bind(name.clone()).bind(stored.version).bind(uid.clone()).bind(encode(&stored.value)?).bind(now.0);
+    let sql = AssertSqlSafe(format!(
+        "update {table} set {set} where {table}_id = $1 and version = $2 and uid = $3"
+    ));
+    let mut query = sqlx::query(sql)
+        .bind(name.clone())
+        .bind(stored.version)
+        .bind(uid.clone())
+        .bind(encode(&stored.value)?)
+        .bind(now.0);
     for value in stored.value.index() {
         query = query.bind(value);
     }
@@ -157,7 +183,11 @@ pub async fn update<T: Record>(tx: &mut Tx, stored: &Stored<T>, now: Timestamp) 
         return missing_or_stale::<T, _>(tx, &name).await;
     }
     feed::append(tx, table, &name, &uid, false, now).await?;
-    Ok(Outcome::Written(Stored { version: stored.version + 1, updated_at: now, ..stored.clone() }))
+    Ok(Outcome::Written(Stored {
+        version: stored.version + 1,
+        updated_at: now,
+        ..stored.clone()
+    }))
 }
 
 /// Deletes the version that was read.

@@ -26,7 +26,11 @@ pub enum Known<T> {
 impl Request {
     /// A request with its caller's id (empty: not idempotent) and its encoded body.
     pub fn new(method: &'static str, id: &str, body: &[u8]) -> Self {
-        Self { id: id.to_owned(), method, body_sha256: sha256_hex(body) }
+        Self {
+            id: id.to_owned(),
+            method,
+            body_sha256: sha256_hex(body),
+        }
     }
 
     /// What is known of it, within the transaction that does the work.
@@ -44,7 +48,11 @@ impl Request {
             return Ok(Known::Reused);
         }
         let answer: String = row.try_get("answer")?;
-        let corrupt = |source| Error::Corrupt { table: "request", key: self.id.clone(), source };
+        let corrupt = |source| Error::Corrupt {
+            table: "request",
+            key: self.id.clone(),
+            source,
+        };
         Ok(Known::Replay(serde_json::from_str(&answer).map_err(corrupt)?))
     }
 
@@ -70,6 +78,9 @@ impl Request {
 pub async fn prune(db: &Db, now: Timestamp, keep: Duration) -> Result<()> {
     let before = now.0.saturating_sub(i64::try_from(keep.as_micros()).unwrap_or(i64::MAX));
     let mut tx = db.begin().await?;
-    sqlx::query("delete from request where created_at < $1").bind(before).execute(tx.conn()).await?;
+    sqlx::query("delete from request where created_at < $1")
+        .bind(before)
+        .execute(tx.conn())
+        .await?;
     tx.commit().await
 }

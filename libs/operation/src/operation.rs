@@ -49,7 +49,11 @@ impl Operation {
     pub fn new(verb: &str, target: String, request: serde_json::Value, traceparent: String) -> Self {
         let uid = ironyard_types::random_id();
         Self {
-            metadata: Metadata { name: format!("{}-{uid}", ironyard_types::dns_label(verb)), uid, ..Metadata::default() },
+            metadata: Metadata {
+                name: format!("{}-{uid}", ironyard_types::dns_label(verb)),
+                uid,
+                ..Metadata::default()
+            },
             verb: verb.to_owned(),
             target,
             request,

@@ -62,17 +62,37 @@ impl Gateway {
 
     /// Systems behind a BMC.
     pub async fn list_systems(&self, bmc: &str) -> Result<Vec<pb::System>> {
-        Ok(self.systems.clone().list_systems(pb::ListSystemsRequest { bmc: bmc.to_owned() }).await?.into_inner().systems)
+        Ok(self
+            .systems
+            .clone()
+            .list_systems(pb::ListSystemsRequest { bmc: bmc.to_owned() })
+            .await?
+            .into_inner()
+            .systems)
     }
 
     /// All hardware of a system.
     pub async fn hardware(&self, system: &pb::SystemName) -> Result<Hardware> {
-        Ok(self.systems.clone().get_hardware(pb::GetHardwareRequest { system: Some(system.clone()) }).await?.into_inner())
+        Ok(self
+            .systems
+            .clone()
+            .get_hardware(pb::GetHardwareRequest {
+                system: Some(system.clone()),
+            })
+            .await?
+            .into_inner())
     }
 
     /// Quick facts of a system.
     pub async fn system(&self, system: &pb::SystemName) -> Result<pb::System> {
-        Ok(self.systems.clone().get_system(pb::GetSystemRequest { system: Some(system.clone()) }).await?.into_inner())
+        Ok(self
+            .systems
+            .clone()
+            .get_system(pb::GetSystemRequest {
+                system: Some(system.clone()),
+            })
+            .await?
+            .into_inner())
     }
 
     /// Changes power, once per key; the operation as it stands.
@@ -110,45 +130,88 @@ impl Gateway {
 
     /// Sets the boot order.
     pub async fn boot_order(&self, system: &pb::SystemName, devices: Vec<String>) -> Result<bool> {
-        let request = pb::SetBootOrderRequest { system: Some(system.clone()), devices };
+        let request = pb::SetBootOrderRequest {
+            system: Some(system.clone()),
+            devices,
+        };
         Ok(self.systems.clone().set_boot_order(request).await?.into_inner().changed)
     }
 
     /// Inserts a virtual CD.
     pub async fn insert(&self, system: &pb::SystemName, image: &str) -> Result<bool> {
-        let request = pb::InsertMediaRequest { system: Some(system.clone()), image: image.to_owned() };
+        let request = pb::InsertMediaRequest {
+            system: Some(system.clone()),
+            image: image.to_owned(),
+        };
         Ok(self.systems.clone().insert_media(request).await?.into_inner().changed)
     }
 
     /// Ejects virtual media.
     pub async fn eject(&self, system: &pb::SystemName) -> Result<bool> {
-        Ok(self.systems.clone().eject_media(pb::EjectMediaRequest { system: Some(system.clone()) }).await?.into_inner().changed)
+        Ok(self
+            .systems
+            .clone()
+            .eject_media(pb::EjectMediaRequest {
+                system: Some(system.clone()),
+            })
+            .await?
+            .into_inner()
+            .changed)
     }
 
     /// Switches the locator LED.
     pub async fn led(&self, system: &pb::SystemName, on: bool) -> Result<bool> {
-        let request = pb::SetIndicatorLedRequest { system: Some(system.clone()), on };
+        let request = pb::SetIndicatorLedRequest {
+            system: Some(system.clone()),
+            on,
+        };
         Ok(self.systems.clone().set_indicator_led(request).await?.into_inner().changed)
     }
 
     /// Reads the BIOS.
     pub async fn bios(&self, system: &pb::SystemName) -> Result<pb::Bios> {
-        Ok(self.systems.clone().get_bios(pb::GetBiosRequest { system: Some(system.clone()) }).await?.into_inner())
+        Ok(self
+            .systems
+            .clone()
+            .get_bios(pb::GetBiosRequest {
+                system: Some(system.clone()),
+            })
+            .await?
+            .into_inner())
     }
 
     /// Sets BIOS attributes for the next boot.
     pub async fn set_bios(&self, system: &pb::SystemName, attributes: BTreeMap<String, String>) -> Result<bool> {
-        let request = pb::SetBiosRequest { system: Some(system.clone()), attributes };
+        let request = pb::SetBiosRequest {
+            system: Some(system.clone()),
+            attributes,
+        };
         Ok(self.systems.clone().set_bios(request).await?.into_inner().changed)
     }
 
     /// Resets the BIOS at the next boot.
     pub async fn reset_bios(&self, system: &pb::SystemName) -> Result<bool> {
-        Ok(self.systems.clone().reset_bios(pb::ResetBiosRequest { system: Some(system.clone()) }).await?.into_inner().changed)
+        Ok(self
+            .systems
+            .clone()
+            .reset_bios(pb::ResetBiosRequest {
+                system: Some(system.clone()),
+            })
+            .await?
+            .into_inner()
+            .changed)
     }
 
     /// All drives, or the reason why not all can be read.
     pub async fn drives(&self, system: &pb::SystemName) -> Result<Vec<Drive>> {
-        Ok(self.systems.clone().list_drives(pb::ListDrivesRequest { system: Some(system.clone()) }).await?.into_inner().drives)
+        Ok(self
+            .systems
+            .clone()
+            .list_drives(pb::ListDrivesRequest {
+                system: Some(system.clone()),
+            })
+            .await?
+            .into_inner()
+            .drives)
     }
 }

@@ -17,12 +17,19 @@ pub struct Inventory {
 impl Inventory {
     /// Over a channel.
     pub fn new(channel: Channel) -> Self {
-        Self { servers: ServerServiceClient::new(channel).max_decoding_message_size(64 << 20) }
+        Self {
+            servers: ServerServiceClient::new(channel).max_decoding_message_size(64 << 20),
+        }
     }
 
     /// A server, if it exists.
     pub async fn get(&self, name: &str) -> Result<Option<pb::Server>> {
-        match self.servers.clone().get_server(pb::GetServerRequest { name: name.to_owned() }).await {
+        match self
+            .servers
+            .clone()
+            .get_server(pb::GetServerRequest { name: name.to_owned() })
+            .await
+        {
             Ok(reply) => Ok(Some(reply.into_inner())),
             Err(status) if status.code() == Code::NotFound => Ok(None),
             Err(status) => Err(status.into()),
@@ -31,18 +38,32 @@ impl Inventory {
 
     /// All servers of a BMC.
     pub async fn of_bmc(&self, bmc: &str) -> Result<Vec<pb::Server>> {
-        let request = pb::ListServersRequest { page_size: 1000, bmc: bmc.to_owned(), ..Default::default() };
+        let request = pb::ListServersRequest {
+            page_size: 1000,
+            bmc: bmc.to_owned(),
+            ..Default::default()
+        };
         Ok(self.servers.clone().list_servers(request).await?.into_inner().servers)
     }
 
     /// The server that a claim holds.
     pub async fn held_by(&self, claim_uid: &str) -> Result<Option<pb::Server>> {
-        let request = pb::ListServersRequest { page_size: 1, claim_uid: claim_uid.to_owned(), ..Default::default() };
+        let request = pb::ListServersRequest {
+            page_size: 1,
+            claim_uid: claim_uid.to_owned(),
+            ..Default::default()
+        };
         Ok(self.servers.clone().list_servers(request).await?.into_inner().servers.pop())
     }
 
     /// Moves a server that is still as it was read.
-    pub async fn transition(&self, server: &pb::Server, event: pb::ServerEvent, subject: Option<Reference>, reason: &str) -> Result<pb::Server> {
+    pub async fn transition(
+        &self,
+        server: &pb::Server,
+        event: pb::ServerEvent,
+        subject: Option<Reference>,
+        reason: &str,
+    ) -> Result<pb::Server> {
         let metadata = server.metadata.clone().unwrap_or_default();
         let request = pb::TransitionServerRequest {
             name: metadata.name,
@@ -100,8 +121,18 @@ impl Inventory {
         if now.is_some_and(|w| w.reason == reason && w.message == message) {
             return Ok(());
         }
-        let waiting = WaitingBecause { reason: reason.to_owned(), message: message.to_owned(), since: None, next_attempt_time: None };
-        self.report(pb::ReportServerRequest { name: name(server), waiting_because: Some(waiting), ..Default::default() }).await?;
+        let waiting = WaitingBecause {
+            reason: reason.to_owned(),
+            message: message.to_owned(),
+            since: None,
+            next_attempt_time: None,
+        };
+        self.report(pb::ReportServerRequest {
+            name: name(server),
+            waiting_because: Some(waiting),
+            ..Default::default()
+        })
+        .await?;
         Ok(())
     }
 
@@ -127,7 +158,12 @@ impl Inventory {
             message: message.to_owned(),
             last_transition_time: None,
         };
-        self.report(pb::ReportServerRequest { name: name(server), conditions: vec![condition], ..Default::default() }).await?;
+        self.report(pb::ReportServerRequest {
+            name: name(server),
+            conditions: vec![condition],
+            ..Default::default()
+        })
+        .await?;
         Ok(())
     }
 
@@ -137,7 +173,11 @@ impl Inventory {
             Ok(reply) => Ok(Ok(reply.into_inner())),
             Err(status) => {
                 let error = PeerError::from(status);
-                if error.is(Reason::NoServerMatches) || error.is(Reason::ServerNotAvailable) { Ok(Err(error.message)) } else { Err(error) }
+                if error.is(Reason::NoServerMatches) || error.is(Reason::ServerNotAvailable) {
+                    Ok(Err(error.message))
+                } else {
+                    Err(error)
+                }
             }
         }
     }

@@ -29,7 +29,12 @@ pub struct Config {
 impl Config {
     /// Every peer at one address (`demo`, `up`).
     pub fn all_at(address: &str) -> Self {
-        Self { inventory: address.to_owned(), bmc_gateway: address.to_owned(), discovery: Some(address.to_owned()), tls: None }
+        Self {
+            inventory: address.to_owned(),
+            bmc_gateway: address.to_owned(),
+            discovery: Some(address.to_owned()),
+            tls: None,
+        }
     }
 
     /// A channel to an address.
@@ -58,14 +63,21 @@ impl PeerError {
 
     /// Whether the same call may well succeed later: the peer is away, or somebody was faster.
     pub fn is_transient(&self) -> bool {
-        matches!(self.code, tonic::Code::Unavailable | tonic::Code::Aborted | tonic::Code::Cancelled | tonic::Code::DeadlineExceeded)
+        matches!(
+            self.code,
+            tonic::Code::Unavailable | tonic::Code::Aborted | tonic::Code::Cancelled | tonic::Code::DeadlineExceeded
+        )
     }
 }
 
 impl From<tonic::Status> for PeerError {
     fn from(status: tonic::Status) -> Self {
         let reason = ironyard_rpc::reason_of(&status).unwrap_or_default();
-        Self { code: status.code(), reason, message: status.message().to_owned() }
+        Self {
+            code: status.code(),
+            reason,
+            message: status.message().to_owned(),
+        }
     }
 }
 

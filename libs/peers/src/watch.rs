@@ -7,7 +7,12 @@ use crate::{Gateway, Inventory};
 pub async fn poke_on_servers(peer: Inventory, queue: Queue, keys: impl Fn(&inventory::Server) -> Vec<String> + Send + Sync) {
     let open = |resume_token| {
         let mut client = peer.servers.clone();
-        async move { Ok(client.watch_servers(inventory::WatchServersRequest { resume_token }).await?.into_inner()) }
+        async move {
+            Ok(client
+                .watch_servers(inventory::WatchServersRequest { resume_token })
+                .await?
+                .into_inner())
+        }
     };
     let item = |event: inventory::WatchServersResponse| {
         let keys = event.server.as_ref().map(&keys).unwrap_or_default();

@@ -9,5 +9,8 @@ pub use queue::{Lease, Queue};
 pub use runner::{Next, Reconcile, Runner, backoff};
 
 /// Schema of the queue.
-pub const MIGRATION: ironyard_db::Migration =
-    ironyard_db::Migration { version: 2, name: "work_item", sql: include_str!("../migrations/0002_work_item.sql") };
+pub const MIGRATION: ironyard_db::Migration = ironyard_db::Migration {
+    version: 2,
+    name: "work_item",
+    sql: include_str!("../migrations/0002_work_item.sql"),
+};

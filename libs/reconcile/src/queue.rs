@@ -31,7 +31,13 @@ impl Queue {
     /// The queue of this name.
     pub fn new(db: Db, name: &'static str, clock: Arc<dyn Clock>) -> Self {
         // Ten seconds: a crashed replica's keys are taken over soon, and a renewal every three may be late twice.
-        Self { db, name, clock, wake: Arc::default(), lease: Duration::from_secs(10) }
+        Self {
+            db,
+            name,
+            clock,
+            wake: Arc::default(),
+            lease: Duration::from_secs(10),
+        }
     }
 
     /// Name, for logs.
@@ -142,7 +148,11 @@ impl Queue {
 
     async fn write(&self, sql: &str, lease: &Lease, time: Timestamp) -> Result<bool> {
         let mut tx = self.db.begin().await?;
-        let query = sqlx::query(AssertSqlSafe(sql.to_owned())).bind(self.name).bind(lease.key.clone()).bind(lease.fence).bind(time.0);
+        let query = sqlx::query(AssertSqlSafe(sql.to_owned()))
+            .bind(self.name)
+            .bind(lease.key.clone())
+            .bind(lease.fence)
+            .bind(time.0);
         let rows = query.execute(tx.conn()).await?.rows_affected();
         tx.commit().await?;
         Ok(rows > 0)

@@ -29,7 +29,9 @@ pub trait Reconcile: Send + Sync + 'static {
 /// do not return together.
 pub fn backoff(key: &str, attempts: u32) -> Duration {
     let base = 200_u64.saturating_mul(1 << attempts.saturating_sub(1).min(8)).min(30_000);
-    let hash = key.bytes().fold(u64::from(attempts), |h, b| h.wrapping_mul(31).wrapping_add(u64::from(b)));
+    let hash = key
+        .bytes()
+        .fold(u64::from(attempts), |h, b| h.wrapping_mul(31).wrapping_add(u64::from(b)));
     Duration::from_millis(base * 3 / 4 + hash % (base / 2))
 }
 
@@ -44,7 +46,12 @@ pub struct Runner<R> {
 impl<R: Reconcile> Runner<R> {
     /// A loop that looks at up to `concurrency` keys at once.
     pub fn new(queue: Queue, reconciler: Arc<R>, clock: Arc<dyn Clock>, concurrency: usize) -> Self {
-        Self { queue, reconciler, clock, concurrency }
+        Self {
+            queue,
+            reconciler,
+            clock,
+            concurrency,
+        }
     }
 
     /// Runs until `shutdown`; then waits for the passes that run, and releases what they held.
@@ -52,16 +59,26 @@ impl<R: Reconcile> Runner<R> {
         let permits = Arc::new(Semaphore::new(self.concurrency));
         let mut passes = JoinSet::new();
         if let Err(error) = self.queue.adopt().await {
-            warn!(queue = self.queue.name(), error = chain(&error), "could not release the leases of an earlier process");
+            warn!(
+                queue = self.queue.name(),
+                error = chain(&error),
+                "could not release the leases of an earlier process"
+            );
         }
         while !shutdown.is_cancelled() {
             while passes.try_join_next().is_some() {}
             let free = permits.available_permits();
-            let taken = if free == 0 { Ok(vec![]) } else { self.queue.take(i64::try_from(free).unwrap_or(1)).await };
+            let taken = if free == 0 {
+                Ok(vec![])
+            } else {
+                self.queue.take(i64::try_from(free).unwrap_or(1)).await
+            };
             match taken {
                 Ok(leases) if !leases.is_empty() => {
                     for lease in leases {
-                        let Ok(permit) = permits.clone().acquire_owned().await else { return };
+                        let Ok(permit) = permits.clone().acquire_owned().await else {
+                            return;
+                        };
                         let (queue, reconciler, clock) = (self.queue.clone(), self.reconciler.clone(), self.clock.clone());
                         passes.spawn(async move {
                             pass(&queue, &*reconciler, &*clock, lease).await;
@@ -99,7 +116,9 @@ impl<R: Reconcile> Runner<R> {
 
 async fn pass<R: Reconcile>(queue: &Queue, reconciler: &R, clock: &dyn Clock, lease: Lease) {
     let span = tracing::debug_span!("reconcile", queue = queue.name(), key = %lease.key, attempt = lease.attempts);
-    let work = std::panic::AssertUnwindSafe(reconciler.reconcile(&lease.key)).catch_unwind().instrument(span);
+    let work = std::panic::AssertUnwindSafe(reconciler.reconcile(&lease.key))
+        .catch_unwind()
+        .instrument(span);
     let renewals = async {
         loop {
             tokio::time::sleep(queue.lease() / 3).await;

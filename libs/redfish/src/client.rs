@@ -93,8 +93,10 @@ impl Client {
             IpAddr::V4(v4) => v4.to_string(),
             IpAddr::V6(v6) => format!("[{v6}]"),
         };
-        let base = Url::parse(&format!("{}://{host}:{}/", target.scheme, target.port))
-            .map_err(|e| Error::Protocol { at: "the address".to_owned(), problem: e.to_string() })?;
+        let base = Url::parse(&format!("{}://{host}:{}/", target.scheme, target.port)).map_err(|e| Error::Protocol {
+            at: "the address".to_owned(),
+            problem: e.to_string(),
+        })?;
         let seen = tls::Seen::default();
         #[expect(clippy::disallowed_methods, reason = "the one place that builds HTTP clients")]
         let builder = reqwest::Client::builder()
@@ -109,7 +111,15 @@ impl Client {
             .tls_backend_preconfigured(tls::config(trust, seen.clone())?);
         let http = builder.build().map_err(|e| Error::Tls(e.without_url().to_string()))?;
         let permits = Semaphore::new(limits.concurrency);
-        Ok(Self { http, base, login, limits, permits, session: Mutex::new(Session::None), seen })
+        Ok(Self {
+            http,
+            base,
+            login,
+            limits,
+            permits,
+            session: Mutex::new(Session::None),
+            seen,
+        })
     }
 
     /// The fingerprint of the certificate that the BMC last showed.
@@ -174,7 +184,11 @@ impl Client {
         let url = uri::resolve(&self.base, path)?;
         let span = tracing::debug_span!("bmc.request", otel.kind = "client", http.request.method = %method, url.path = url.path(), server.address = self.base.host_str());
         async {
-            let _permit = self.permits.acquire().await.map_err(|_| Error::Unreachable("the client is closed".to_owned()))?;
+            let _permit = self
+                .permits
+                .acquire()
+                .await
+                .map_err(|_| Error::Unreachable("the client is closed".to_owned()))?;
             let write = method != Method::GET;
             let limit = if write { self.limits.write } else { self.limits.read };
             match tokio::time::timeout(limit, self.authenticated(&method, url, body, if_match)).await {
@@ -199,7 +213,14 @@ impl Client {
         outcome
     }
 
-    pub(crate) async fn send(&self, method: &Method, url: Url, body: Option<&Value>, if_match: Option<&str>, auth: &Session) -> Result<Reply> {
+    pub(crate) async fn send(
+        &self,
+        method: &Method,
+        url: Url,
+        body: Option<&Value>,
+        if_match: Option<&str>,
+        auth: &Session,
+    ) -> Result<Reply> {
         let mut url = url;
         for _ in 0..3 {
             let mut request = self
@@ -216,8 +237,10 @@ impl Client {
             }
             let response = request.send().await.map_err(|e| transport(e, method))?;
             let status = response.status();
-            if matches!(status, StatusCode::MOVED_PERMANENTLY | StatusCode::FOUND | StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT)
-                && *method == Method::GET
+            if matches!(
+                status,
+                StatusCode::MOVED_PERMANENTLY | StatusCode::FOUND | StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT
+            ) && *method == Method::GET
                 && let Some(to) = response.headers().get(header::LOCATION).and_then(|v| v.to_str().ok())
             {
                 url = uri::resolve(&self.base, to)?;
@@ -225,15 +248,25 @@ impl Client {
             }
             return self.read(response, method, url.path()).await;
         }
-        Err(Error::Protocol { at: url.path().to_owned(), problem: "it redirects in a circle".to_owned() })
+        Err(Error::Protocol {
+            at: url.path().to_owned(),
+            problem: "it redirects in a circle".to_owned(),
+        })
     }
 
     async fn read(&self, mut response: reqwest::Response, method: &Method, at: &str) -> Result<Reply> {
         let status = response.status();
         let head = |name: header::HeaderName| response.headers().get(name).and_then(|v| v.to_str().ok()).map(str::to_owned);
         let (etag, location, retry_after) = (head(header::ETAG), head(header::LOCATION), head(header::RETRY_AFTER));
-        let location = location.map(|to| uri::resolve(&self.base, &to)).transpose()?.map(|url| url.path().to_owned());
-        let token = response.headers().get("x-auth-token").and_then(|v| v.to_str().ok()).map(str::to_owned);
+        let location = location
+            .map(|to| uri::resolve(&self.base, &to))
+            .transpose()?
+            .map(|url| url.path().to_owned());
+        let token = response
+            .headers()
+            .get("x-auth-token")
+            .and_then(|v| v.to_str().ok())
+            .map(str::to_owned);
         let cap = if status.is_success() { self.limits.body } else { 256 << 10 };
         let mut bytes = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(|e| transport(e, method))? {
@@ -243,7 +276,11 @@ impl Client {
             bytes.extend_from_slice(&chunk);
         }
         let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
-        let parsed: std::result::Result<Value, _> = if text.iter().all(u8::is_ascii_whitespace) { Ok(Value::Null) } else { serde_json::from_slice(text) };
+        let parsed: std::result::Result<Value, _> = if text.iter().all(u8::is_ascii_whitespace) {
+            Ok(Value::Null)
+        } else {
+            serde_json::from_slice(text)
+        };
         if !status.is_success() {
             let retry_after = retry_after.as_deref().and_then(retry_after_of);
             return Err(Error::from_status(status.as_u16(), at, &parsed.unwrap_or(Value::Null), retry_after));
@@ -251,26 +288,43 @@ impl Client {
         let value = match parsed {
             Ok(value) => value,
             Err(problem) if *method == Method::GET => {
-                return Err(Error::Protocol { at: at.to_owned(), problem: problem.to_string() });
+                return Err(Error::Protocol {
+                    at: at.to_owned(),
+                    problem: problem.to_string(),
+                });
             }
             // Some BMCs answer actions with HTML or plain text; the status is what counts.
             Err(_) => Value::Null,
         };
         if *method == Method::GET && !value.is_object() {
-            return Err(Error::Protocol { at: at.to_owned(), problem: "it is not a JSON object".to_owned() });
+            return Err(Error::Protocol {
+                at: at.to_owned(),
+                problem: "it is not a JSON object".to_owned(),
+            });
         }
         let etag = etag.or_else(|| value.get("@odata.etag").and_then(Value::as_str).map(str::to_owned));
-        let doc = Doc { uri: at.to_owned(), etag, value };
+        let doc = Doc {
+            uri: at.to_owned(),
+            etag,
+            value,
+        };
         let location = location.or_else(|| (status == StatusCode::CREATED).then(|| doc.text("@odata.id")).flatten());
         let token = token.map(Secret::new);
-        Ok(Reply { status: status.as_u16(), location, doc, token })
+        Ok(Reply {
+            status: status.as_u16(),
+            location,
+            doc,
+            token,
+        })
     }
 }
 
 /// A transport error without its URL and without anything the BMC said.
 fn transport(error: reqwest::Error, method: &Method) -> Error {
     if error.is_timeout() && !error.is_connect() {
-        return Error::Timeout { write: *method != Method::GET };
+        return Error::Timeout {
+            write: *method != Method::GET,
+        };
     }
     let mut text = String::new();
     let mut source: Option<&dyn std::error::Error> = Some(&error);

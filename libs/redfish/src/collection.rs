@@ -23,7 +23,11 @@ pub struct Members<'a> {
 impl<'a> Members<'a> {
     /// A reader with a fresh budget.
     pub fn new(client: &'a Client) -> Self {
-        Self { client, spent: AtomicUsize::new(0), unreadable: std::sync::Mutex::default() }
+        Self {
+            client,
+            spent: AtomicUsize::new(0),
+            unreadable: std::sync::Mutex::default(),
+        }
     }
 
     /// What could not be read: `path: reason`.
@@ -70,9 +74,15 @@ impl<'a> Members<'a> {
             }
             let Some(doc) = self.get(&page).await else { break };
             next = doc.text("Members@odata.nextLink").or_else(|| doc.text("@odata.nextLink"));
-            let Some(Value::Array(list)) = doc.value.get("Members") else { continue };
+            let Some(Value::Array(list)) = doc.value.get("Members") else {
+                continue;
+            };
             for member in list {
-                let link = Doc { value: member.clone(), ..Doc::default() }.text("@odata.id");
+                let link = Doc {
+                    value: member.clone(),
+                    ..Doc::default()
+                }
+                .text("@odata.id");
                 if let Some(link) = link
                     && members.len() < MEMBERS
                     && known.insert(uri::identity(&link))
@@ -94,10 +104,16 @@ impl<'a> Members<'a> {
     async fn all(&self, links: Vec<(String, Value)>) -> Vec<Doc> {
         let reads = links.into_iter().map(|(link, inline)| async move {
             // Some trees show members only inline; a body with more than a link is as good as the document.
-            let whole = inline.as_object().is_some_and(|map| map.contains_key("Id") && map.contains_key("Name") && map.len() > 4);
+            let whole = inline
+                .as_object()
+                .is_some_and(|map| map.contains_key("Id") && map.contains_key("Name") && map.len() > 4);
             match self.try_get(&link).await {
                 Ok(doc) => Some(doc),
-                Err(_) if whole => Some(Doc { uri: link, etag: None, value: inline }),
+                Err(_) if whole => Some(Doc {
+                    uri: link,
+                    etag: None,
+                    value: inline,
+                }),
                 Err(error) => {
                     self.missed(&link, &error);
                     None

@@ -16,7 +16,11 @@ pub struct Doc {
 impl Doc {
     /// A part of a document as a document of its own.
     pub fn part(&self, key: &str) -> Doc {
-        Doc { uri: self.uri.clone(), etag: None, value: self.value.get(key).cloned().unwrap_or(Value::Null) }
+        Doc {
+            uri: self.uri.clone(),
+            etag: None,
+            value: self.value.get(key).cloned().unwrap_or(Value::Null),
+        }
     }
 
     /// Text, trimmed and cleaned; absent when empty. Numbers are text too.
@@ -88,7 +92,14 @@ impl Doc {
 
     /// `Id`, or the last segment of its path.
     pub fn id(&self) -> String {
-        self.text("Id").unwrap_or_else(|| self.id_path().trim_end_matches('/').rsplit('/').next().unwrap_or_default().to_owned())
+        self.text("Id").unwrap_or_else(|| {
+            self.id_path()
+                .trim_end_matches('/')
+                .rsplit('/')
+                .next()
+                .unwrap_or_default()
+                .to_owned()
+        })
     }
 
     /// Whether a part is present: `Status.State` is not `Absent`.
@@ -120,10 +131,16 @@ mod tests {
 
     #[test]
     fn odd_values_are_read_or_absent() {
-        let doc = Doc { value: json!({"a": " x\u{7} ", "b": "55.5", "c": 3.0, "d": "", "e": [1], "f": {"@odata.id": ""}, "g": 1e300}), ..Doc::default() };
+        let doc = Doc {
+            value: json!({"a": " x\u{7} ", "b": "55.5", "c": 3.0, "d": "", "e": [1], "f": {"@odata.id": ""}, "g": 1e300}),
+            ..Doc::default()
+        };
         assert_eq!(doc.text("a").as_deref(), Some("x"));
         assert_eq!(doc.number("b"), Some(55.5));
         assert_eq!(doc.integer::<i32>("c"), Some(3));
-        assert_eq!((doc.text("d"), doc.text("e"), doc.link("f"), doc.integer::<i64>("g")), (None, None, None, None));
+        assert_eq!(
+            (doc.text("d"), doc.text("e"), doc.link("f"), doc.integer::<i64>("g")),
+            (None, None, None, None)
+        );
     }
 }

@@ -113,15 +113,27 @@ impl Error {
         if says("RAC0218") || says("SessionLimitExceeded") {
             return Self::SessionLimit;
         }
-        let not_now = ["ResourceInUse", "ServiceTemporarilyUnavailable", "InvalidOperationForSystemState", "UnableToModifyDuringSystemPOST", "SYS518"];
+        let not_now = [
+            "ResourceInUse",
+            "ServiceTemporarilyUnavailable",
+            "InvalidOperationForSystemState",
+            "UnableToModifyDuringSystemPOST",
+            "SYS518",
+        ];
         match status {
             401 => Self::AuthenticationFailed,
             403 => Self::Forbidden(text),
             404 | 410 => Self::NotFound(at.to_owned()),
             405 | 501 => Self::Unsupported(at.to_owned()),
             412 | 428 => Self::PreconditionFailed,
-            429 | 503 => Self::Busy { message: text, retry_after },
-            _ if not_now.iter().any(|word| says(word)) => Self::Busy { message: text, retry_after },
+            429 | 503 => Self::Busy {
+                message: text,
+                retry_after,
+            },
+            _ if not_now.iter().any(|word| says(word)) => Self::Busy {
+                message: text,
+                retry_after,
+            },
             400..=499 => Self::Refused { status, message: text },
             _ => Self::Failed { status, message: text },
         }
@@ -138,8 +150,15 @@ pub(crate) fn extended_info(body: &Value) -> (Vec<String>, String) {
         Some(_) | None => vec![],
     };
     let text = |v: &Value, key: &str| v.get(key).and_then(Value::as_str).map(clean);
-    let ids: Vec<String> = entries.iter().filter_map(|e| text(e, "MessageId").or_else(|| text(e, "MessageID"))).collect();
-    let mut words: Vec<String> = entries.iter().filter_map(|e| text(e, "Message")).filter(|m| !m.is_empty()).collect();
+    let ids: Vec<String> = entries
+        .iter()
+        .filter_map(|e| text(e, "MessageId").or_else(|| text(e, "MessageID")))
+        .collect();
+    let mut words: Vec<String> = entries
+        .iter()
+        .filter_map(|e| text(e, "Message"))
+        .filter(|m| !m.is_empty())
+        .collect();
     if words.is_empty() {
         words.extend(text(error, "message").filter(|m| !m.is_empty()));
     }
@@ -148,5 +167,10 @@ pub(crate) fn extended_info(body: &Value) -> (Vec<String>, String) {
 
 /// Text from a BMC, fit to be stored and logged: no control characters, at most 1 KiB.
 pub(crate) fn clean(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).take(1024).collect::<String>().trim().to_owned()
+    text.chars()
+        .filter(|c| !c.is_control())
+        .take(1024)
+        .collect::<String>()
+        .trim()
+        .to_owned()
 }

@@ -9,7 +9,10 @@ pub(crate) enum Session {
     /// Not at all.
     None,
     /// With the token of a session.
-    Token { token: ironyard_types::Secret<String>, location: Option<String> },
+    Token {
+        token: ironyard_types::Secret<String>,
+        location: Option<String>,
+    },
     /// With user name and password on every request: where the BMC has no sessions.
     Basic(String, ironyard_types::Secret<String>),
 }
@@ -45,9 +48,21 @@ impl Client {
             return Ok(basic());
         };
         let body = json!({"UserName": login.username, "Password": login.password.expose()});
-        match self.send(&Method::POST, uri::resolve(&self.base, &sessions)?, Some(&body), None, &Session::None).await {
+        match self
+            .send(
+                &Method::POST,
+                uri::resolve(&self.base, &sessions)?,
+                Some(&body),
+                None,
+                &Session::None,
+            )
+            .await
+        {
             Ok(reply) => match reply.token {
-                Some(token) => Ok(Session::Token { token, location: reply.location }),
+                Some(token) => Ok(Session::Token {
+                    token,
+                    location: reply.location,
+                }),
                 None => Ok(basic()),
             },
             Err(Error::NotFound(_) | Error::Unsupported(_)) => Ok(basic()),
@@ -61,7 +76,9 @@ impl Client {
     pub async fn logout(&self) {
         let mut session = self.session.lock().await;
         let old = std::mem::replace(&mut *session, Session::None);
-        if let Session::Token { location: Some(location), .. } = &old
+        if let Session::Token {
+            location: Some(location), ..
+        } = &old
             && let Ok(url) = uri::resolve(&self.base, location)
         {
             let _ = tokio::time::timeout(std::time::Duration::from_secs(5), self.send(&Method::DELETE, url, None, None, &old)).await;

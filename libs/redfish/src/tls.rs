@@ -85,16 +85,24 @@ impl ServerCertVerifier for Verifier {
 pub(crate) fn config(trust: &Trust, seen: Seen) -> Result<ClientConfig> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let tls = |e: &dyn std::fmt::Display| Error::Tls(e.to_string());
-    let builder = ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions().map_err(|e| tls(&e))?;
+    let builder = ClientConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()
+        .map_err(|e| tls(&e))?;
     let verifier: Arc<dyn ServerCertVerifier> = match trust {
         Trust::Ca(authorities) => {
             let mut roots = RootCertStore::empty();
             for authority in authorities {
                 roots.add(CertificateDer::from(authority.clone())).map_err(|e| tls(&e))?;
             }
-            WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build().map_err(|e| tls(&e))?
+            WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider)
+                .build()
+                .map_err(|e| tls(&e))?
         }
-        Trust::Pin(pin) => Arc::new(Verifier { pin: Some(pin.clone()), seen, provider }),
+        Trust::Pin(pin) => Arc::new(Verifier {
+            pin: Some(pin.clone()),
+            seen,
+            provider,
+        }),
         Trust::FirstUse => Arc::new(Verifier { pin: None, seen, provider }),
     };
     Ok(builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth())

@@ -10,7 +10,10 @@ impl Mask {
         let paths = mask.unwrap_or_default().paths;
         for path in &paths {
             if path != "*" && !known.contains(&path.as_str()) {
-                return Err(Fault::field("update_mask", format!("{path:?} cannot be updated; the fields are {}", known.join(", "))));
+                return Err(Fault::field(
+                    "update_mask",
+                    format!("{path:?} cannot be updated; the fields are {}", known.join(", ")),
+                ));
             }
         }
         Ok(Self(paths))
@@ -18,7 +21,8 @@ impl Mask {
 
     /// Whether the field, or a field that contains it, is to be updated.
     pub fn covers(&self, field: &str) -> bool {
-        let within = |path: &String| path == "*" || path == field || field.strip_prefix(path.as_str()).is_some_and(|rest| rest.starts_with('.'));
+        let within =
+            |path: &String| path == "*" || path == field || field.strip_prefix(path.as_str()).is_some_and(|rest| rest.starts_with('.'));
         self.0.is_empty() || self.0.iter().any(within)
     }
 

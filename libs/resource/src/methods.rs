@@ -56,7 +56,10 @@ fn missing<T: Kind>(name: &str) -> Fault {
 
 /// Reads one.
 pub async fn get<T: Kind>(cx: &Context, name: &str) -> Result<Stored<T>, Fault> {
-    record::get::<T>(&cx.db, name).await.map_err(|e| Fault::internal(&e))?.ok_or_else(|| missing::<T>(name))
+    record::get::<T>(&cx.db, name)
+        .await
+        .map_err(|e| Fault::internal(&e))?
+        .ok_or_else(|| missing::<T>(name))
 }
 
 /// A page of a list, as asked for.
@@ -81,7 +84,9 @@ pub async fn list<T: Kind>(cx: &Context, page: &Page, filters: &[(&'static str, 
     loop {
         // One more than fits, to know whether another page follows.
         let limit = i64::try_from(size + 1 - found.len()).unwrap_or(1001).max(64);
-        let rows = record::list::<T>(&cx.db, &after, limit, filters).await.map_err(|e| Fault::internal(&e))?;
+        let rows = record::list::<T>(&cx.db, &after, limit, filters)
+            .await
+            .map_err(|e| Fault::internal(&e))?;
         let last = rows.len() < usize::try_from(limit).unwrap_or(usize::MAX);
         if let Some(row) = rows.last() {
             after.clone_from(&row.value.metadata().name);
@@ -101,7 +106,9 @@ pub async fn list<T: Kind>(cx: &Context, page: &Page, filters: &[(&'static str, 
 /// Creates one.
 pub async fn create<T: Kind>(cx: &Context, request: &Request, value: T) -> Result<Stored<T>, Fault> {
     let name = value.metadata().name.clone();
-    ironyard_operation::create(&cx.db, request, value, cx.now()).await.map_err(|e| fault_of::<T>(&name, e))
+    ironyard_operation::create(&cx.db, request, value, cx.now())
+        .await
+        .map_err(|e| fault_of::<T>(&name, e))
 }
 
 /// Changes one.
@@ -112,10 +119,14 @@ pub async fn update<T: Kind>(
     etag: &str,
     change: impl FnOnce(&mut T) -> Result<(), Fault>,
 ) -> Result<Stored<T>, Fault> {
-    ironyard_operation::update(&cx.db, request, name, etag, cx.now(), change).await.map_err(|e| fault_of::<T>(name, e))
+    ironyard_operation::update(&cx.db, request, name, etag, cx.now(), change)
+        .await
+        .map_err(|e| fault_of::<T>(name, e))
 }
 
 /// Deletes one.
 pub async fn delete<T: Kind>(cx: &Context, name: &str, etag: &str, check: impl FnOnce(&T) -> Result<(), Fault>) -> Result<(), Fault> {
-    ironyard_operation::delete(&cx.db, name, etag, cx.now(), check).await.map_err(|e| fault_of::<T>(name, e))
+    ironyard_operation::delete(&cx.db, name, etag, cx.now(), check)
+        .await
+        .map_err(|e| fault_of::<T>(name, e))
 }

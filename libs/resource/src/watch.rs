@@ -56,7 +56,11 @@ async fn produce<T: Kind, M: Send + 'static>(
             let Some(last) = rows.last() else { break };
             after.clone_from(&last.value.metadata().name);
             for row in rows {
-                if sender.send(Ok(render(Event::Present(ChangeType::Added, row), String::new()))).await.is_err() {
+                if sender
+                    .send(Ok(render(Event::Present(ChangeType::Added, row), String::new())))
+                    .await
+                    .is_err()
+                {
                     return Ok(());
                 }
             }
@@ -65,7 +69,10 @@ async fn produce<T: Kind, M: Send + 'static>(
     } else {
         let position = Position::parse(token).ok_or_else(|| Fault::field("resume_token", "is not a token of this service"))?;
         if position < feed::floor(&cx.db).await.map_err(store)? {
-            return Err(Fault::new(Reason::ResumeTokenExpired, "changes before the token were forgotten; watch again without one"));
+            return Err(Fault::new(
+                Reason::ResumeTokenExpired,
+                "changes before the token were forgotten; watch again without one",
+            ));
         }
         position
     };
@@ -83,7 +90,11 @@ async fn produce<T: Kind, M: Send + 'static>(
                 continue;
             }
             let event = if change.deleted {
-                Event::Gone(WireMetadata { name: change.name.clone(), uid: change.uid.clone(), ..WireMetadata::default() })
+                Event::Gone(WireMetadata {
+                    name: change.name.clone(),
+                    uid: change.uid.clone(),
+                    ..WireMetadata::default()
+                })
             } else {
                 match record::get::<T>(&cx.db, &change.name).await.map_err(store)? {
                     Some(row) => Event::Present(ChangeType::Modified, row),

@@ -160,7 +160,11 @@ mod tests {
 
     #[test]
     fn unknown_methods_and_callers_are_denied() {
-        let caller = |role| Identity { role, name: String::new(), local: false };
+        let caller = |role| Identity {
+            role,
+            name: String::new(),
+            local: false,
+        };
         let waive = row("/ironyard.inventory.v1.ServerService/WaiveSanitization");
         assert!(allowed(waive, &caller(Role::Operator)));
         for role in [Role::Claim, Role::Discovery, Role::Maintenance, Role::BmcGateway, Role::Anonymous] {

@@ -77,7 +77,9 @@ impl Channel {
             }
             endpoint = endpoint.tls_config(config).map_err(Error::Tls)?;
         }
-        Ok(Self { inner: endpoint.connect_lazy() })
+        Ok(Self {
+            inner: endpoint.connect_lazy(),
+        })
     }
 }
 

@@ -22,7 +22,9 @@ pub fn load<T: DeserializeOwned>(file: Option<&Path>, prefix: &str) -> Result<T,
     let mut variables: Vec<_> = std::env::vars().filter(|(name, _)| name.starts_with(prefix)).collect();
     variables.sort();
     for (name, text) in variables {
-        let Some(path) = name.strip_prefix(prefix).and_then(|n| n.strip_prefix('_')) else { continue };
+        let Some(path) = name.strip_prefix(prefix).and_then(|n| n.strip_prefix('_')) else {
+            continue;
+        };
         let path: Vec<String> = path.split("__").map(str::to_ascii_lowercase).collect();
         if let Err(problem) = put(&mut root, &path, value(&text)) {
             problems.push(format!("{name}: {problem}"));

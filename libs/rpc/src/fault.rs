@@ -71,13 +71,21 @@ pub struct Fault {
 impl Fault {
     /// A fault with a sentence.
     pub fn new(reason: Reason, message: impl Into<String>) -> Self {
-        Self { reason, message: message.into(), fields: vec![], retry: None }
+        Self {
+            reason,
+            message: message.into(),
+            fields: vec![],
+            retry: None,
+        }
     }
 
     /// A field that is wrong.
     pub fn field(path: impl Into<String>, problem: impl std::fmt::Display) -> Self {
         let (path, problem) = (path.into(), problem.to_string());
-        Self { fields: vec![(path.clone(), problem.clone())], ..Self::new(Reason::InvalidField, format!("{path}: {problem}")) }
+        Self {
+            fields: vec![(path.clone(), problem.clone())],
+            ..Self::new(Reason::InvalidField, format!("{path}: {problem}"))
+        }
     }
 
     /// A defect: the chain goes to the log, the caller sees that it happened.

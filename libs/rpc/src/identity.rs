@@ -48,18 +48,32 @@ pub struct Identity {
 impl Identity {
     /// A process on this machine.
     pub fn local() -> Self {
-        Self { role: Role::Operator, name: "local".to_owned(), local: true }
+        Self {
+            role: Role::Operator,
+            name: "local".to_owned(),
+            local: true,
+        }
     }
 
     fn anonymous() -> Self {
-        Self { role: Role::Anonymous, name: "anonymous".to_owned(), local: false }
+        Self {
+            role: Role::Anonymous,
+            name: "anonymous".to_owned(),
+            local: false,
+        }
     }
 
     /// From the connection. The certificate's URI name is `spiffe://ironyard/<role>[/<name>]`.
     pub(crate) fn of(extensions: &http::Extensions) -> Self {
-        let certificates = extensions.get::<TlsConnectInfo<TcpConnectInfo>>().and_then(TlsConnectInfo::peer_certs);
-        let Some(leaf) = certificates.as_ref().and_then(|c| c.first()) else { return Self::anonymous() };
-        let Ok((_, certificate)) = X509Certificate::from_der(leaf.as_ref()) else { return Self::anonymous() };
+        let certificates = extensions
+            .get::<TlsConnectInfo<TcpConnectInfo>>()
+            .and_then(TlsConnectInfo::peer_certs);
+        let Some(leaf) = certificates.as_ref().and_then(|c| c.first()) else {
+            return Self::anonymous();
+        };
+        let Ok((_, certificate)) = X509Certificate::from_der(leaf.as_ref()) else {
+            return Self::anonymous();
+        };
         let names = certificate.subject_alternative_name().ok().flatten();
         let uri = names.and_then(|n| {
             n.value.general_names.iter().find_map(|name| match name {
@@ -68,7 +82,11 @@ impl Identity {
             })
         });
         match uri {
-            Some(path) => Self { role: Role::parse(&path), name: path, local: false },
+            Some(path) => Self {
+                role: Role::parse(&path),
+                name: path,
+                local: false,
+            },
             None => Self::anonymous(),
         }
     }

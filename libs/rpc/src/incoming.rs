@@ -18,7 +18,10 @@ pub(crate) struct IncomingLayer {
 impl<S> Layer<S> for IncomingLayer {
     type Service = Incoming<S>;
     fn layer(&self, inner: S) -> Incoming<S> {
-        Incoming { inner, trust_loopback: self.trust_loopback }
+        Incoming {
+            inner,
+            trust_loopback: self.trust_loopback,
+        }
     }
 }
 
@@ -46,7 +49,11 @@ where
         // Unknown names share one label: a caller must not be able to grow our metrics.
         let method = row.map_or("_OTHER", |row| row.method);
         let request_id = request_id(&request);
-        let caller = if self.trust_loopback { Identity::local() } else { Identity::of(request.extensions()) };
+        let caller = if self.trust_loopback {
+            Identity::local()
+        } else {
+            Identity::of(request.extensions())
+        };
         let span = info_span!(
             "rpc",
             otel.name = method,
@@ -99,6 +106,10 @@ fn request_id(request: &Request<Body>) -> String {
 
 /// Handlers that fail answer with headers alone; whatever has a body succeeded, or will say so in its trailers.
 fn status_of(response: &Response<Body>) -> Code {
-    let code = response.headers().get("grpc-status").and_then(|v| v.to_str().ok()).and_then(|v| v.parse().ok());
+    let code = response
+        .headers()
+        .get("grpc-status")
+        .and_then(|v| v.to_str().ok())
+        .and_then(|v| v.parse().ok());
     code.map_or(Code::Ok, Code::from_i32)
 }

@@ -15,7 +15,11 @@ pub(crate) struct Call {
 impl Call {
     /// A call that counts as cancelled until it is told otherwise.
     pub(crate) fn begin(method: &'static str) -> Self {
-        Self { method, status: tonic::Code::Cancelled as i32, start: Instant::now() }
+        Self {
+            method,
+            status: tonic::Code::Cancelled as i32,
+            start: Instant::now(),
+        }
     }
 
     pub(crate) fn end(&mut self, status: i32) {

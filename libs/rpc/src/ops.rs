@@ -14,7 +14,9 @@ pub(crate) async fn serve<H: tonic_health::pb::health_server::Health>(
     health: HealthServer<H>,
     shutdown: CancellationToken,
 ) {
-    let router: Router = Routes::new(health).into_axum_router().route("/metrics", get(async || crate::telemetry::metrics_text()));
+    let router: Router = Routes::new(health)
+        .into_axum_router()
+        .route("/metrics", get(async || crate::telemetry::metrics_text()));
     match TcpListener::bind(at).await {
         Ok(listener) => {
             let stop = async move { shutdown.cancelled().await };

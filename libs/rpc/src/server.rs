@@ -97,7 +97,9 @@ pub async fn serve(
     }
     let layers = ServiceBuilder::new()
         // Request id, root span, RED metrics, authentication, authorisation: see `incoming`.
-        .layer(IncomingLayer { trust_loopback: config.tls.is_none() })
+        .layer(IncomingLayer {
+            trust_loopback: config.tls.is_none(),
+        })
         .into_inner();
     let router = server
         // A caller that asks faster than we answer is told so at once.
@@ -130,4 +132,88 @@ pub async fn serve(
         ops.abort();
     }
     outcome
+}
+
+/// A whole service: binds, serves, works in the background, and drains on SIGTERM. Problems go to the log; the exit code tells.
+pub async fn run<B: Future<Output = ()> + Send + 'static>(
+    config: &Config,
+    services: &[&'static str],
+    register: impl FnOnce(&mut RoutesBuilder),
+    background: impl FnOnce(CancellationToken) -> B,
+) -> Result<(), Error> {
+    let listener = bind(config).await?;
+    let shutdown = CancellationToken::new();
+    let mut routes = Routes::builder();
+    register(&mut routes);
+    let work = tokio::spawn(background(shutdown.clone()));
+    let stop = shutdown.clone();
+    tokio::spawn(async move {
+        crate::ops::signalled().await;
+        stop.cancel();
+    });
+    tracing::info!(listen = %config.listen, "serving");
+    let outcome = serve(config, listener, services, routes, shutdown.clone()).await;
+    shutdown.cancel();
+    // The reconcilers finish the step they are at and give their leases back.
+    let _ = tokio::time::timeout(Duration::from_secs(15), work).await;
+    outcome
+}
+
+/// What every service's `main` does: reads the file that `--config` names and the environment, starts telemetry, runs.
+pub fn main<C, F>(
+    name: &'static str,
+    prefix: &str,
+    telemetry: impl FnOnce(&C) -> crate::telemetry::Config,
+    service: impl FnOnce(C) -> F,
+) -> std::process::ExitCode
+where
+    C: serde::de::DeserializeOwned,
+    F: Future<Output = Result<(), Box<dyn std::error::Error + Send + Sync>>>,
+{
+    let mut arguments = std::env::args().skip(1);
+    let file = match (arguments.next().as_deref(), arguments.next()) {
+        (None, _) => None,
+        (Some("--config"), Some(file)) => Some(std::path::PathBuf::from(file)),
+        (Some("--version"), _) => {
+            println!("{name} {}", env!("CARGO_PKG_VERSION"));
+            return std::process::ExitCode::SUCCESS;
+        }
+        (Some(_), _) => {
+            eprintln!("usage: {name} [--config FILE] [--version]\n\nEvery setting can come from the environment as {prefix}_SECTION__KEY.");
+            return std::process::ExitCode::from(2);
+        }
+    };
+    let config: C = match crate::config::load(file.as_deref(), prefix) {
+        Ok(config) => config,
+        Err(problems) => {
+            eprintln!("{name}: the configuration is wrong:\n{problems}");
+            return std::process::ExitCode::from(2);
+        }
+    };
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("{name}: could not start: {error}");
+            return std::process::ExitCode::FAILURE;
+        }
+    };
+    runtime.block_on(async {
+        let guard = match crate::telemetry::init(name, &telemetry(&config)) {
+            Ok(guard) => guard,
+            Err(problem) => {
+                eprintln!("{name}: {problem}");
+                return std::process::ExitCode::from(2);
+            }
+        };
+        let outcome = service(config).await;
+        guard.flush();
+        match outcome {
+            Ok(()) => std::process::ExitCode::SUCCESS,
+            Err(error) => {
+                tracing::error!(error = crate::fault::chain(&*error), "stopped");
+                eprintln!("{name}: {}", crate::fault::chain(&*error));
+                std::process::ExitCode::FAILURE
+            }
+        }
+    })
 }

@@ -61,17 +61,35 @@ static METRICS: OnceLock<prometheus::Registry> = OnceLock::new();
 pub fn init(service: &'static str, config: &Config) -> Result<Guard, String> {
     let resource = Resource::builder().with_service_name(service).build();
     let registry = prometheus::Registry::new();
-    let exporter = opentelemetry_prometheus::exporter().with_registry(registry.clone()).build().map_err(|e| e.to_string())?;
+    let exporter = opentelemetry_prometheus::exporter()
+        .with_registry(registry.clone())
+        .build()
+        .map_err(|e| e.to_string())?;
     if METRICS.set(registry).is_ok() {
-        global::set_meter_provider(SdkMeterProvider::builder().with_resource(resource.clone()).with_reader(exporter).build());
+        global::set_meter_provider(
+            SdkMeterProvider::builder()
+                .with_resource(resource.clone())
+                .with_reader(exporter)
+                .build(),
+        );
     }
     let filter = match config.filter.as_deref() {
         Some(text) => EnvFilter::try_new(text).map_err(|e| format!("telemetry.filter: {e}"))?,
         None => EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info")),
     };
     let lines: Box<dyn Layer<Registry> + Send + Sync> = match config.format {
-        Format::Json => Box::new(tracing_subscriber::fmt::layer().json().with_writer(std::io::stderr).with_filter(filter)),
-        Format::Text => Box::new(tracing_subscriber::fmt::layer().compact().with_writer(std::io::stderr).with_filter(filter)),
+        Format::Json => Box::new(
+            tracing_subscriber::fmt::layer()
+                .json()
+                .with_writer(std::io::stderr)
+                .with_filter(filter),
+        ),
+        Format::Text => Box::new(
+            tracing_subscriber::fmt::layer()
+                .compact()
+                .with_writer(std::io::stderr)
+                .with_filter(filter),
+        ),
     };
     let traces = match &config.otlp_endpoint {
         None => None,
@@ -82,12 +100,19 @@ pub fn init(service: &'static str, config: &Config) -> Result<Guard, String> {
                 .build()
                 .map_err(|e| format!("telemetry.otlp_endpoint: {e}"))?;
             global::set_text_map_propagator(TraceContextPropagator::new());
-            Some(SdkTracerProvider::builder().with_resource(resource).with_batch_exporter(exporter).build())
+            Some(
+                SdkTracerProvider::builder()
+                    .with_resource(resource)
+                    .with_batch_exporter(exporter)
+                    .build(),
+            )
         }
     };
     let spans = traces.as_ref().map(|provider| {
         // Only our own spans: those of the HTTP stack below would drown them.
-        tracing_opentelemetry::layer().with_tracer(provider.tracer("ironyard")).with_filter(EnvFilter::new("off,ironyard=debug"))
+        tracing_opentelemetry::layer()
+            .with_tracer(provider.tracer("ironyard"))
+            .with_filter(EnvFilter::new("off,ironyard=debug"))
     });
     let _ = tracing_subscriber::registry().with(lines).with(spans).try_init();
     Ok(Guard { traces })
@@ -138,7 +163,11 @@ pub(crate) fn inject(headers: &mut HeaderMap) {
 pub fn current_traceparent() -> String {
     let mut headers = HeaderMap::new();
     inject(&mut headers);
-    headers.get("traceparent").and_then(|v| v.to_str().ok()).unwrap_or_default().to_owned()
+    headers
+        .get("traceparent")
+        .and_then(|v| v.to_str().ok())
+        .unwrap_or_default()
+        .to_owned()
 }
 
 /// Lets the current span, begun by a reconciler, continue the trace of the call that caused the work.

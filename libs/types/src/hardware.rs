@@ -236,13 +236,21 @@ impl Hardware {
             base.pci_devices.clone_from(&other.pci_devices);
         }
         for drive in &other.drives {
-            match base.drives.iter_mut().find(|d| !d.serial_number.is_empty() && d.serial_number == drive.serial_number) {
+            match base
+                .drives
+                .iter_mut()
+                .find(|d| !d.serial_number.is_empty() && d.serial_number == drive.serial_number)
+            {
                 Some(known) => fill(&mut known.device, &drive.device),
                 None => base.drives.push(drive.clone()),
             }
         }
         for nic in &other.network_interfaces {
-            match base.network_interfaces.iter_mut().find(|n| !n.mac_address.is_empty() && n.mac_address == nic.mac_address) {
+            match base
+                .network_interfaces
+                .iter_mut()
+                .find(|n| !n.mac_address.is_empty() && n.mac_address == nic.mac_address)
+            {
                 Some(known) => {
                     known.link_up |= nic.link_up;
                     if !nic.neighbors.is_empty() {
@@ -269,10 +277,20 @@ mod tests {
             device: device.into(),
             ..Drive::default()
         };
-        let outside = Hardware { drives: vec![drive("A", "/1", ""), drive("B", "/2", "")], ..Hardware::default() };
-        let inside = Hardware { drives: vec![drive("B", "", "/dev/sdb"), drive("C", "", "/dev/sdc")], ..Hardware::default() };
+        let outside = Hardware {
+            drives: vec![drive("A", "/1", ""), drive("B", "/2", "")],
+            ..Hardware::default()
+        };
+        let inside = Hardware {
+            drives: vec![drive("B", "", "/dev/sdb"), drive("C", "", "/dev/sdc")],
+            ..Hardware::default()
+        };
         let merged = Hardware::merge(Some(&outside), Some(&inside));
-        let seen: Vec<_> = merged.drives.iter().map(|d| (d.serial_number.as_str(), d.uri.as_str(), d.device.as_str())).collect();
+        let seen: Vec<_> = merged
+            .drives
+            .iter()
+            .map(|d| (d.serial_number.as_str(), d.uri.as_str(), d.device.as_str()))
+            .collect();
         assert_eq!(seen, [("A", "/1", ""), ("B", "/2", "/dev/sdb"), ("C", "", "/dev/sdc")]);
     }
 }

@@ -93,7 +93,9 @@ impl Selector {
             } else if let Some((key, list)) = part.split_once(" in ") {
                 selector.requirements.push(set("In", key, list)?);
             } else if let Some((key, value)) = part.split_once("!=") {
-                selector.requirements.push(Requirement::parse(key.trim(), "NotIn", vec![value.trim().to_owned()])?);
+                selector
+                    .requirements
+                    .push(Requirement::parse(key.trim(), "NotIn", vec![value.trim().to_owned()])?);
             } else if let Some((key, value)) = part.split_once("==").or_else(|| part.split_once('=')) {
                 check_key(key.trim())?;
                 check_value(value.trim())?;

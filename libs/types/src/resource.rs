@@ -31,7 +31,10 @@ pub struct Reference {
 impl Reference {
     /// A reference to that very resource.
     pub fn new(name: impl Into<String>, uid: impl Into<String>) -> Self {
-        Self { name: name.into(), uid: uid.into() }
+        Self {
+            name: name.into(),
+            uid: uid.into(),
+        }
     }
 
     /// A reference by name.
@@ -60,7 +63,12 @@ impl Waiting {
             Some(p) if p.reason == reason => p.since,
             Some(_) | None => now,
         };
-        Self { reason: reason.to_owned(), message, since, next_attempt: next.map(|d| now.plus(d)) }
+        Self {
+            reason: reason.to_owned(),
+            message,
+            since,
+            next_attempt: next.map(|d| now.plus(d)),
+        }
     }
 }
 

@@ -13,10 +13,14 @@ impl SystemUuid {
     /// Checks a UUID that a user wrote.
     pub fn parse(text: &str) -> Result<Self, Invalid> {
         let parsed = uuid::Uuid::parse_str(text.trim()).map_err(|_| {
-            Invalid(format!("{text:?} is not a UUID: write it as in `123e4567-e89b-12d3-a456-426614174000`"))
+            Invalid(format!(
+                "{text:?} is not a UUID: write it as in `123e4567-e89b-12d3-a456-426614174000`"
+            ))
         })?;
         if is_placeholder(&parsed) {
-            return Err(Invalid(format!("{text:?} is a placeholder that many machines share, not a system UUID")));
+            return Err(Invalid(format!(
+                "{text:?} is a placeholder that many machines share, not a system UUID"
+            )));
         }
         Ok(Self(parsed.hyphenated().to_string()))
     }

@@ -33,7 +33,11 @@ use vault::Vault;
 const MIGRATIONS: &[Migration] = &[
     ironyard_reconcile::MIGRATION,
     ironyard_operation::MIGRATION,
-    Migration { version: 101, name: "bmc", sql: include_str!("../migrations/0101_bmc.sql") },
+    Migration {
+        version: 101,
+        name: "bmc",
+        sql: include_str!("../migrations/0101_bmc.sql"),
+    },
 ];
 
 /// Operations that go on at once: each waits for its BMC most of the time.
@@ -76,7 +80,10 @@ impl Service {
     /// Opens the database and the vault.
     pub async fn open(database: &ironyard_db::Config, config: Gateway, clock: Arc<dyn Clock>) -> Result<Self, Error> {
         ironyard_redfish::install_crypto();
-        let cx = Context { db: Db::open(database, MIGRATIONS).await?, clock: clock.clone() };
+        let cx = Context {
+            db: Db::open(database, MIGRATIONS).await?,
+            clock: clock.clone(),
+        };
         let vault = Arc::new(Vault::open(&config.key_file, config.create_key)?);
         let mut authorities = Vec::new();
         for file in &config.authorities {
@@ -89,7 +96,10 @@ impl Service {
             allowed: config.allowed_ranges.clone(),
             default_trust: config.default_trust,
             authorities,
-            limits: Limits { read: config.read_timeout, ..Limits::default() },
+            limits: Limits {
+                read: config.read_timeout,
+                ..Limits::default()
+            },
         };
         Ok(Self {
             devices: Devices::new(cx.clone(), vault, settings),
@@ -104,17 +114,36 @@ impl Service {
     pub fn register(&self, routes: &mut RoutesBuilder) {
         let (cx, devices) = (self.cx.clone(), self.devices.clone());
         let (probes, operations) = (self.probes.clone(), self.operations.clone());
-        routes.add_service(BmcServiceServer::new(grpc::bmc::Grpc { cx: cx.clone(), devices: devices.clone(), probes: probes.clone() }));
-        routes.add_service(CredentialServiceServer::new(grpc::credential::Grpc { cx: cx.clone(), devices: devices.clone(), probes }));
-        routes.add_service(SystemServiceServer::new(grpc::system::Grpc { cx: cx.clone(), devices, operations: operations.clone() }));
+        routes.add_service(BmcServiceServer::new(grpc::bmc::Grpc {
+            cx: cx.clone(),
+            devices: devices.clone(),
+            probes: probes.clone(),
+        }));
+        routes.add_service(CredentialServiceServer::new(grpc::credential::Grpc {
+            cx: cx.clone(),
+            devices: devices.clone(),
+            probes,
+        }));
+        routes.add_service(SystemServiceServer::new(grpc::system::Grpc {
+            cx: cx.clone(),
+            devices,
+            operations: operations.clone(),
+        }));
         routes.add_service(OperationServiceServer::new(grpc::operation::Grpc { cx, operations }));
     }
 
     /// Probes BMCs and moves operations until `shutdown`; then logs out everywhere.
     pub async fn run(self, shutdown: CancellationToken) {
         let clock = self.cx.clock.clone();
-        let probe = Arc::new(Probe { cx: self.cx.clone(), devices: self.devices.clone() });
-        let operations = Arc::new(Operations { cx: self.cx.clone(), devices: self.devices.clone(), patience: self.config.patience });
+        let probe = Arc::new(Probe {
+            cx: self.cx.clone(),
+            devices: self.devices.clone(),
+        });
+        let operations = Arc::new(Operations {
+            cx: self.cx.clone(),
+            devices: self.devices.clone(),
+            patience: self.config.patience,
+        });
         let probes = Runner::new(self.probes, probe, clock.clone(), PROBES).run(shutdown.clone());
         let operations = Runner::new(self.operations, operations, clock, OPERATIONS).run(shutdown.clone());
         tokio::join!(probes, operations, ironyard_resource::housekeep(&self.cx, shutdown));

@@ -44,13 +44,20 @@ impl Vault {
             use std::os::unix::fs::OpenOptionsExt;
             let mut fresh = [0; 32];
             rand::fill(&mut fresh).map_err(|_| Error::Refused)?;
-            let mut out = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(file)?;
+            let mut out = std::fs::OpenOptions::new()
+                .write(true)
+                .create_new(true)
+                .mode(0o600)
+                .open(path)
+                .map_err(file)?;
             io::Write::write_all(&mut out, hex::encode(fresh).as_bytes()).map_err(file)?;
         }
         let text = std::fs::read_to_string(path).map_err(file)?;
         let form = || Error::KeyForm(path.to_owned());
         let key = hex::decode(text.trim()).map_err(|_| form())?;
-        Ok(Self { key: RandomizedNonceKey::new(&AES_256_GCM, &key).map_err(|_| form())? })
+        Ok(Self {
+            key: RandomizedNonceKey::new(&AES_256_GCM, &key).map_err(|_| form())?,
+        })
     }
 
     /// Seals a secret for one record.
@@ -58,7 +65,10 @@ impl Vault {
         let mut data_key = [0; 32];
         rand::fill(&mut data_key).map_err(|_| Error::Refused)?;
         let inner = RandomizedNonceKey::new(&AES_256_GCM, &data_key).map_err(|_| Error::Refused)?;
-        Ok(Sealed { key: encrypt(&self.key, record, &data_key)?, secret: encrypt(&inner, record, secret)? })
+        Ok(Sealed {
+            key: encrypt(&self.key, record, &data_key)?,
+            secret: encrypt(&inner, record, secret)?,
+        })
     }
 
     /// Opens the secret of one record.
@@ -71,7 +81,9 @@ impl Vault {
 
 fn encrypt(key: &RandomizedNonceKey, record: &str, plain: &[u8]) -> Result<String, Error> {
     let mut out = plain.to_vec();
-    let nonce = key.seal_in_place_append_tag(Aad::from(record.as_bytes()), &mut out).map_err(|_| Error::Refused)?;
+    let nonce = key
+        .seal_in_place_append_tag(Aad::from(record.as_bytes()), &mut out)
+        .map_err(|_| Error::Refused)?;
     Ok(format!("{}{}", hex::encode(nonce.as_ref()), hex::encode(out)))
 }
 
@@ -80,7 +92,9 @@ fn decrypt(key: &RandomizedNonceKey, record: &str, text: &str) -> Result<Vec<u8>
     let (nonce, sealed) = bytes.split_at_checked(NONCE_LEN).ok_or(Error::Refused)?;
     let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| Error::Refused)?;
     let mut sealed = sealed.to_vec();
-    let plain = key.open_in_place(nonce, Aad::from(record.as_bytes()), &mut sealed).map_err(|_| Error::Refused)?;
+    let plain = key
+        .open_in_place(nonce, Aad::from(record.as_bytes()), &mut sealed)
+        .map_err(|_| Error::Refused)?;
     Ok(plain.to_vec())
 }
 

@@ -54,7 +54,11 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { graceful_seconds: 120, patience: Duration::from_secs(900), performed_by: "ironyard".to_owned() }
+        Self {
+            graceful_seconds: 120,
+            patience: Duration::from_secs(900),
+            performed_by: "ironyard".to_owned(),
+        }
     }
 }
 
@@ -106,18 +110,34 @@ impl From<tonic::Status> for Error {
 
 /// What a claim asks inventory for.
 pub fn reservation(claim: &ServerClaim) -> inventory::ReserveServerRequest {
-    let Spec { server, selector, tolerations, .. } = claim.spec.clone();
+    let Spec {
+        server,
+        selector,
+        tolerations,
+        ..
+    } = claim.spec.clone();
     inventory::ReserveServerRequest {
-        claim: Some(ironyard_proto::common::Reference { name: claim.metadata.name.clone(), uid: claim.metadata.uid.clone() }),
+        claim: Some(ironyard_proto::common::Reference {
+            name: claim.metadata.name.clone(),
+            uid: claim.metadata.uid.clone(),
+        }),
         server: server.unwrap_or_default(),
         selector: (selector != Selector::default()).then(|| selector_to(selector)),
-        tolerations: tolerations.into_iter().map(|(key, operator, value)| inventory::Toleration { key, operator, value }).collect(),
+        tolerations: tolerations
+            .into_iter()
+            .map(|(key, operator, value)| inventory::Toleration { key, operator, value })
+            .collect(),
     }
 }
 
 impl App {
     /// A run of the agent.
     pub async fn agent_run(&self, name: &str) -> Result<discovery::AgentRun, Error> {
-        Ok(self.agent.clone().get_agent_run(discovery::GetAgentRunRequest { name: name.to_owned() }).await?.into_inner())
+        Ok(self
+            .agent
+            .clone()
+            .get_agent_run(discovery::GetAgentRunRequest { name: name.to_owned() })
+            .await?
+            .into_inner())
     }
 }

@@ -31,7 +31,11 @@ use tonic::service::RoutesBuilder;
 const MIGRATIONS: &[Migration] = &[
     ironyard_reconcile::MIGRATION,
     ironyard_operation::MIGRATION,
-    Migration { version: 101, name: "claim", sql: include_str!("../migrations/0101_claim.sql") },
+    Migration {
+        version: 101,
+        name: "claim",
+        sql: include_str!("../migrations/0101_claim.sql"),
+    },
 ];
 
 /// Why the service does not start.
@@ -59,7 +63,12 @@ impl Service {
     pub const NAMES: &'static [&'static str] = &[server_claim_service_server::SERVICE_NAME, sanitization_service_server::SERVICE_NAME];
 
     /// Opens the database.
-    pub async fn open(database: &ironyard_db::Config, peers: &ironyard_peers::Config, settings: Settings, clock: Arc<dyn Clock>) -> Result<Self, Error> {
+    pub async fn open(
+        database: &ironyard_db::Config,
+        peers: &ironyard_peers::Config,
+        settings: Settings,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, Error> {
         let db = Db::open(database, MIGRATIONS).await?;
         let queue = |name| Queue::new(db.clone(), name, clock.clone());
         let discovery = peers.discovery.as_deref().ok_or(Error::NoDiscovery)?;
@@ -84,7 +93,14 @@ impl Service {
 
     /// Reconciles until `shutdown`.
     pub async fn run(self, shutdown: CancellationToken) {
-        let App { cx, inventory, binder, claims, cleanups, .. } = self.app.clone();
+        let App {
+            cx,
+            inventory,
+            binder,
+            claims,
+            cleanups,
+            ..
+        } = self.app.clone();
         let (app, clock) = (self.app, cx.clock.clone());
         if let Err(error) = binder.poke(BIND).await {
             tracing::warn!(%error, "could not begin to bind");
@@ -92,10 +108,22 @@ impl Service {
         let watches = async {
             tokio::join!(
                 poke_on_servers(inventory.clone(), binder.clone(), |s| {
-                    if s.state() == ServerState::Available { vec![BIND.to_owned()] } else { vec![] }
+                    if s.state() == ServerState::Available {
+                        vec![BIND.to_owned()]
+                    } else {
+                        vec![]
+                    }
                 }),
-                poke_on_servers(inventory.clone(), claims.clone(), |s: &Server| s.claim_ref.iter().map(|c| c.name.clone()).collect()),
-                poke_on_servers(inventory, cleanups.clone(), |s| if s.state() == ServerState::Cleanup { vec![name(s)] } else { vec![] }),
+                poke_on_servers(inventory.clone(), claims.clone(), |s: &Server| s
+                    .claim_ref
+                    .iter()
+                    .map(|c| c.name.clone())
+                    .collect()),
+                poke_on_servers(inventory, cleanups.clone(), |s| if s.state() == ServerState::Cleanup {
+                    vec![name(s)]
+                } else {
+                    vec![]
+                }),
             )
         };
         let watches = async {

@@ -63,16 +63,26 @@ impl App {
     /// Begins a run of the agent; the same key gives the same run. One run holds a machine at a time.
     pub async fn begin_run(&self, server: &str, purpose: &str, key: &str) -> Result<Stored<AgentRun>, Fault> {
         // The name follows from the key, so a call that is repeated after a crash finds its run.
-        let name = format!("run-{}", sha256_hex(format!("{server}/{key}").as_bytes()).get(..20).unwrap_or_default());
+        let name = format!(
+            "run-{}",
+            sha256_hex(format!("{server}/{key}").as_bytes()).get(..20).unwrap_or_default()
+        );
         if let Some(run) = record::get::<AgentRun>(&self.cx.db, &name).await.map_err(store_fault)? {
             return Ok(run);
         }
         if let Some(other) = store::running_on(&self.cx.db, server).await.map_err(store_fault)?.first() {
-            let message = format!("the agent run {} ({}) holds server {server}", other.value.metadata.name, other.value.purpose);
+            let message = format!(
+                "the agent run {} ({}) holds server {server}",
+                other.value.metadata.name, other.value.purpose
+            );
             return Err(Fault::new(Reason::AgentBusy, message).retry_after(std::time::Duration::from_secs(1)));
         }
         let run = AgentRun {
-            metadata: Metadata { name: name.clone(), uid: ironyard_types::random_id(), ..Metadata::default() },
+            metadata: Metadata {
+                name: name.clone(),
+                uid: ironyard_types::random_id(),
+                ..Metadata::default()
+            },
             server: server.to_owned(),
             purpose: purpose.to_owned(),
             token: random_hex(32),

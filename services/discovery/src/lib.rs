@@ -28,7 +28,11 @@ use tonic::service::RoutesBuilder;
 const MIGRATIONS: &[Migration] = &[
     ironyard_reconcile::MIGRATION,
     ironyard_operation::MIGRATION,
-    Migration { version: 101, name: "discovery", sql: include_str!("../migrations/0101_discovery.sql") },
+    Migration {
+        version: 101,
+        name: "discovery",
+        sql: include_str!("../migrations/0101_discovery.sql"),
+    },
 ];
 
 /// Why the service does not start.
@@ -50,11 +54,19 @@ pub struct Service {
 
 impl Service {
     /// Names for health and reflection.
-    pub const NAMES: &'static [&'static str] =
-        &[endpoint_service_server::SERVICE_NAME, agent_run_service_server::SERVICE_NAME, agent_service_server::SERVICE_NAME];
+    pub const NAMES: &'static [&'static str] = &[
+        endpoint_service_server::SERVICE_NAME,
+        agent_run_service_server::SERVICE_NAME,
+        agent_service_server::SERVICE_NAME,
+    ];
 
     /// Opens the database.
-    pub async fn open(database: &ironyard_db::Config, peers: &ironyard_peers::Config, settings: Settings, clock: Arc<dyn Clock>) -> Result<Self, Error> {
+    pub async fn open(
+        database: &ironyard_db::Config,
+        peers: &ironyard_peers::Config,
+        settings: Settings,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, Error> {
         let db = Db::open(database, MIGRATIONS).await?;
         let queue = |name| Queue::new(db.clone(), name, clock.clone());
         let app = App {
@@ -80,7 +92,16 @@ impl Service {
 
     /// Reconciles until `shutdown`.
     pub async fn run(self, shutdown: CancellationToken) {
-        let App { cx, inventory, gateway, endpoints, bmcs, servers, runs, .. } = self.app.clone();
+        let App {
+            cx,
+            inventory,
+            gateway,
+            endpoints,
+            bmcs,
+            servers,
+            runs,
+            ..
+        } = self.app.clone();
         let clock = cx.clock.clone();
         let app = self.app;
         let metadata_name = |bmc: &ironyard_proto::bmc::Bmc| bmc.metadata.as_ref().map(|m| m.name.clone()).into_iter().collect::<Vec<_>>();

@@ -18,7 +18,11 @@ use tonic::service::RoutesBuilder;
 
 const MIGRATIONS: &[Migration] = &[
     ironyard_operation::MIGRATION,
-    Migration { version: 101, name: "server", sql: include_str!("../migrations/0101_server.sql") },
+    Migration {
+        version: 101,
+        name: "server",
+        sql: include_str!("../migrations/0101_server.sql"),
+    },
 ];
 
 /// The service, ready to be served.
@@ -33,7 +37,12 @@ impl Service {
 
     /// Opens the database.
     pub async fn open(database: &ironyard_db::Config, clock: Arc<dyn Clock>) -> ironyard_db::Result<Self> {
-        Ok(Self { cx: Context { db: Db::open(database, MIGRATIONS).await?, clock } })
+        Ok(Self {
+            cx: Context {
+                db: Db::open(database, MIGRATIONS).await?,
+                clock,
+            },
+        })
     }
 
     /// Adds its methods.

@@ -47,7 +47,10 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { bios_patience: Duration::from_secs(1800), resync: Duration::from_secs(300) }
+        Self {
+            bios_patience: Duration::from_secs(1800),
+            resync: Duration::from_secs(300),
+        }
     }
 }
 

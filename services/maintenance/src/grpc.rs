@@ -22,25 +22,52 @@ use crate::{
     domain::server_maintenance::{BiosProgress, ServerMaintenance, Spec},
 };
 
-const FIELDS: &[&str] = &["metadata.labels", "metadata.annotations", "spec", "spec.reason", "spec.power", "spec.locator_led"];
+const FIELDS: &[&str] = &[
+    "metadata.labels",
+    "metadata.annotations",
+    "spec",
+    "spec.reason",
+    "spec.power",
+    "spec.locator_led",
+];
 
 /// The service on the wire.
 pub struct Grpc(pub App);
 
 fn maintenance_to(stored: Stored<ServerMaintenance>) -> pb::ServerMaintenance {
     let etag = stored.etag();
-    let Stored { value, version: _, created_at, updated_at } = stored;
-    let ServerMaintenance { metadata, spec, begun, task, bios: _, waiting } = value;
+    let Stored {
+        value,
+        version: _,
+        created_at,
+        updated_at,
+    } = stored;
+    let ServerMaintenance {
+        metadata,
+        spec,
+        begun,
+        task,
+        bios: _,
+        waiting,
+    } = value;
     let phase = match (metadata.deleted_at, begun) {
         (Some(_), _) => pb::MaintenancePhase::Ending,
         (None, true) => pb::MaintenancePhase::InMaintenance,
         (None, false) => pb::MaintenancePhase::Pending,
     };
-    let Spec { server, reason, power, locator_led } = spec;
+    let Spec {
+        server,
+        reason,
+        power,
+        locator_led,
+    } = spec;
     pb::ServerMaintenance {
         metadata: Some(metadata_to(metadata, etag, created_at, updated_at)),
         spec: Some(pb::ServerMaintenanceSpec {
-            server_ref: Some(Reference { name: server, uid: String::new() }),
+            server_ref: Some(Reference {
+                name: server,
+                uid: String::new(),
+            }),
             reason,
             power: power_to(power).into(),
             locator_led,
@@ -60,12 +87,28 @@ fn maintenance_from(maintenance: Option<pb::ServerMaintenance>) -> Result<(Serve
     if matches!(power, Some(PowerState::PoweringOn | PowerState::PoweringOff)) {
         return Err(Fault::field("server_maintenance.spec.power", "use ON or OFF"));
     }
-    let pb::ServerMaintenanceSpec { server_ref, reason, power: _, locator_led } = spec;
+    let pb::ServerMaintenanceSpec {
+        server_ref,
+        reason,
+        power: _,
+        locator_led,
+    } = spec;
     let server = server_ref.map(|r| r.name).unwrap_or_default();
     ResourceName::parse(&server).map_err(|e| Fault::field("server_maintenance.spec.server_ref.name", e))?;
-    let spec = Spec { server, reason, power, locator_led };
-    let maintenance =
-        ServerMaintenance { metadata, spec, begun: false, task: String::new(), bios: BiosProgress::default(), waiting: None };
+    let spec = Spec {
+        server,
+        reason,
+        power,
+        locator_led,
+    };
+    let maintenance = ServerMaintenance {
+        metadata,
+        spec,
+        begun: false,
+        task: String::new(),
+        bios: BiosProgress::default(),
+        waiting: None,
+    };
     Ok((maintenance, etag))
 }
 
@@ -88,11 +131,22 @@ impl ServerMaintenanceService for Grpc {
         &self,
         request: Request<pb::ListServerMaintenancesRequest>,
     ) -> Result<Response<pb::ListServerMaintenancesResponse>, Status> {
-        let pb::ListServerMaintenancesRequest { page_size, page_token, selector } = request.into_inner();
-        let page = Page { size: page_size, token: page_token, selector: selector_from("selector", selector)? };
+        let pb::ListServerMaintenancesRequest {
+            page_size,
+            page_token,
+            selector,
+        } = request.into_inner();
+        let page = Page {
+            size: page_size,
+            token: page_token,
+            selector: selector_from("selector", selector)?,
+        };
         let (rows, next_page_token) = list::<ServerMaintenance>(&self.0.cx, &page, &[]).await?;
         let server_maintenances = rows.into_iter().map(maintenance_to).collect();
-        Ok(Response::new(pb::ListServerMaintenancesResponse { server_maintenances, next_page_token }))
+        Ok(Response::new(pb::ListServerMaintenancesResponse {
+            server_maintenances,
+            next_page_token,
+        }))
     }
 
     async fn create_server_maintenance(
@@ -118,7 +172,10 @@ impl ServerMaintenanceService for Grpc {
         let name = new.metadata.name.clone();
         let stored = update::<ServerMaintenance>(&self.0.cx, &ledger, &name, &etag, |m| {
             if new.spec.server != m.spec.server {
-                return Err(Fault::field("server_maintenance.spec.server_ref", "cannot change; make another maintenance"));
+                return Err(Fault::field(
+                    "server_maintenance.spec.server_ref",
+                    "cannot change; make another maintenance",
+                ));
             }
             mask.apply("metadata.labels", &mut m.metadata.labels, new.metadata.labels);
             mask.apply("metadata.annotations", &mut m.metadata.annotations, new.metadata.annotations);
@@ -154,13 +211,20 @@ impl ServerMaintenanceService for Grpc {
         request: Request<pb::WatchServerMaintenancesRequest>,
     ) -> Result<Response<Self::WatchServerMaintenancesStream>, Status> {
         let stream = watch::<ServerMaintenance, _>(self.0.cx.clone(), request.into_inner().resume_token, |event, resume_token| {
-            let gone = |metadata| pb::ServerMaintenance { metadata: Some(metadata), ..pb::ServerMaintenance::default() };
+            let gone = |metadata| pb::ServerMaintenance {
+                metadata: Some(metadata),
+                ..pb::ServerMaintenance::default()
+            };
             let (kind, server_maintenance) = match event {
                 Event::Present(kind, stored) => (kind, Some(maintenance_to(stored))),
                 Event::Gone(metadata) => (ChangeType::Deleted, Some(gone(metadata))),
                 Event::Checkpoint => (ChangeType::Checkpoint, None),
             };
-            pb::WatchServerMaintenancesResponse { r#type: kind.into(), server_maintenance, resume_token }
+            pb::WatchServerMaintenancesResponse {
+                r#type: kind.into(),
+                server_maintenance,
+                resume_token,
+            }
         });
         Ok(Response::new(Box::pin(stream)))
     }

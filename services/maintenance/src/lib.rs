@@ -24,7 +24,11 @@ use tonic::service::RoutesBuilder;
 const MIGRATIONS: &[Migration] = &[
     ironyard_reconcile::MIGRATION,
     ironyard_operation::MIGRATION,
-    Migration { version: 101, name: "maintenance", sql: include_str!("../migrations/0101_maintenance.sql") },
+    Migration {
+        version: 101,
+        name: "maintenance",
+        sql: include_str!("../migrations/0101_maintenance.sql"),
+    },
 ];
 
 /// Why the service does not start.
@@ -49,7 +53,12 @@ impl Service {
     pub const NAMES: &'static [&'static str] = &[SERVICE_NAME];
 
     /// Opens the database.
-    pub async fn open(database: &ironyard_db::Config, peers: &ironyard_peers::Config, settings: Settings, clock: Arc<dyn Clock>) -> Result<Self, Error> {
+    pub async fn open(
+        database: &ironyard_db::Config,
+        peers: &ironyard_peers::Config,
+        settings: Settings,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, Error> {
         let db = Db::open(database, MIGRATIONS).await?;
         let queue = |name| Queue::new(db.clone(), name, clock.clone());
         let app = App {
@@ -70,7 +79,13 @@ impl Service {
 
     /// Reconciles until `shutdown`.
     pub async fn run(self, shutdown: CancellationToken) {
-        let App { cx, inventory, maintenances, servers, .. } = self.app.clone();
+        let App {
+            cx,
+            inventory,
+            maintenances,
+            servers,
+            ..
+        } = self.app.clone();
         let (app, clock) = (self.app, cx.clock.clone());
         let watches = async {
             tokio::select! {

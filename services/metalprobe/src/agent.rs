@@ -20,7 +20,10 @@ pub async fn run(machine: Shared, channel: Channel, token: &str) -> Outcome {
     let client = AgentServiceClient::new(channel).max_decoding_message_size(16 << 20);
     let looked = machine.clone();
     let hardware = tokio::task::spawn_blocking(move || looked.hardware()).await.unwrap_or_default();
-    let report = pb::ReportRequest { token: token.to_owned(), hardware: Some(hardware_to(hardware)) };
+    let report = pb::ReportRequest {
+        token: token.to_owned(),
+        hardware: Some(hardware_to(hardware)),
+    };
     let reported = patiently(|| {
         let (mut client, report) = (client.clone(), report.clone());
         async move { client.report(report).await }
@@ -40,7 +43,9 @@ pub async fn run(machine: Shared, channel: Channel, token: &str) -> Outcome {
         let Some(command) = command else { continue };
         let off = command.verb() == AgentVerb::Off;
         let (id, doer, run) = (command.id.clone(), machine.clone(), token.to_owned());
-        let results = tokio::task::spawn_blocking(move || execute(&doer, &run, &command)).await.unwrap_or_default();
+        let results = tokio::task::spawn_blocking(move || execute(&doer, &run, &command))
+            .await
+            .unwrap_or_default();
         let finished = patiently(|| {
             let (mut client, token, id, results) = (client.clone(), token.to_owned(), id.clone(), results.clone());
             async move { client.finish_command(pb::FinishCommandRequest { token, id, results }).await }
@@ -70,7 +75,12 @@ fn execute(machine: &Shared, run: &str, command: &pb::AgentCommand) -> Vec<pb::D
             Ok((samples, message)) => (true, samples, message),
             Err(Problem(message)) => (false, 0, message),
         };
-        pb::DriveResult { serial_number: serial.clone(), ok, message, samples }
+        pb::DriveResult {
+            serial_number: serial.clone(),
+            ok,
+            message,
+            samples,
+        }
     };
     command.drives.iter().map(each).collect()
 }
@@ -85,7 +95,12 @@ where
     loop {
         match call().await {
             Ok(reply) => return Ok(reply.into_inner()),
-            Err(status) if matches!(status.code(), Code::Unauthenticated | Code::PermissionDenied | Code::FailedPrecondition | Code::InvalidArgument) => {
+            Err(status)
+                if matches!(
+                    status.code(),
+                    Code::Unauthenticated | Code::PermissionDenied | Code::FailedPrecondition | Code::InvalidArgument
+                ) =>
+            {
                 return Err(status.message().to_owned());
             }
             Err(status) => tracing::debug!(code = ?status.code(), "discovery is away"),

@@ -27,10 +27,17 @@ impl Structure<'_> {
 fn structures(table: &[u8]) -> Vec<Structure<'_>> {
     let (mut found, mut rest) = (Vec::new(), table);
     while let [kind, length, ..] = *rest {
-        let Some((data, tail)) = rest.split_at_checked(usize::from(length).max(4)) else { break };
+        let Some((data, tail)) = rest.split_at_checked(usize::from(length).max(4)) else {
+            break;
+        };
         // Strings end with an empty one; a structure without any ends with two zeros.
-        let Some(end) = tail.windows(2).position(|w| w == [0, 0]) else { break };
-        let strings = tail[..end].split(|b| *b == 0).map(|s| String::from_utf8_lossy(s).trim().to_owned()).collect();
+        let Some(end) = tail.windows(2).position(|w| w == [0, 0]) else {
+            break;
+        };
+        let strings = tail[..end]
+            .split(|b| *b == 0)
+            .map(|s| String::from_utf8_lossy(s).trim().to_owned())
+            .collect();
         found.push(Structure { kind, data, strings });
         rest = &tail[end + 2..];
     }

@@ -26,7 +26,9 @@ impl Linux {
     }
 
     fn text(&self, path: &str) -> String {
-        std::fs::read_to_string(self.root.join(path)).map(|t| t.trim().to_owned()).unwrap_or_default()
+        std::fs::read_to_string(self.root.join(path))
+            .map(|t| t.trim().to_owned())
+            .unwrap_or_default()
     }
 
     fn entries(&self, path: &str) -> Vec<String> {
@@ -38,12 +40,21 @@ impl Linux {
 
     fn drives(&self) -> Vec<Drive> {
         // Only whole disks that have hardware behind them: no partitions, loops, RAM disks or device mappers.
-        let names = self.entries("sys/block").into_iter().filter(|n| self.root.join(format!("sys/block/{n}/device")).exists());
+        let names = self
+            .entries("sys/block")
+            .into_iter()
+            .filter(|n| self.root.join(format!("sys/block/{n}/device")).exists());
         let names = names.filter(|n| self.text(&format!("sys/block/{n}/removable")) != "1");
         names
             .map(|name| {
                 let at = |file: &str| self.text(&format!("sys/block/{name}/{file}"));
-                let serial = [at("device/serial"), at("serial"), self.vpd_serial(&name), at("device/wwid"), at("wwid")];
+                let serial = [
+                    at("device/serial"),
+                    at("serial"),
+                    self.vpd_serial(&name),
+                    at("device/wwid"),
+                    at("wwid"),
+                ];
                 let sectors: i64 = at("size").parse().unwrap_or(0);
                 Drive {
                     name: name.clone(),
@@ -52,7 +63,11 @@ impl Linux {
                     model: at("device/model"),
                     revision: [at("device/firmware_rev"), at("device/rev")].concat(),
                     media_type: if at("queue/rotational") == "1" { "HDD" } else { "SSD" }.to_owned(),
-                    protocol: if name.starts_with("nvme") { "NVMe".to_owned() } else { String::new() },
+                    protocol: if name.starts_with("nvme") {
+                        "NVMe".to_owned()
+                    } else {
+                        String::new()
+                    },
                     capacity_bytes: sectors.saturating_mul(512),
                     device: format!("/dev/{name}"),
                     ..Drive::default()
@@ -64,11 +79,16 @@ impl Linux {
     /// The unit serial number of a SCSI or SATA disk: page 0x80 of its vital product data, after four bytes of header.
     fn vpd_serial(&self, name: &str) -> String {
         let page = std::fs::read(self.root.join(format!("sys/block/{name}/device/vpd_pg80"))).unwrap_or_default();
-        String::from_utf8_lossy(page.get(4..).unwrap_or_default()).trim_matches(|c: char| c.is_whitespace() || c == '\0').to_owned()
+        String::from_utf8_lossy(page.get(4..).unwrap_or_default())
+            .trim_matches(|c: char| c.is_whitespace() || c == '\0')
+            .to_owned()
     }
 
     fn interfaces(&self) -> Vec<NetworkInterface> {
-        let names = self.entries("sys/class/net").into_iter().filter(|n| self.root.join(format!("sys/class/net/{n}/device")).exists());
+        let names = self
+            .entries("sys/class/net")
+            .into_iter()
+            .filter(|n| self.root.join(format!("sys/class/net/{n}/device")).exists());
         names
             .filter_map(|name| {
                 let at = |file: &str| self.text(&format!("sys/class/net/{name}/{file}"));
@@ -89,7 +109,11 @@ impl Linux {
         for block in self.text("proc/cpuinfo").split("\n\n") {
             let field = |name: &str| {
                 let lines = block.lines().filter_map(|l| l.split_once(':'));
-                lines.filter(|(key, _)| key.trim() == name).map(|(_, v)| v.trim().to_owned()).next().unwrap_or_default()
+                lines
+                    .filter(|(key, _)| key.trim() == name)
+                    .map(|(_, v)| v.trim().to_owned())
+                    .next()
+                    .unwrap_or_default()
             };
             if field("processor").is_empty() {
                 continue;
@@ -142,10 +166,19 @@ impl Machine for Linux {
         let table = std::fs::read(self.root.join("sys/firmware/dmi/tables/DMI")).unwrap_or_default();
         let memory_modules = dmi::memory_modules(&table);
         let meminfo = self.text("proc/meminfo");
-        let total_kib = meminfo.lines().find_map(|l| l.strip_prefix("MemTotal:")?.trim().trim_end_matches(" kB").trim().parse::<i64>().ok());
+        let total_kib = meminfo.lines().find_map(|l| {
+            l.strip_prefix("MemTotal:")?
+                .trim()
+                .trim_end_matches(" kB")
+                .trim()
+                .parse::<i64>()
+                .ok()
+        });
         let sum: i64 = memory_modules.iter().map(|m| m.capacity_mib).sum();
         Hardware {
-            system_uuid: SystemUuid::from_hardware(&dmi("product_uuid")).map(|u| u.to_string()).unwrap_or_default(),
+            system_uuid: SystemUuid::from_hardware(&dmi("product_uuid"))
+                .map(|u| u.to_string())
+                .unwrap_or_default(),
             manufacturer: dmi("sys_vendor"),
             model: dmi("product_name"),
             serial_number: dmi("product_serial"),
@@ -180,7 +213,9 @@ impl Machine for Linux {
 
     fn write(&self, serial: &str, block: u64, bytes: &[u8; BLOCK]) -> Result<(), Problem> {
         let (file, path) = self.open(serial, true)?;
-        file.write_all_at(bytes, block * BLOCK as u64).and_then(|()| file.sync_all()).map_err(|e| problem(&path, &e))
+        file.write_all_at(bytes, block * BLOCK as u64)
+            .and_then(|()| file.sync_all())
+            .map_err(|e| problem(&path, &e))
     }
 
     fn overwrite(&self, serial: &str) -> Result<(), Problem> {
@@ -223,14 +258,31 @@ mod tests {
         put("sys/class/net/eth0/device/x", "");
         put("sys/class/net/eth0/address", "02:00:00:00:00:01\n");
         put("sys/bus/pci/devices/0000:00:01.0/vendor", "0x8086\n");
-        put("proc/cpuinfo", "processor : 0\nphysical id : 0\nmodel name : M\ncpu cores : 2\n\nprocessor : 1\nphysical id : 0\n");
+        put(
+            "proc/cpuinfo",
+            "processor : 0\nphysical id : 0\nmodel name : M\ncpu cores : 2\n\nprocessor : 1\nphysical id : 0\n",
+        );
         put("proc/sys/vm/drop_caches", "");
         put("dev/sda", &"x".repeat(16 * 512));
         let machine = Linux::new(folder.path());
         let seen = machine.hardware();
         assert_eq!(seen.system_uuid, "123e4567-e89b-12d3-a456-426614174000");
-        assert_eq!(seen.drives.iter().map(|d| (d.serial_number.as_str(), d.capacity_bytes)).collect::<Vec<_>>(), [("S42", 8192)]);
-        assert_eq!((seen.processors.len(), seen.processors[0].threads, seen.network_interfaces.len(), seen.pci_devices.len()), (1, 2, 1, 1));
+        assert_eq!(
+            seen.drives
+                .iter()
+                .map(|d| (d.serial_number.as_str(), d.capacity_bytes))
+                .collect::<Vec<_>>(),
+            [("S42", 8192)]
+        );
+        assert_eq!(
+            (
+                seen.processors.len(),
+                seen.processors[0].threads,
+                seen.network_interfaces.len(),
+                seen.pci_devices.len()
+            ),
+            (1, 2, 1, 1)
+        );
         assert!(crate::sampling::verify(&machine, "run", "S42", "Overwrite").is_err());
         crate::sampling::mark(&machine, "run", "S42").unwrap();
         assert!(crate::sampling::verify(&machine, "run", "S42", "CryptographicErase").is_err());

@@ -27,7 +27,8 @@ struct Args {
 
 fn kernel_parameter(name: &str) -> Option<String> {
     let line = std::fs::read_to_string("/proc/cmdline").ok()?;
-    line.split_whitespace().find_map(|word| word.strip_prefix(name)?.strip_prefix('=').map(str::to_owned))
+    line.split_whitespace()
+        .find_map(|word| word.strip_prefix(name)?.strip_prefix('=').map(str::to_owned))
 }
 
 #[tokio::main]
@@ -44,7 +45,11 @@ async fn main() -> ExitCode {
         eprintln!("metalprobe: needs --discovery and --token, or ironyard.discovery= and ironyard.token= on the kernel's command line");
         return ExitCode::from(2);
     };
-    let tls = args.ca.map(|ca| TlsConfig { ca, certificate: None, key: None });
+    let tls = args.ca.map(|ca| TlsConfig {
+        ca,
+        certificate: None,
+        key: None,
+    });
     match Channel::new(&discovery, tls.as_ref()) {
         Ok(channel) => match run(Arc::new(machine), channel, &token).await {
             Outcome::Off => ExitCode::SUCCESS,

@@ -64,7 +64,9 @@ pub(crate) fn verify(machine: &dyn Machine, run: &str, serial: &str, method: &st
         let bytes = machine.read(serial, *block)?;
         let uniform = bytes.iter().all(|b| *b == 0) || bytes.iter().all(|b| *b == 0xff);
         if bytes == mark_of(run, serial, *block) {
-            return Err(Problem(format!("drive {serial} still holds what was written before the erase, at block {block}")));
+            return Err(Problem(format!(
+                "drive {serial} still holds what was written before the erase, at block {block}"
+            )));
         }
         if !uniform && method != "CryptographicErase" {
             return Err(Problem(format!("drive {serial} still holds data at block {block}")));

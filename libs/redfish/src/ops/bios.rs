@@ -24,7 +24,9 @@ pub struct Bios {
 /// Attributes whose values are secrets or hashes of secrets.
 fn is_secret(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
-    ["password", "passwd", "secret", "sha256", "salt", "hash"].iter().any(|w| name.contains(w))
+    ["password", "passwd", "secret", "sha256", "salt", "hash"]
+        .iter()
+        .any(|w| name.contains(w))
 }
 
 /// An attribute's value as text; absent for nulls and structures.
@@ -45,7 +47,9 @@ pub fn as_texts(attributes: &Map<String, Value>) -> BTreeMap<String, String> {
 
 /// Reads the BIOS.
 pub async fn read(client: &Client, system: &Doc) -> Result<Bios> {
-    let link = system.link("Bios").ok_or_else(|| Error::Unsupported("BIOS attributes".to_owned()))?;
+    let link = system
+        .link("Bios")
+        .ok_or_else(|| Error::Unsupported("BIOS attributes".to_owned()))?;
     let doc = client.get(&link).await?;
     let attributes = object(&doc, "Attributes");
     let settings = match doc.part("@Redfish.Settings").link("SettingsObject") {
@@ -56,7 +60,13 @@ pub async fn read(client: &Client, system: &Doc) -> Result<Bios> {
     // Some pending objects hold everything; what is as it is now is not pending.
     pending.retain(|name, value| attributes.get(name) != Some(value));
     let reset_pending = doc.boolean("ResetBiosToDefaultsPending").unwrap_or(false);
-    Ok(Bios { doc, attributes, pending, settings, reset_pending })
+    Ok(Bios {
+        doc,
+        attributes,
+        pending,
+        settings,
+        reset_pending,
+    })
 }
 
 fn object(doc: &Doc, key: &str) -> Map<String, Value> {
@@ -78,12 +88,22 @@ pub fn difference(bios: &Bios, wanted: &BTreeMap<String, String>) -> Result<Map<
         let value = match present {
             Value::Number(_) => match text.parse::<i64>() {
                 Ok(number) => json!(number),
-                Err(_) => return Err(Error::Refused { status: 400, message: format!("BIOS attribute {name} is a number, not {text:?}") }),
+                Err(_) => {
+                    return Err(Error::Refused {
+                        status: 400,
+                        message: format!("BIOS attribute {name} is a number, not {text:?}"),
+                    });
+                }
             },
             Value::Bool(_) => match text.to_ascii_lowercase().as_str() {
                 "true" | "enabled" => json!(true),
                 "false" | "disabled" => json!(false),
-                _ => return Err(Error::Refused { status: 400, message: format!("BIOS attribute {name} is true or false, not {text:?}") }),
+                _ => {
+                    return Err(Error::Refused {
+                        status: 400,
+                        message: format!("BIOS attribute {name} is true or false, not {text:?}"),
+                    });
+                }
             },
             Value::String(_) | Value::Null | Value::Array(_) | Value::Object(_) => json!(text),
         };
@@ -99,7 +119,10 @@ pub async fn set(client: &Client, system: &Doc, wanted: &BTreeMap<String, String
     if change.is_empty() {
         return Ok(false);
     }
-    let settings = bios.settings.as_ref().ok_or_else(|| Error::Unsupported("pending BIOS settings".to_owned()))?;
+    let settings = bios
+        .settings
+        .as_ref()
+        .ok_or_else(|| Error::Unsupported("pending BIOS settings".to_owned()))?;
     let times = bios.doc.part("@Redfish.Settings").texts("SupportedApplyTimes");
     let plain = json!({"Attributes": change});
     if times.iter().any(|t| t == "OnReset") {
@@ -121,8 +144,13 @@ pub async fn reset(client: &Client, system: &Doc) -> Result<bool> {
     if bios.reset_pending {
         return Ok(false);
     }
-    let action = bios.doc.action("#Bios.ResetBios").or_else(|| bios.settings.as_ref().and_then(|s| s.action("#Bios.ResetBios")));
-    let target = action.and_then(|a| a.text("target")).ok_or_else(|| Error::Unsupported("Bios.ResetBios".to_owned()))?;
+    let action = bios
+        .doc
+        .action("#Bios.ResetBios")
+        .or_else(|| bios.settings.as_ref().and_then(|s| s.action("#Bios.ResetBios")));
+    let target = action
+        .and_then(|a| a.text("target"))
+        .ok_or_else(|| Error::Unsupported("Bios.ResetBios".to_owned()))?;
     match client.post(&target, &json!({})).await {
         Ok(_) => Ok(true),
         Err(Error::Refused { .. }) => client.post(&target, &json!({"ResetType": "Reset"})).await.map(|_| true),

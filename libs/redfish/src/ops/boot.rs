@@ -25,7 +25,11 @@ pub async fn set_override(client: &Client, system: &Doc, target: &str, continuou
     };
     let same_uri = http_uri.is_empty() || boot.text("HttpBootUri").as_deref() == Some(http_uri);
     // Some BMCs store Once as Continuous; the same target that is enabled at all is as wanted.
-    let same = if wanted == "Disabled" { now_enabled == "Disabled" || now_target == "None" } else { now_target == target && now_enabled != "Disabled" };
+    let same = if wanted == "Disabled" {
+        now_enabled == "Disabled" || now_target == "None"
+    } else {
+        now_target == target && now_enabled != "Disabled"
+    };
     if same && same_uri {
         return Ok(false);
     }
@@ -40,7 +44,11 @@ pub async fn set_override(client: &Client, system: &Doc, target: &str, continuou
     full["BootSourceOverrideMode"] = json!(boot.text("BootSourceOverrideMode").unwrap_or_else(|| "UEFI".to_owned()));
     let settings = system.part("@Redfish.Settings").link("SettingsObject");
     let mut last = Error::Unsupported("a boot override".to_owned());
-    for (path, body) in [(Some(system.uri.clone()), &full), (Some(system.uri.clone()), &short), (settings, &short)] {
+    for (path, body) in [
+        (Some(system.uri.clone()), &full),
+        (Some(system.uri.clone()), &short),
+        (settings, &short),
+    ] {
         let Some(path) = path else { continue };
         match client.patch(&path, &json!({"Boot": body})).await {
             Ok(_) => return Ok(true),
@@ -72,13 +80,21 @@ pub async fn options(client: &Client, system: &Doc) -> Vec<BootOption> {
             let reference = doc.text("BootOptionReference").unwrap_or_else(|| doc.id());
             let display_name = doc.text_or_empty("DisplayName");
             let device = device_of(&display_name, &doc.text_or_empty("UefiDevicePath"), &doc.text_or_empty("Alias"));
-            found.push(BootOption { reference, display_name, device });
+            found.push(BootOption {
+                reference,
+                display_name,
+                device,
+            });
         }
     }
     for reference in &order {
         if !found.iter().any(|o| o.reference == *reference) {
             // Some BMCs name the option in the order itself: `Boot0019: Ubuntu`, `Pxe`.
-            found.push(BootOption { reference: reference.clone(), display_name: reference.clone(), device: device_of(reference, "", reference) });
+            found.push(BootOption {
+                reference: reference.clone(),
+                display_name: reference.clone(),
+                device: device_of(reference, "", reference),
+            });
         }
     }
     found.sort_by_key(|o| order.iter().position(|r| *r == o.reference).unwrap_or(usize::MAX));
@@ -105,7 +121,12 @@ fn device_of(name: &str, path: &str, alias: &str) -> &'static str {
         "Cd"
     } else if path.contains("usb(") || has(&["usb"]) {
         "Usb"
-    } else if path.contains("nvme(") || path.contains("sata(") || path.contains("scsi(") || path.contains("hd(") || has(&["nvme", "sata", "disk", "hard", "ssd", "hdd", "raid", "ubuntu", "windows"]) {
+    } else if path.contains("nvme(")
+        || path.contains("sata(")
+        || path.contains("scsi(")
+        || path.contains("hd(")
+        || has(&["nvme", "sata", "disk", "hard", "ssd", "hdd", "raid", "ubuntu", "windows"])
+    {
         "Disk"
     } else {
         ""
@@ -171,7 +192,11 @@ mod tests {
 
     #[test]
     fn wanted_devices_come_first_and_the_rest_stays() {
-        let option = |reference: &str, device| BootOption { reference: reference.into(), display_name: String::new(), device };
+        let option = |reference: &str, device| BootOption {
+            reference: reference.into(),
+            display_name: String::new(),
+            device,
+        };
         let options = [option("1", "Disk"), option("2", ""), option("3", "Network"), option("4", "Network")];
         assert_eq!(order_for(&options, &["Network".into()]), ["3", "4", "1", "2"]);
     }

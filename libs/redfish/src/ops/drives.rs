@@ -33,8 +33,17 @@ async fn documents(members: &Members<'_>, system: &Doc) -> Vec<Doc> {
         && let Some(simple) = system.link("SimpleStorage")
     {
         for unit in members.of(&simple).await {
-            let devices = unit.value.get("Devices").and_then(serde_json::Value::as_array).cloned().unwrap_or_default();
-            drives.extend(devices.into_iter().map(|value| Doc { uri: unit.uri.clone(), etag: None, value }));
+            let devices = unit
+                .value
+                .get("Devices")
+                .and_then(serde_json::Value::as_array)
+                .cloned()
+                .unwrap_or_default();
+            drives.extend(devices.into_iter().map(|value| Doc {
+                uri: unit.uri.clone(),
+                etag: None,
+                value,
+            }));
         }
     }
     drives.retain(Doc::is_present);
@@ -85,13 +94,21 @@ pub async fn read_all(client: &Client, system: &Doc) -> Result<std::result::Resu
         drives.push(drive_of(client, &doc, true).await);
     }
     let unreadable = members.unreadable();
-    Ok(if unreadable.is_empty() { Ok(drives) } else { Err(unreadable.join("; ")) })
+    Ok(if unreadable.is_empty() {
+        Ok(drives)
+    } else {
+        Err(unreadable.join("; "))
+    })
 }
 
 /// Asks for an erase; the task to follow, if the BMC began one.
 pub async fn secure_erase(client: &Client, drive_uri: &str, sanitization_type: &str) -> Result<Option<tasks::Handle>> {
     let target = erase_target(client, drive_uri).await?;
-    let body = if sanitization_type.is_empty() { json!({}) } else { json!({"SanitizationType": sanitization_type}) };
+    let body = if sanitization_type.is_empty() {
+        json!({})
+    } else {
+        json!({"SanitizationType": sanitization_type})
+    };
     let reply = client.post(&target, &body).await?;
     Ok(tasks::begun(&reply))
 }

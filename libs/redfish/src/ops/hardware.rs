@@ -26,7 +26,11 @@ pub async fn read(client: &Client, system: &Doc, now: Timestamp) -> Result<Hardw
         system_uuid: uuid(system),
         manufacturer: system.text_or_empty("Manufacturer"),
         model: system.text_or_empty("Model"),
-        serial_number: if serial_number.is_empty() { chassis_serial().unwrap_or_default() } else { serial_number },
+        serial_number: if serial_number.is_empty() {
+            chassis_serial().unwrap_or_default()
+        } else {
+            serial_number
+        },
         sku: system.text_or_empty("SKU"),
         bios_version: system.text_or_empty("BiosVersion"),
         host_name: system.text_or_empty("HostName"),
@@ -46,7 +50,9 @@ async fn processors(members: &Members<'_>, system: &Doc) -> Vec<Processor> {
     let Some(link) = system.link("Processors") else { return vec![] };
     let docs = members.of(&link).await;
     // Dell and others list GPUs and FPGAs here too.
-    let cpus = docs.iter().filter(|d| d.is_present() && matches!(d.text("ProcessorType").as_deref(), Some("CPU") | None));
+    let cpus = docs
+        .iter()
+        .filter(|d| d.is_present() && matches!(d.text("ProcessorType").as_deref(), Some("CPU") | None));
     cpus.map(|d| Processor {
         socket: d.text("Socket").unwrap_or_else(|| d.id()),
         manufacturer: d.text_or_empty("Manufacturer"),
@@ -76,9 +82,17 @@ async fn memory(members: &Members<'_>, system: &Doc) -> Vec<MemoryModule> {
 async fn interfaces(members: &Members<'_>, system: &Doc, chassis: &[Doc]) -> Vec<NetworkInterface> {
     let mut found: Vec<NetworkInterface> = Vec::new();
     let mut add = |name: String, mac: Option<String>, speed: Option<i32>, up: bool| {
-        let Some(mac) = mac.and_then(|m| MacAddress::parse(&m).ok()).map(|m| m.to_string()) else { return };
+        let Some(mac) = mac.and_then(|m| MacAddress::parse(&m).ok()).map(|m| m.to_string()) else {
+            return;
+        };
         if mac != "00:00:00:00:00:00" && !found.iter().any(|n| n.mac_address == mac) {
-            found.push(NetworkInterface { name, mac_address: mac, speed_mbps: speed.unwrap_or(0), link_up: up, neighbors: vec![] });
+            found.push(NetworkInterface {
+                name,
+                mac_address: mac,
+                speed_mbps: speed.unwrap_or(0),
+                link_up: up,
+                neighbors: vec![],
+            });
         }
     };
     if let Some(link) = system.link("EthernetInterfaces") {
@@ -87,13 +101,23 @@ async fn interfaces(members: &Members<'_>, system: &Doc, chassis: &[Doc]) -> Vec
             if d.part("Links").link("HostInterface").is_some() || d.id() == "ToManager" {
                 continue;
             }
-            let mac = d.text("PermanentMACAddress").filter(|m| MacAddress::parse(m).is_ok()).or_else(|| d.text("MACAddress"));
-            add(d.text("Name").unwrap_or_else(|| d.id()), mac, d.integer("SpeedMbps"), d.text("LinkStatus").as_deref() == Some("LinkUp"));
+            let mac = d
+                .text("PermanentMACAddress")
+                .filter(|m| MacAddress::parse(m).is_ok())
+                .or_else(|| d.text("MACAddress"));
+            add(
+                d.text("Name").unwrap_or_else(|| d.id()),
+                mac,
+                d.integer("SpeedMbps"),
+                d.text("LinkStatus").as_deref() == Some("LinkUp"),
+            );
         }
     }
     for link in chassis.iter().filter_map(|c| c.link("NetworkAdapters")) {
         for adapter in members.of(&link).await {
-            let Some(functions) = adapter.link("NetworkDeviceFunctions") else { continue };
+            let Some(functions) = adapter.link("NetworkDeviceFunctions") else {
+                continue;
+            };
             for d in members.of(&functions).await {
                 let ethernet = d.part("Ethernet");
                 let mac = ethernet.text("PermanentMACAddress").or_else(|| ethernet.text("MACAddress"));

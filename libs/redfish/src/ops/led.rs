@@ -6,11 +6,13 @@ use crate::{Client, Doc, Error, Result};
 
 /// Whether it is on; absent when there is none.
 pub fn state(system: &Doc) -> Option<bool> {
-    system.boolean("LocationIndicatorActive").or_else(|| match system.text("IndicatorLED").as_deref() {
-        Some("Lit" | "Blinking") => Some(true),
-        Some("Off") => Some(false),
-        Some(_) | None => None,
-    })
+    system
+        .boolean("LocationIndicatorActive")
+        .or_else(|| match system.text("IndicatorLED").as_deref() {
+            Some("Lit" | "Blinking") => Some(true),
+            Some("Off") => Some(false),
+            Some(_) | None => None,
+        })
 }
 
 /// Switches it unless it is so; true when something was written.

@@ -41,7 +41,10 @@ pub async fn insert(client: &Client, system: &Doc, image: &str) -> Result<bool> 
     if slots.iter().any(|slot| image_of(slot).as_deref() == Some(image)) {
         return Ok(false);
     }
-    let slot = slots.iter().find(|s| s.action("#VirtualMedia.InsertMedia").is_some()).or_else(|| slots.first());
+    let slot = slots
+        .iter()
+        .find(|s| s.action("#VirtualMedia.InsertMedia").is_some())
+        .or_else(|| slots.first());
     let slot = slot.ok_or_else(|| Error::Unsupported("virtual media".to_owned()))?;
     if image_of(slot).is_some() {
         eject_slot(client, slot).await?;
@@ -76,6 +79,9 @@ pub async fn eject(client: &Client, system: &Doc) -> Result<bool> {
 async fn eject_slot(client: &Client, slot: &Doc) -> Result<()> {
     match slot.action("#VirtualMedia.EjectMedia").and_then(|a| a.text("target")) {
         Some(target) => client.post(&target, &json!({})).await.map(|_| ()),
-        None => client.patch(&slot.uri, &json!({"Image": null, "Inserted": false})).await.map(|_| ()),
+        None => client
+            .patch(&slot.uri, &json!({"Image": null, "Inserted": false}))
+            .await
+            .map(|_| ()),
     }
 }

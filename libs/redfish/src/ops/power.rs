@@ -22,9 +22,16 @@ pub(crate) async fn allowable(client: &Client, action: &Doc, parameter: &str) ->
     if !inline.is_empty() {
         return inline;
     }
-    let Some(info) = action.text("@Redfish.ActionInfo") else { return vec![] };
+    let Some(info) = action.text("@Redfish.ActionInfo") else {
+        return vec![];
+    };
     let Ok(info) = client.get(&info).await else { return vec![] };
-    let parameters = info.value.get("Parameters").and_then(serde_json::Value::as_array).cloned().unwrap_or_default();
+    let parameters = info
+        .value
+        .get("Parameters")
+        .and_then(serde_json::Value::as_array)
+        .cloned()
+        .unwrap_or_default();
     parameters
         .into_iter()
         .map(|value| Doc { value, ..Doc::default() })
@@ -51,15 +58,23 @@ pub enum Change {
 
 /// Asks for a change. The caller has read the state before, and observes it after.
 pub async fn reset(client: &Client, system: &Doc, change: Change) -> Result<()> {
-    let action = system.action("#ComputerSystem.Reset").ok_or_else(|| Error::Unsupported("ComputerSystem.Reset".to_owned()))?;
-    let target = action.text("target").ok_or_else(|| Error::Unsupported("ComputerSystem.Reset".to_owned()))?;
+    let action = system
+        .action("#ComputerSystem.Reset")
+        .ok_or_else(|| Error::Unsupported("ComputerSystem.Reset".to_owned()))?;
+    let target = action
+        .text("target")
+        .ok_or_else(|| Error::Unsupported("ComputerSystem.Reset".to_owned()))?;
     let offered = allowable(client, &action, "ResetType").await;
     let wanted = match change {
         Change::On => ON,
         Change::GracefulOff => GRACEFUL_OFF,
         Change::ForceOff => FORCE_OFF,
     };
-    let value = if offered.is_empty() { wanted.first() } else { wanted.iter().find(|w| offered.iter().any(|o| o == *w)) };
+    let value = if offered.is_empty() {
+        wanted.first()
+    } else {
+        wanted.iter().find(|w| offered.iter().any(|o| o == *w))
+    };
     let value = value.ok_or_else(|| Error::Unsupported(format!("any of {} among {}", wanted.join(", "), offered.join(", "))))?;
     client.post(&target, &json!({"ResetType": value})).await?;
     Ok(())

@@ -41,19 +41,36 @@ pub fn choose(systems: Vec<Doc>, id: &str) -> std::result::Result<Doc, NotOne> {
 
 /// The system UUID; empty for none and for placeholders.
 pub fn uuid(system: &Doc) -> String {
-    system.text("UUID").and_then(|u| SystemUuid::from_hardware(&u)).map(|u| u.to_string()).unwrap_or_default()
+    system
+        .text("UUID")
+        .and_then(|u| SystemUuid::from_hardware(&u))
+        .map(|u| u.to_string())
+        .unwrap_or_default()
 }
 
 /// The serial number; Dell's service tag lives in SKU. Placeholders are none.
 pub fn serial(system: &Doc) -> String {
     let dell = system.text("Manufacturer").is_some_and(|m| m.to_ascii_lowercase().contains("dell"));
-    let serial = if dell { system.text("SKU").or_else(|| system.text("SerialNumber")) } else { system.text("SerialNumber") };
+    let serial = if dell {
+        system.text("SKU").or_else(|| system.text("SerialNumber"))
+    } else {
+        system.text("SerialNumber")
+    };
     serial.filter(|s| !is_placeholder(s)).unwrap_or_default()
 }
 
 /// Serial numbers that many machines share.
 pub(crate) fn is_placeholder(serial: &str) -> bool {
-    let known = ["to be filled by o.e.m.", "default string", "none", "n/a", "not specified", "unknown", "01234567890123456789ab", "0123456789"];
+    let known = [
+        "to be filled by o.e.m.",
+        "default string",
+        "none",
+        "n/a",
+        "not specified",
+        "unknown",
+        "01234567890123456789ab",
+        "0123456789",
+    ];
     let first = serial.chars().next();
     known.contains(&serial.to_ascii_lowercase().as_str()) || first.is_none_or(|first| serial.chars().all(|c| c == first))
 }

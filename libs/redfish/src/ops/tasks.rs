@@ -48,9 +48,21 @@ fn state_of(task: &Doc) -> State {
     let state = task.text("TaskState").or_else(|| task.text("JobState")).unwrap_or_default();
     let status = task.text("TaskStatus").unwrap_or_default();
     let words = || {
-        let messages = task.value.get("Messages").and_then(serde_json::Value::as_array).cloned().unwrap_or_default();
-        let texts: Vec<String> = messages.into_iter().filter_map(|value| Doc { value, ..Doc::default() }.text("Message")).collect();
-        if texts.is_empty() { format!("it ended as {state} ({status})") } else { texts.join(" ") }
+        let messages = task
+            .value
+            .get("Messages")
+            .and_then(serde_json::Value::as_array)
+            .cloned()
+            .unwrap_or_default();
+        let texts: Vec<String> = messages
+            .into_iter()
+            .filter_map(|value| Doc { value, ..Doc::default() }.text("Message"))
+            .collect();
+        if texts.is_empty() {
+            format!("it ended as {state} ({status})")
+        } else {
+            texts.join(" ")
+        }
     };
     match state.as_str() {
         "Completed" if status == "Critical" => State::Failed(words()),
@@ -64,8 +76,14 @@ fn state_of(task: &Doc) -> State {
 pub async fn find(client: &Client, target: &str) -> Result<Option<Handle>> {
     let root = client.root().await?;
     let Some(service) = root.link("Tasks") else { return Ok(None) };
-    let Some(tasks) = client.get(&service).await?.link("Tasks") else { return Ok(None) };
+    let Some(tasks) = client.get(&service).await?.link("Tasks") else {
+        return Ok(None);
+    };
     let tasks = Members::new(client).of(&tasks).await;
-    let ours = |t: &&Doc| t.part("Payload").text("TargetUri").is_some_and(|u| crate::uri::identity(&u) == crate::uri::identity(target));
+    let ours = |t: &&Doc| {
+        t.part("Payload")
+            .text("TargetUri")
+            .is_some_and(|u| crate::uri::identity(&u) == crate::uri::identity(target))
+    };
     Ok(tasks.iter().rfind(|t| ours(&t)).map(|t| Handle { uri: t.id_path() }))
 }

@@ -58,28 +58,115 @@ macro_rules! same {
     };
 }
 
-same!(processor_to, processor_from, Processor { socket, manufacturer, model, cores, threads, max_speed_mhz });
-same!(memory_to, memory_from, MemoryModule { slot, manufacturer, part_number, serial_number, capacity_mib, speed_mhz });
-same!(neighbor_to, neighbor_from, Neighbor { chassis_id, system_name, port_id });
-same!(pci_to, pci_from, PciDevice { address, vendor_id, device_id, manufacturer, name });
+same!(
+    processor_to,
+    processor_from,
+    Processor {
+        socket,
+        manufacturer,
+        model,
+        cores,
+        threads,
+        max_speed_mhz
+    }
+);
+same!(
+    memory_to,
+    memory_from,
+    MemoryModule {
+        slot,
+        manufacturer,
+        part_number,
+        serial_number,
+        capacity_mib,
+        speed_mhz
+    }
+);
+same!(
+    neighbor_to,
+    neighbor_from,
+    Neighbor {
+        chassis_id,
+        system_name,
+        port_id
+    }
+);
+same!(
+    pci_to,
+    pci_from,
+    PciDevice {
+        address,
+        vendor_id,
+        device_id,
+        manufacturer,
+        name
+    }
+);
 
 fn interface_to(nic: NetworkInterface) -> pb::NetworkInterface {
-    let NetworkInterface { name, mac_address, speed_mbps, link_up, neighbors } = nic;
-    pb::NetworkInterface { name, mac_address, speed_mbps, link_up, neighbors: neighbors.into_iter().map(neighbor_to).collect() }
+    let NetworkInterface {
+        name,
+        mac_address,
+        speed_mbps,
+        link_up,
+        neighbors,
+    } = nic;
+    pb::NetworkInterface {
+        name,
+        mac_address,
+        speed_mbps,
+        link_up,
+        neighbors: neighbors.into_iter().map(neighbor_to).collect(),
+    }
 }
 
 fn interface_from(nic: pb::NetworkInterface) -> NetworkInterface {
-    let pb::NetworkInterface { name, mac_address, speed_mbps, link_up, neighbors } = nic;
-    NetworkInterface { name, mac_address, speed_mbps, link_up, neighbors: neighbors.into_iter().map(neighbor_from).collect() }
+    let pb::NetworkInterface {
+        name,
+        mac_address,
+        speed_mbps,
+        link_up,
+        neighbors,
+    } = nic;
+    NetworkInterface {
+        name,
+        mac_address,
+        speed_mbps,
+        link_up,
+        neighbors: neighbors.into_iter().map(neighbor_from).collect(),
+    }
 }
 
 /// To the wire.
 pub fn drive_to(drive: Drive) -> pb::Drive {
     let Drive {
-        uri, name, serial_number, manufacturer, model, revision, media_type, protocol, capacity_bytes, secure_erase, sanitization_types, device, health,
+        uri,
+        name,
+        serial_number,
+        manufacturer,
+        model,
+        revision,
+        media_type,
+        protocol,
+        capacity_bytes,
+        secure_erase,
+        sanitization_types,
+        device,
+        health,
     } = drive;
     pb::Drive {
-        uri, name, serial_number, manufacturer, model, revision, media_type, protocol, capacity_bytes, secure_erase, sanitization_types, device,
+        uri,
+        name,
+        serial_number,
+        manufacturer,
+        model,
+        revision,
+        media_type,
+        protocol,
+        capacity_bytes,
+        secure_erase,
+        sanitization_types,
+        device,
         health: health_to(health),
     }
 }
@@ -87,10 +174,33 @@ pub fn drive_to(drive: Drive) -> pb::Drive {
 /// From the wire.
 pub fn drive_from(drive: pb::Drive) -> Drive {
     let pb::Drive {
-        uri, name, serial_number, manufacturer, model, revision, media_type, protocol, capacity_bytes, secure_erase, sanitization_types, device, health,
+        uri,
+        name,
+        serial_number,
+        manufacturer,
+        model,
+        revision,
+        media_type,
+        protocol,
+        capacity_bytes,
+        secure_erase,
+        sanitization_types,
+        device,
+        health,
     } = drive;
     Drive {
-        uri, name, serial_number, manufacturer, model, revision, media_type, protocol, capacity_bytes, secure_erase, sanitization_types, device,
+        uri,
+        name,
+        serial_number,
+        manufacturer,
+        model,
+        revision,
+        media_type,
+        protocol,
+        capacity_bytes,
+        secure_erase,
+        sanitization_types,
+        device,
         health: health_from(health),
     }
 }
@@ -98,11 +208,31 @@ pub fn drive_from(drive: pb::Drive) -> Drive {
 /// To the wire.
 pub fn hardware_to(hardware: Hardware) -> pb::Hardware {
     let Hardware {
-        system_uuid, manufacturer, model, serial_number, sku, bios_version, host_name, health, processors, memory_modules, memory_mib, drives,
-        network_interfaces, pci_devices, unreadable, read_at,
+        system_uuid,
+        manufacturer,
+        model,
+        serial_number,
+        sku,
+        bios_version,
+        host_name,
+        health,
+        processors,
+        memory_modules,
+        memory_mib,
+        drives,
+        network_interfaces,
+        pci_devices,
+        unreadable,
+        read_at,
     } = hardware;
     pb::Hardware {
-        system_uuid, manufacturer, model, serial_number, sku, bios_version, host_name,
+        system_uuid,
+        manufacturer,
+        model,
+        serial_number,
+        sku,
+        bios_version,
+        host_name,
         health: health_to(health),
         processors: processors.into_iter().map(processor_to).collect(),
         memory_modules: memory_modules.into_iter().map(memory_to).collect(),
@@ -118,11 +248,31 @@ pub fn hardware_to(hardware: Hardware) -> pb::Hardware {
 /// From the wire.
 pub fn hardware_from(hardware: pb::Hardware) -> Hardware {
     let pb::Hardware {
-        system_uuid, manufacturer, model, serial_number, sku, bios_version, host_name, health, processors, memory_modules, memory_mib, drives,
-        network_interfaces, pci_devices, unreadable, read_time,
+        system_uuid,
+        manufacturer,
+        model,
+        serial_number,
+        sku,
+        bios_version,
+        host_name,
+        health,
+        processors,
+        memory_modules,
+        memory_mib,
+        drives,
+        network_interfaces,
+        pci_devices,
+        unreadable,
+        read_time,
     } = hardware;
     Hardware {
-        system_uuid, manufacturer, model, serial_number, sku, bios_version, host_name,
+        system_uuid,
+        manufacturer,
+        model,
+        serial_number,
+        sku,
+        bios_version,
+        host_name,
         health: health_from(health),
         processors: processors.into_iter().map(processor_from).collect(),
         memory_modules: memory_modules.into_iter().map(memory_from).collect(),

@@ -9,7 +9,10 @@ use crate::Fault;
 /// To the wire.
 pub fn timestamp_to(at: Timestamp) -> prost_types::Timestamp {
     let nanos = i32::try_from(at.0.rem_euclid(1_000_000) * 1000).unwrap_or(0);
-    prost_types::Timestamp { seconds: at.0.div_euclid(1_000_000), nanos }
+    prost_types::Timestamp {
+        seconds: at.0.div_euclid(1_000_000),
+        nanos,
+    }
 }
 
 /// From the wire.
@@ -19,7 +22,13 @@ pub fn timestamp_from(at: prost_types::Timestamp) -> Timestamp {
 
 /// To the wire, with what the row knows.
 pub fn metadata_to(metadata: Metadata, etag: String, created_at: Timestamp, updated_at: Timestamp) -> pb::Metadata {
-    let Metadata { name, uid, labels, annotations, deleted_at } = metadata;
+    let Metadata {
+        name,
+        uid,
+        labels,
+        annotations,
+        deleted_at,
+    } = metadata;
     pb::Metadata {
         name,
         uid,
@@ -35,10 +44,25 @@ pub fn metadata_to(metadata: Metadata, etag: String, created_at: Timestamp, upda
 /// From the wire, for a new resource: the name and the labels are checked, the uid is fresh. `at` is the field path.
 pub fn metadata_checked(at: &str, metadata: Option<pb::Metadata>) -> Result<Metadata, Fault> {
     let metadata = metadata.ok_or_else(|| Fault::field(at, "is missing"))?;
-    let pb::Metadata { name, uid: _, etag: _, labels, annotations, create_time: _, update_time: _, delete_time: _ } = metadata;
+    let pb::Metadata {
+        name,
+        uid: _,
+        etag: _,
+        labels,
+        annotations,
+        create_time: _,
+        update_time: _,
+        delete_time: _,
+    } = metadata;
     let name = ResourceName::parse(&name).map_err(|e| Fault::field(format!("{at}.name"), e))?;
     labels_checked(&format!("{at}.labels"), &labels)?;
-    Ok(Metadata { name: name.to_string(), uid: ironyard_types::random_id(), labels, annotations, deleted_at: None })
+    Ok(Metadata {
+        name: name.to_string(),
+        uid: ironyard_types::random_id(),
+        labels,
+        annotations,
+        deleted_at: None,
+    })
 }
 
 /// Checks labels.
@@ -60,25 +84,57 @@ pub fn reference_from(reference: pb::Reference) -> Reference {
 
 /// To the wire.
 pub fn waiting_to(waiting: Waiting) -> pb::WaitingBecause {
-    let Waiting { reason, message, since, next_attempt } = waiting;
-    pb::WaitingBecause { reason, message, since: Some(timestamp_to(since)), next_attempt_time: next_attempt.map(timestamp_to) }
+    let Waiting {
+        reason,
+        message,
+        since,
+        next_attempt,
+    } = waiting;
+    pb::WaitingBecause {
+        reason,
+        message,
+        since: Some(timestamp_to(since)),
+        next_attempt_time: next_attempt.map(timestamp_to),
+    }
 }
 
 /// From the wire.
 pub fn waiting_from(waiting: pb::WaitingBecause) -> Waiting {
-    let pb::WaitingBecause { reason, message, since, next_attempt_time } = waiting;
-    Waiting { reason, message, since: since.map(timestamp_from).unwrap_or_default(), next_attempt: next_attempt_time.map(timestamp_from) }
+    let pb::WaitingBecause {
+        reason,
+        message,
+        since,
+        next_attempt_time,
+    } = waiting;
+    Waiting {
+        reason,
+        message,
+        since: since.map(timestamp_from).unwrap_or_default(),
+        next_attempt: next_attempt_time.map(timestamp_from),
+    }
 }
 
 /// To the wire.
 pub fn condition_to(condition: Condition) -> pb::Condition {
-    let Condition { kind, status, reason, message, changed_at } = condition;
+    let Condition {
+        kind,
+        status,
+        reason,
+        message,
+        changed_at,
+    } = condition;
     let status = match status {
         ConditionStatus::True => pb::ConditionStatus::True,
         ConditionStatus::False => pb::ConditionStatus::False,
         ConditionStatus::Unknown => pb::ConditionStatus::Unknown,
     };
-    pb::Condition { r#type: kind, status: status.into(), reason, message, last_transition_time: Some(timestamp_to(changed_at)) }
+    pb::Condition {
+        r#type: kind,
+        status: status.into(),
+        reason,
+        message,
+        last_transition_time: Some(timestamp_to(changed_at)),
+    }
 }
 
 /// From the wire.
@@ -88,27 +144,48 @@ pub fn condition_from(condition: pb::Condition) -> Condition {
         pb::ConditionStatus::False => ConditionStatus::False,
         pb::ConditionStatus::Unknown | pb::ConditionStatus::Unspecified => ConditionStatus::Unknown,
     };
-    let pb::Condition { r#type: kind, status: _, reason, message, last_transition_time } = condition;
-    Condition { kind, status, reason, message, changed_at: last_transition_time.map(timestamp_from).unwrap_or_default() }
+    let pb::Condition {
+        r#type: kind,
+        status: _,
+        reason,
+        message,
+        last_transition_time,
+    } = condition;
+    Condition {
+        kind,
+        status,
+        reason,
+        message,
+        changed_at: last_transition_time.map(timestamp_from).unwrap_or_default(),
+    }
 }
 
 /// From the wire, checked. `at` is the field path.
 pub fn selector_from(at: &str, selector: Option<pb::LabelSelector>) -> Result<Selector, Fault> {
-    let pb::LabelSelector { match_labels, match_expressions } = selector.unwrap_or_default();
+    let pb::LabelSelector {
+        match_labels,
+        match_expressions,
+    } = selector.unwrap_or_default();
     let mut requirements = Vec::new();
     for (i, expression) in match_expressions.into_iter().enumerate() {
         let pb::LabelRequirement { key, operator, values } = expression;
         let requirement = Requirement::parse(&key, &operator, values);
         requirements.push(requirement.map_err(|e| Fault::field(format!("{at}.match_expressions[{i}]"), e))?);
     }
-    let selector = Selector { match_labels, requirements };
+    let selector = Selector {
+        match_labels,
+        requirements,
+    };
     selector.check().map_err(|e| Fault::field(format!("{at}.match_labels"), e))?;
     Ok(selector)
 }
 
 /// To the wire.
 pub fn selector_to(selector: Selector) -> pb::LabelSelector {
-    let Selector { match_labels, requirements } = selector;
+    let Selector {
+        match_labels,
+        requirements,
+    } = selector;
     let expression = |r| {
         let (key, operator, values) = match r {
             Requirement::In(key, values) => (key, "In", values),
@@ -116,7 +193,14 @@ pub fn selector_to(selector: Selector) -> pb::LabelSelector {
             Requirement::Exists(key) => (key, "Exists", vec![]),
             Requirement::DoesNotExist(key) => (key, "DoesNotExist", vec![]),
         };
-        pb::LabelRequirement { key, operator: operator.to_owned(), values }
+        pb::LabelRequirement {
+            key,
+            operator: operator.to_owned(),
+            values,
+        }
     };
-    pb::LabelSelector { match_labels, match_expressions: requirements.into_iter().map(expression).collect() }
+    pb::LabelSelector {
+        match_labels,
+        match_expressions: requirements.into_iter().map(expression).collect(),
+    }
 }

@@ -46,7 +46,12 @@ pub struct Devices {
 impl Devices {
     /// No devices yet.
     pub fn new(cx: Context, vault: Arc<Vault>, settings: Settings) -> Self {
-        Self { cx, vault, settings, running: Arc::default() }
+        Self {
+            cx,
+            vault,
+            settings,
+            running: Arc::default(),
+        }
     }
 
     /// The vault, to seal credentials.
@@ -89,7 +94,14 @@ impl Devices {
             TlsTrust::Ca => String::new(),
         };
         let version = credential.as_ref().map_or(0, |c| c.version);
-        let key = format!("{}|{}://{}:{}|{}@{version}|{trust:?}{pin}", bmc.value.metadata.uid, spec.scheme, spec.address, spec.port_or_default(), spec.credential);
+        let key = format!(
+            "{}|{}://{}:{}|{}@{version}|{trust:?}{pin}",
+            bmc.value.metadata.uid,
+            spec.scheme,
+            spec.address,
+            spec.port_or_default(),
+            spec.credential
+        );
         let name = &bmc.value.metadata.name;
         if let Ok(running) = self.running.lock()
             && let Some((known, device)) = running.get(name)
@@ -107,7 +119,11 @@ impl Devices {
             (TlsTrust::Pin | TlsTrust::FirstUse, _) => Trust::Pin(pin),
         };
         let address = resolve(&spec.address, &self.settings.allowed).await?;
-        let target = Target { scheme: spec.scheme.clone(), address, port: spec.port_or_default() };
+        let target = Target {
+            scheme: spec.scheme.clone(),
+            address,
+            port: spec.port_or_default(),
+        };
         let client = Client::new(&target, &trust, login, self.settings.limits.clone()).map_err(|e| Fault::from(DeviceError::Redfish(e)))?;
         let device = Device::start(client, self.cx.clock.clone());
         if let Ok(mut running) = self.running.lock() {
@@ -125,7 +141,10 @@ impl Devices {
         let secret = self.vault.open_sealed(name, &row.sealed).map_err(|e| Fault::internal(&e))?;
         let text = String::from_utf8_lossy(secret.expose());
         let (username, password) = text.split_once('\0').unwrap_or((&text, ""));
-        Ok(Login { username: username.to_owned(), password: Secret::new(password.to_owned()) })
+        Ok(Login {
+            username: username.to_owned(),
+            password: Secret::new(password.to_owned()),
+        })
     }
 
     /// Forgets a BMC: its owner ends and logs out.
@@ -149,8 +168,13 @@ pub(crate) async fn resolve(host: &str, allowed: &[IpNet]) -> Result<IpAddr, Fau
     let found = match host.parse::<IpAddr>() {
         Ok(address) => address,
         Err(_) => {
-            let mut found = tokio::net::lookup_host((host, 0)).await.map_err(|_| refused(format!("{host:?} does not resolve to an address")))?;
-            found.next().map(|a| a.ip()).ok_or_else(|| refused(format!("{host:?} does not resolve to an address")))?
+            let mut found = tokio::net::lookup_host((host, 0))
+                .await
+                .map_err(|_| refused(format!("{host:?} does not resolve to an address")))?;
+            found
+                .next()
+                .map(|a| a.ip())
+                .ok_or_else(|| refused(format!("{host:?} does not resolve to an address")))?
         }
     };
     address::check(found, allowed).map_err(refused)?;

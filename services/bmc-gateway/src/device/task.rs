@@ -98,7 +98,13 @@ impl Device {
         let (mailbox, jobs) = mpsc::channel(MAILBOX);
         let client = Arc::new(client);
         tokio::spawn(own(client.clone(), jobs));
-        Self { client, mailbox, breaker: Arc::default(), clock, systems: Arc::default() }
+        Self {
+            client,
+            mailbox,
+            breaker: Arc::default(),
+            clock,
+            systems: Arc::default(),
+        }
     }
 
     /// The certificate that the BMC showed.
@@ -143,7 +149,9 @@ impl Device {
             device.record(&outcome);
             let _ = reply.send(outcome);
         };
-        self.mailbox.try_send(job(Box::pin(work.in_current_span()))).map_err(|_| DeviceError::Full)?;
+        self.mailbox
+            .try_send(job(Box::pin(work.in_current_span())))
+            .map_err(|_| DeviceError::Full)?;
         match answer.await {
             Ok(outcome) => Ok(outcome?),
             Err(_) => Err(DeviceError::Full),
@@ -155,7 +163,10 @@ impl Device {
     }
 
     fn clone_for_record(&self) -> Recorder {
-        Recorder { breaker: self.breaker.clone(), clock: self.clock.clone() }
+        Recorder {
+            breaker: self.breaker.clone(),
+            clock: self.clock.clone(),
+        }
     }
 
     /// Finds a system by id; empty: the only one.

@@ -9,7 +9,9 @@ pub fn check(address: IpAddr, allowed: &[IpNet]) -> Result<(), String> {
         IpAddr::V6(v6) => v6.is_unicast_link_local() || v6.is_unspecified() || v6.is_multicast() || v6.to_ipv4_mapped().is_some(),
     };
     if forbidden {
-        return Err(format!("{address} is a link-local, multicast or unspecified address; no BMC is reached there"));
+        return Err(format!(
+            "{address} is a link-local, multicast or unspecified address; no BMC is reached there"
+        ));
     }
     let listed = allowed.iter().any(|net| net.contains(&address));
     match (listed, allowed.is_empty(), address.is_loopback()) {

@@ -37,7 +37,12 @@ pub enum Next {
 
 /// Decides the next step from what was remembered. `fresh` is false when an earlier process decided to ask.
 pub fn plan(progress: &Progress) -> Next {
-    match (progress.target.is_empty(), progress.intent, progress.task.is_some(), progress.accepted) {
+    match (
+        progress.target.is_empty(),
+        progress.intent,
+        progress.task.is_some(),
+        progress.accepted,
+    ) {
         (true, _, _, _) => Next::Locate,
         (false, false, _, _) => Next::Ask,
         (false, true, true, _) => Next::Poll,

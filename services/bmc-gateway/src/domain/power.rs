@@ -83,18 +83,37 @@ fn phases(action: Action) -> &'static [Write] {
 
 /// Decides the next step from what was remembered and what is seen.
 pub fn plan(action: Action, progress: &Progress, seen: Option<PowerState>, now: Timestamp, patience: Patience) -> Next {
-    let Some(first) = phases(action).get(progress.phase).copied() else { return Next::Done };
+    let Some(first) = phases(action).get(progress.phase).copied() else {
+        return Next::Done;
+    };
     let (wanted, on_its_way) = match first {
         Write::On => (PowerState::On, PowerState::PoweringOn),
         Write::Ask | Write::Cut => (PowerState::Off, PowerState::PoweringOff),
     };
     if seen == Some(wanted) {
-        return Next::Remember(Progress { phase: progress.phase + 1, ..Progress::default() });
+        return Next::Remember(Progress {
+            phase: progress.phase + 1,
+            ..Progress::default()
+        });
     }
-    let write = |write| Next::Write(write, Progress { intent: Some((write, now)), acted: false, writes: progress.writes + 1, phase: progress.phase });
+    let write = |write| {
+        Next::Write(
+            write,
+            Progress {
+                intent: Some((write, now)),
+                acted: false,
+                writes: progress.writes + 1,
+                phase: progress.phase,
+            },
+        )
+    };
     match progress.intent {
         // On its way already, by somebody else's hand or ours before a crash.
-        None if seen == Some(on_its_way) => Next::Remember(Progress { intent: Some((first, now)), acted: true, ..progress.clone() }),
+        None if seen == Some(on_its_way) => Next::Remember(Progress {
+            intent: Some((first, now)),
+            acted: true,
+            ..progress.clone()
+        }),
         // A BMC that does not know the state, or a machine that turns the other way, settles first.
         None if seen.is_none() || matches!(seen, Some(PowerState::PoweringOn | PowerState::PoweringOff)) => Next::Wait,
         None => write(first),
@@ -120,7 +139,10 @@ pub fn plan(action: Action, progress: &Progress, seen: Option<PowerState>, now: 
 mod tests {
     use super::*;
 
-    const PATIENCE: Patience = Patience { graceful: Duration::from_secs(10), settle: Duration::from_secs(60) };
+    const PATIENCE: Patience = Patience {
+        graceful: Duration::from_secs(10),
+        settle: Duration::from_secs(60),
+    };
 
     fn at(s: u64) -> Timestamp {
         Timestamp(0).plus(Duration::from_secs(s))
@@ -135,25 +157,55 @@ mod tests {
 
     #[test]
     fn a_graceful_shutdown_escalates_once() {
-        let mut progress = Progress { intent: Some((Write::Ask, at(0))), acted: true, writes: 1, phase: 0 };
-        assert_eq!(plan(Action::GracefulOff, &progress, Some(PowerState::On), at(9), PATIENCE), Next::Wait);
-        let Next::Write(Write::Cut, after) = plan(Action::GracefulOff, &progress, Some(PowerState::On), at(10), PATIENCE) else { panic!() };
+        let mut progress = Progress {
+            intent: Some((Write::Ask, at(0))),
+            acted: true,
+            writes: 1,
+            phase: 0,
+        };
+        assert_eq!(
+            plan(Action::GracefulOff, &progress, Some(PowerState::On), at(9), PATIENCE),
+            Next::Wait
+        );
+        let Next::Write(Write::Cut, after) = plan(Action::GracefulOff, &progress, Some(PowerState::On), at(10), PATIENCE) else {
+            panic!()
+        };
         progress = Progress { acted: true, ..after };
-        assert_eq!(plan(Action::GracefulOff, &progress, Some(PowerState::On), at(20), PATIENCE), Next::Wait);
-        assert!(matches!(plan(Action::GracefulOff, &progress, Some(PowerState::On), at(70), PATIENCE), Next::GiveUp(_)));
+        assert_eq!(
+            plan(Action::GracefulOff, &progress, Some(PowerState::On), at(20), PATIENCE),
+            Next::Wait
+        );
+        assert!(matches!(
+            plan(Action::GracefulOff, &progress, Some(PowerState::On), at(70), PATIENCE),
+            Next::GiveUp(_)
+        ));
     }
 
     #[test]
     fn after_a_crash_the_machine_is_believed() {
-        let lost = Progress { intent: Some((Write::On, at(0))), acted: false, writes: 1, phase: 0 };
+        let lost = Progress {
+            intent: Some((Write::On, at(0))),
+            acted: false,
+            writes: 1,
+            phase: 0,
+        };
         assert_eq!(plan(Action::On, &lost, Some(PowerState::PoweringOn), at(30), PATIENCE), Next::Wait);
-        assert!(matches!(plan(Action::On, &lost, Some(PowerState::Off), at(5), PATIENCE), Next::Write(Write::On, _)));
+        assert!(matches!(
+            plan(Action::On, &lost, Some(PowerState::Off), at(5), PATIENCE),
+            Next::Write(Write::On, _)
+        ));
         assert_eq!(plan(Action::On, &lost, Some(PowerState::Off), at(1), PATIENCE), Next::Wait);
     }
 
     #[test]
     fn a_cycle_has_two_phases() {
-        let half = Progress { phase: 1, ..Progress::default() };
-        assert!(matches!(plan(Action::Cycle, &half, Some(PowerState::Off), at(0), PATIENCE), Next::Write(Write::On, _)));
+        let half = Progress {
+            phase: 1,
+            ..Progress::default()
+        };
+        assert!(matches!(
+            plan(Action::Cycle, &half, Some(PowerState::Off), at(0), PATIENCE),
+            Next::Write(Write::On, _)
+        ));
     }
 }

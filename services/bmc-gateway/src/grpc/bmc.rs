@@ -61,10 +61,21 @@ impl BmcService for Grpc {
     }
 
     async fn list_bmcs(&self, request: Request<pb::ListBmcsRequest>) -> Result<Response<pb::ListBmcsResponse>, Status> {
-        let pb::ListBmcsRequest { page_size, page_token, selector } = request.into_inner();
-        let page = Page { size: page_size, token: page_token, selector: selector_from("selector", selector)? };
+        let pb::ListBmcsRequest {
+            page_size,
+            page_token,
+            selector,
+        } = request.into_inner();
+        let page = Page {
+            size: page_size,
+            token: page_token,
+            selector: selector_from("selector", selector)?,
+        };
         let (bmcs, next_page_token) = list::<Bmc>(&self.cx, &page, &[]).await?;
-        Ok(Response::new(pb::ListBmcsResponse { bmcs: bmcs.into_iter().map(bmc_to).collect(), next_page_token }))
+        Ok(Response::new(pb::ListBmcsResponse {
+            bmcs: bmcs.into_iter().map(bmc_to).collect(),
+            next_page_token,
+        }))
     }
 
     async fn create_bmc(&self, request_: Request<pb::CreateBmcRequest>) -> Result<Response<pb::Bmc>, Status> {
@@ -127,10 +138,20 @@ impl BmcService for Grpc {
         let stream = watch::<Bmc, _>(self.cx.clone(), request.into_inner().resume_token, |event, resume_token| {
             let (kind, bmc) = match event {
                 Event::Present(kind, stored) => (kind, Some(bmc_to(stored))),
-                Event::Gone(metadata) => (ChangeType::Deleted, Some(pb::Bmc { metadata: Some(metadata), ..pb::Bmc::default() })),
+                Event::Gone(metadata) => (
+                    ChangeType::Deleted,
+                    Some(pb::Bmc {
+                        metadata: Some(metadata),
+                        ..pb::Bmc::default()
+                    }),
+                ),
                 Event::Checkpoint => (ChangeType::Checkpoint, None),
             };
-            pb::WatchBmcsResponse { r#type: kind.into(), bmc, resume_token }
+            pb::WatchBmcsResponse {
+                r#type: kind.into(),
+                bmc,
+                resume_token,
+            }
         });
         Ok(Response::new(Box::pin(stream)))
     }

@@ -14,10 +14,38 @@ use crate::domain::bmc::{Bmc, Observed, Spec, TlsTrust};
 /// To the wire.
 pub fn bmc_to(stored: Stored<Bmc>) -> pb::Bmc {
     let etag = stored.etag();
-    let Stored { value, version: _, created_at, updated_at } = stored;
-    let Bmc { metadata, spec, observed, conditions } = value;
-    let Spec { address, endpoint, credential, scheme, port, trust, certificate_sha256, console_protocol, console_port } = spec;
-    let Observed { vendor, product, redfish_version, firmware_version, certificate_sha256: seen, systems, last_contact } = observed;
+    let Stored {
+        value,
+        version: _,
+        created_at,
+        updated_at,
+    } = stored;
+    let Bmc {
+        metadata,
+        spec,
+        observed,
+        conditions,
+    } = value;
+    let Spec {
+        address,
+        endpoint,
+        credential,
+        scheme,
+        port,
+        trust,
+        certificate_sha256,
+        console_protocol,
+        console_port,
+    } = spec;
+    let Observed {
+        vendor,
+        product,
+        redfish_version,
+        firmware_version,
+        certificate_sha256: seen,
+        systems,
+        last_contact,
+    } = observed;
     let trust = match trust {
         None => pb::TlsTrust::Unspecified,
         Some(TlsTrust::Ca) => pb::TlsTrust::Ca,
@@ -57,7 +85,15 @@ pub fn bmc_from(bmc: Option<pb::Bmc>) -> Result<(Bmc, String), Fault> {
     let etag = bmc.metadata.as_ref().map(|m| m.etag.clone()).unwrap_or_default();
     let metadata = metadata_checked("bmc.metadata", bmc.metadata)?;
     let spec = spec_from(bmc.spec.unwrap_or_default())?;
-    Ok((Bmc { metadata, spec, observed: Observed::default(), conditions: vec![] }, etag))
+    Ok((
+        Bmc {
+            metadata,
+            spec,
+            observed: Observed::default(),
+            conditions: vec![],
+        },
+        etag,
+    ))
 }
 
 fn spec_from(spec: pb::BmcSpec) -> Result<Spec, Fault> {
@@ -81,21 +117,35 @@ fn spec_from(spec: pb::BmcSpec) -> Result<Spec, Fault> {
     } = spec;
     let port = |field: &str, port: i32| u16::try_from(port).map_err(|_| Fault::field(field, "must lie between 0 and 65535"));
     if !matches!(protocol.as_str(), "" | "Redfish") {
-        return Err(Fault::field("bmc.spec.protocol", format!("{protocol:?} is not supported: use Redfish")));
+        return Err(Fault::field(
+            "bmc.spec.protocol",
+            format!("{protocol:?} is not supported: use Redfish"),
+        ));
     }
     let scheme = match scheme.as_str() {
         "" => "https".to_owned(),
         "http" | "https" => scheme,
-        other => return Err(Fault::field("bmc.spec.scheme", format!("{other:?} is not a scheme: use https or http"))),
+        other => {
+            return Err(Fault::field(
+                "bmc.spec.scheme",
+                format!("{other:?} is not a scheme: use https or http"),
+            ));
+        }
     };
     if !matches!(console_protocol.as_str(), "" | "SSH" | "IPMI" | "SSHLenovo") {
-        return Err(Fault::field("bmc.spec.console_protocol", format!("{console_protocol:?} is not supported: use SSH, IPMI or SSHLenovo")));
+        return Err(Fault::field(
+            "bmc.spec.console_protocol",
+            format!("{console_protocol:?} is not supported: use SSH, IPMI or SSHLenovo"),
+        ));
     }
     if address.is_empty() && endpoint_ref.is_none() {
         return Err(Fault::field("bmc.spec.address", "give an address or an endpoint_ref"));
     }
     if address.len() > 253 || !address.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | ':' | '-')) {
-        return Err(Fault::field("bmc.spec.address", format!("{address:?} is not a host name or address")));
+        return Err(Fault::field(
+            "bmc.spec.address",
+            format!("{address:?} is not a host name or address"),
+        ));
     }
     if !credential.is_empty() {
         ResourceName::parse(&credential).map_err(|e| Fault::field("bmc.spec.credential", e))?;
@@ -119,8 +169,26 @@ fn spec_from(spec: pb::BmcSpec) -> Result<Spec, Fault> {
 
 /// To the wire.
 pub fn operation_to(stored: Stored<Operation>) -> common::Operation {
-    let Stored { value, version: _, created_at, updated_at } = stored;
-    let Operation { metadata, verb, target, request: _, progress: _, percent, phase, facts, done, failure, cancel: _, traceparent: _ } = value;
+    let Stored {
+        value,
+        version: _,
+        created_at,
+        updated_at,
+    } = stored;
+    let Operation {
+        metadata,
+        verb,
+        target,
+        request: _,
+        progress: _,
+        percent,
+        phase,
+        facts,
+        done,
+        failure,
+        cancel: _,
+        traceparent: _,
+    } = value;
     common::Operation {
         name: metadata.name,
         verb,

@@ -31,25 +31,43 @@ impl CredentialService for Grpc {
             return Err(Fault::field("username", "is missing").into());
         }
         let secret = format!("{username}\0{password}");
-        let sealed = self.devices.vault().seal(&name, secret.as_bytes()).map_err(|e| Fault::internal(&e))?;
+        let sealed = self
+            .devices
+            .vault()
+            .seal(&name, secret.as_bytes())
+            .map_err(|e| Fault::internal(&e))?;
         let now = self.cx.now();
         let store = |e: ironyard_db::Error| Fault::internal(&e);
         let version = credential::put(&self.cx.db, &name, &sealed, now).await.map_err(store)?;
         // A new credential ends the latch of the old one.
-        for bmc in record::list::<Bmc>(&self.cx.db, "", 100_000, &[("credential", &name)]).await.map_err(store)? {
+        for bmc in record::list::<Bmc>(&self.cx.db, "", 100_000, &[("credential", &name)])
+            .await
+            .map_err(store)?
+        {
             self.probes.poke(&bmc.value.metadata.name).await.map_err(store)?;
         }
-        Ok(Response::new(pb::Credential { name, version, update_time: Some(timestamp_to(now)) }))
+        Ok(Response::new(pb::Credential {
+            name,
+            version,
+            update_time: Some(timestamp_to(now)),
+        }))
     }
 
     async fn list_credentials(&self, _: Request<pb::ListCredentialsRequest>) -> Result<Response<pb::ListCredentialsResponse>, Status> {
         let rows = credential::list(&self.cx.db).await.map_err(|e| Fault::internal(&e))?;
-        let shown = |StoredCredential { name, version, sealed: _, updated_at }| pb::Credential {
+        let shown = |StoredCredential {
+                         name,
+                         version,
+                         sealed: _,
+                         updated_at,
+                     }| pb::Credential {
             name,
             version,
             update_time: Some(timestamp_to(updated_at)),
         };
-        Ok(Response::new(pb::ListCredentialsResponse { credentials: rows.into_iter().map(shown).collect() }))
+        Ok(Response::new(pb::ListCredentialsResponse {
+            credentials: rows.into_iter().map(shown).collect(),
+        }))
     }
 
     async fn delete_credential(

@@ -38,10 +38,18 @@ impl OperationService for Grpc {
     }
 
     async fn list_operations(&self, request: Request<pb::ListOperationsRequest>) -> Result<Response<pb::ListOperationsResponse>, Status> {
-        let filter: &[(&str, &str)] = if request.into_inner().running_only { &[("done", "false")] } else { &[] };
-        let mut rows = record::list_oldest::<Operation>(&self.cx.db, 1000, filter).await.map_err(|e| Fault::internal(&e))?;
+        let filter: &[(&str, &str)] = if request.into_inner().running_only {
+            &[("done", "false")]
+        } else {
+            &[]
+        };
+        let mut rows = record::list_oldest::<Operation>(&self.cx.db, 1000, filter)
+            .await
+            .map_err(|e| Fault::internal(&e))?;
         rows.reverse();
-        Ok(Response::new(pb::ListOperationsResponse { operations: rows.into_iter().map(operation_to).collect() }))
+        Ok(Response::new(pb::ListOperationsResponse {
+            operations: rows.into_iter().map(operation_to).collect(),
+        }))
     }
 
     async fn wait_operation(&self, request: Request<pb::WaitOperationRequest>) -> Result<Response<common::Operation>, Status> {

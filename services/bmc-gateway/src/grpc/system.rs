@@ -88,8 +88,13 @@ fn system_to(doc: &Doc) -> pb::System {
 impl SystemService for Grpc {
     async fn list_systems(&self, request: Request<pb::ListSystemsRequest>) -> Result<Response<pb::ListSystemsResponse>, Status> {
         let device = self.devices.get(&request.into_inner().bmc).await?;
-        let docs = device.read(|client| async move { systems::list(&client).await }).await.map_err(Fault::from)?;
-        Ok(Response::new(pb::ListSystemsResponse { systems: docs.iter().map(system_to).collect() }))
+        let docs = device
+            .read(|client| async move { systems::list(&client).await })
+            .await
+            .map_err(Fault::from)?;
+        Ok(Response::new(pb::ListSystemsResponse {
+            systems: docs.iter().map(system_to).collect(),
+        }))
     }
 
     async fn get_hardware(&self, request: Request<pb::GetHardwareRequest>) -> Result<Response<common::Hardware>, Status> {
@@ -110,7 +115,17 @@ impl SystemService for Grpc {
         system.inserted_image = image;
         system.boot_options = options
             .into_iter()
-            .map(|boot::BootOption { reference, display_name, device }| pb::BootOption { reference, display_name, device: device.to_owned() })
+            .map(
+                |boot::BootOption {
+                     reference,
+                     display_name,
+                     device,
+                 }| pb::BootOption {
+                    reference,
+                    display_name,
+                    device: device.to_owned(),
+                },
+            )
             .collect();
         Ok(Response::new(system))
     }
@@ -131,29 +146,50 @@ impl SystemService for Grpc {
         let target = target(message.system)?;
         self.devices.get(&target.bmc).await?;
         let label = target.label();
-        let asked = power_task::Asked { target, action, graceful_seconds };
+        let asked = power_task::Asked {
+            target,
+            action,
+            graceful_seconds,
+        };
         let stored = begin_operation(&self.cx, &self.operations, &ledger, power_task::VERB, label, &asked).await?;
         Ok(Response::new(operation_to(stored)))
     }
 
     async fn set_boot_override(&self, request: Request<pb::SetBootOverrideRequest>) -> Result<Response<pb::ChangeResponse>, Status> {
-        let pb::SetBootOverrideRequest { system, target, continuous, http_boot_uri } = request.into_inner();
+        let pb::SetBootOverrideRequest {
+            system,
+            target,
+            continuous,
+            http_boot_uri,
+        } = request.into_inner();
         if !["None", "Pxe", "Cd", "Hdd", "Usb", "UefiHttp"].contains(&target.as_str()) {
-            return Err(Fault::field("target", format!("{target:?} is not a target: use None, Pxe, Cd, Hdd, Usb or UefiHttp")).into());
+            return Err(Fault::field(
+                "target",
+                format!("{target:?} is not a target: use None, Pxe, Cd, Hdd, Usb or UefiHttp"),
+            )
+            .into());
         }
-        let work = move |client: Arc<Client>, doc| async move { boot::set_override(&client, &doc, &target, continuous, &http_boot_uri).await };
+        let work =
+            move |client: Arc<Client>, doc| async move { boot::set_override(&client, &doc, &target, continuous, &http_boot_uri).await };
         self.change(system, work).await
     }
 
     async fn set_boot_order(&self, request: Request<pb::SetBootOrderRequest>) -> Result<Response<pb::ChangeResponse>, Status> {
         let pb::SetBootOrderRequest { system, devices } = request.into_inner();
-        self.change(system, move |client, doc| async move { boot::set_order(&client, &doc, &devices).await }).await
+        self.change(
+            system,
+            move |client, doc| async move { boot::set_order(&client, &doc, &devices).await },
+        )
+        .await
     }
 
     async fn get_bios(&self, request: Request<pb::GetBiosRequest>) -> Result<Response<pb::Bios>, Status> {
         let (device, doc) = self.find(request.into_inner().system).await?;
         let version = doc.text_or_empty("BiosVersion");
-        let read = device.read(move |client| async move { bios::read(&client, &doc).await }).await.map_err(Fault::from)?;
+        let read = device
+            .read(move |client| async move { bios::read(&client, &doc).await })
+            .await
+            .map_err(Fault::from)?;
         Ok(Response::new(pb::Bios {
             version,
             attributes: bios::as_texts(&read.attributes),
@@ -164,24 +200,41 @@ impl SystemService for Grpc {
 
     async fn set_bios(&self, request: Request<pb::SetBiosRequest>) -> Result<Response<pb::ChangeResponse>, Status> {
         let pb::SetBiosRequest { system, attributes } = request.into_inner();
-        self.change(system, move |client, doc| async move { bios::set(&client, &doc, &attributes).await }).await
+        self.change(
+            system,
+            move |client, doc| async move { bios::set(&client, &doc, &attributes).await },
+        )
+        .await
     }
 
     async fn reset_bios(&self, request: Request<pb::ResetBiosRequest>) -> Result<Response<pb::ChangeResponse>, Status> {
-        self.change(request.into_inner().system, |client, doc| async move { bios::reset(&client, &doc).await }).await
+        self.change(request.into_inner().system, |client, doc| async move {
+            bios::reset(&client, &doc).await
+        })
+        .await
     }
 
     async fn list_drives(&self, request: Request<pb::ListDrivesRequest>) -> Result<Response<pb::ListDrivesResponse>, Status> {
         let (device, doc) = self.find(request.into_inner().system).await?;
-        let read = device.read(move |client| async move { drives::read_all(&client, &doc).await }).await.map_err(Fault::from)?;
+        let read = device
+            .read(move |client| async move { drives::read_all(&client, &doc).await })
+            .await
+            .map_err(Fault::from)?;
         let drives = read.map_err(|why| Fault::new(Reason::DrivesUnreadable, format!("not all drives can be read: {why}")))?;
-        Ok(Response::new(pb::ListDrivesResponse { drives: drives.into_iter().map(drive_to).collect() }))
+        Ok(Response::new(pb::ListDrivesResponse {
+            drives: drives.into_iter().map(drive_to).collect(),
+        }))
     }
 
     async fn erase_drive(&self, request_: Request<pb::EraseDriveRequest>) -> Result<Response<common::Operation>, Status> {
         let message = request_.into_inner();
         let ledger = request("EraseDrive", &message.request_id, &message);
-        let pb::EraseDriveRequest { system, drive_serial_number: serial, sanitization_type: kind, request_id: _ } = message;
+        let pb::EraseDriveRequest {
+            system,
+            drive_serial_number: serial,
+            sanitization_type: kind,
+            request_id: _,
+        } = message;
         if serial.is_empty() {
             return Err(Fault::field("drive_serial_number", "is missing").into());
         }
@@ -195,7 +248,8 @@ impl SystemService for Grpc {
 
     async fn set_indicator_led(&self, request: Request<pb::SetIndicatorLedRequest>) -> Result<Response<pb::ChangeResponse>, Status> {
         let pb::SetIndicatorLedRequest { system, on } = request.into_inner();
-        self.change(system, move |client, doc| async move { led::set(&client, &doc, on).await }).await
+        self.change(system, move |client, doc| async move { led::set(&client, &doc, on).await })
+            .await
     }
 
     async fn insert_media(&self, request: Request<pb::InsertMediaRequest>) -> Result<Response<pb::ChangeResponse>, Status> {
@@ -203,10 +257,14 @@ impl SystemService for Grpc {
         if !image.starts_with("http://") && !image.starts_with("https://") || image.chars().any(|c| c.is_whitespace() || c.is_control()) {
             return Err(Fault::field("image", "must be an http or https URL").into());
         }
-        self.change(system, move |client, doc| async move { media::insert(&client, &doc, &image).await }).await
+        self.change(system, move |client, doc| async move { media::insert(&client, &doc, &image).await })
+            .await
     }
 
     async fn eject_media(&self, request: Request<pb::EjectMediaRequest>) -> Result<Response<pb::ChangeResponse>, Status> {
-        self.change(request.into_inner().system, |client, doc| async move { media::eject(&client, &doc).await }).await
+        self.change(request.into_inner().system, |client, doc| async move {
+            media::eject(&client, &doc).await
+        })
+        .await
     }
 }

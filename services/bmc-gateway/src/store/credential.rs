@@ -20,7 +20,10 @@ fn decode(row: &AnyRow) -> Result<StoredCredential> {
     Ok(StoredCredential {
         name: row.try_get("credential_id")?,
         version: row.try_get("version")?,
-        sealed: Sealed { key: row.try_get("sealed_key")?, secret: row.try_get("sealed_secret")? },
+        sealed: Sealed {
+            key: row.try_get("sealed_key")?,
+            secret: row.try_get("sealed_secret")?,
+        },
         updated_at: Timestamp(row.try_get("updated_at")?),
     })
 }
@@ -64,7 +67,10 @@ pub async fn list(db: &Db) -> Result<Vec<StoredCredential>> {
 /// Deletes a credential; whether there was one.
 pub async fn delete(db: &Db, name: &str) -> Result<bool> {
     let mut tx = db.begin().await?;
-    let done = sqlx::query("delete from credential where credential_id = $1").bind(name.to_owned()).execute(tx.conn()).await?;
+    let done = sqlx::query("delete from credential where credential_id = $1")
+        .bind(name.to_owned())
+        .execute(tx.conn())
+        .await?;
     tx.commit().await?;
     Ok(done.rows_affected() > 0)
 }

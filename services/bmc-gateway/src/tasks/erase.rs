@@ -28,19 +28,27 @@ impl Operations {
         let asked: Asked = serde_json::from_value(row.value.request.clone()).map_err(|e| Fault::internal(&e))?;
         let mut progress: Progress = serde_json::from_value(row.value.progress.clone()).unwrap_or_default();
         if self.cx.now().since(row.created_at) > self.patience.erase {
-            return Err(Fault::new(Reason::BmcTimeout, format!("drive {} was not erased in time", asked.serial)));
+            return Err(Fault::new(
+                Reason::BmcTimeout,
+                format!("drive {} was not erased in time", asked.serial),
+            ));
         }
         let device = self.devices.get(&asked.target.bmc).await?;
         let soon = |phase: &str| Step::Wait(Duration::from_millis(20), phase.to_owned());
         match plan(&progress) {
             Next::Locate => {
                 let system = device.system(&asked.target.system_id).await?;
-                let all = device.read(|client| async move { drives::read_all(&client, &system).await }).await?;
+                let all = device
+                    .read(|client| async move { drives::read_all(&client, &system).await })
+                    .await?;
                 let all = all.map_err(|why| Fault::new(Reason::DrivesUnreadable, why))?;
                 let drive = all.into_iter().find(|d| d.serial_number == asked.serial);
-                let drive = drive.ok_or_else(|| Fault::new(Reason::DriveNotFound, format!("no drive has serial number {}", asked.serial)))?;
+                let drive =
+                    drive.ok_or_else(|| Fault::new(Reason::DriveNotFound, format!("no drive has serial number {}", asked.serial)))?;
                 let uri = drive.uri.clone();
-                progress.target = device.read(|client| async move { drives::erase_target(&client, &uri).await }).await?;
+                progress.target = device
+                    .read(|client| async move { drives::erase_target(&client, &uri).await })
+                    .await?;
                 progress.drive_uri = drive.uri;
                 let target = progress.target.clone();
                 progress.before = device.read(|client| async move { tasks::find(&client, &target).await }).await?;
@@ -66,7 +74,9 @@ impl Operations {
                 }
             }
             Next::Poll => {
-                let Some(task) = progress.task.clone() else { return Ok(soon("Looking for the task")) };
+                let Some(task) = progress.task.clone() else {
+                    return Ok(soon("Looking for the task"));
+                };
                 match device.read(move |client| async move { tasks::poll(&client, &task).await }).await? {
                     tasks::State::Running(percent) => {
                         if row.value.percent != percent {
@@ -74,7 +84,10 @@ impl Operations {
                             self.save(row).await?;
                         }
                         let waited = self.cx.now().since(row.created_at);
-                        Ok(Step::Wait((waited / 4).clamp(Duration::from_millis(100), Duration::from_secs(15)), "Erasing".to_owned()))
+                        Ok(Step::Wait(
+                            (waited / 4).clamp(Duration::from_millis(100), Duration::from_secs(15)),
+                            "Erasing".to_owned(),
+                        ))
                     }
                     tasks::State::Completed => Ok(done(&asked, "the BMC's task completed")),
                     // Nobody can tell from here; who verifies the drive will.
@@ -94,7 +107,9 @@ impl Operations {
         mut progress: Progress,
     ) -> Result<Step, Fault> {
         let (uri, kind) = (progress.drive_uri.clone(), asked.kind.clone());
-        progress.task = device.write(|client| async move { drives::secure_erase(&client, &uri, &kind).await }).await?;
+        progress.task = device
+            .write(|client| async move { drives::secure_erase(&client, &uri, &kind).await })
+            .await?;
         progress.accepted = progress.task.is_none();
         self.remember(row, &progress).await?;
         Ok(Step::Wait(Duration::from_millis(100), "Erasing".to_owned()))
@@ -102,5 +117,9 @@ impl Operations {
 }
 
 fn done(asked: &Asked, evidence: &str) -> Step {
-    Step::Done(vec![("serial_number", asked.serial.clone()), ("method", asked.kind.clone()), ("evidence", evidence.to_owned())])
+    Step::Done(vec![
+        ("serial_number", asked.serial.clone()),
+        ("method", asked.kind.clone()),
+        ("evidence", evidence.to_owned()),
+    ])
 }

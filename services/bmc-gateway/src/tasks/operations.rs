@@ -30,7 +30,12 @@ pub struct Patience {
 impl Default for Patience {
     fn default() -> Self {
         let minutes = |n: u64| Duration::from_secs(n * 60);
-        Self { graceful: minutes(5), power: minutes(2), erase: minutes(24 * 60), unreachable: minutes(10) }
+        Self {
+            graceful: minutes(5),
+            power: minutes(2),
+            erase: minutes(24 * 60),
+            unreachable: minutes(10),
+        }
     }
 }
 
@@ -46,7 +51,11 @@ pub struct Target {
 impl Target {
     /// For people.
     pub fn label(&self) -> String {
-        if self.system_id.is_empty() { self.bmc.clone() } else { format!("{}/{}", self.bmc, self.system_id) }
+        if self.system_id.is_empty() {
+            self.bmc.clone()
+        } else {
+            format!("{}/{}", self.bmc, self.system_id)
+        }
     }
 }
 
@@ -73,7 +82,9 @@ impl Reconcile for Operations {
 
     async fn reconcile(&self, name: &str) -> Result<Next, Fault> {
         let store = |e: ironyard_db::Error| Fault::internal(&e);
-        let Some(mut row) = record::get::<Operation>(&self.cx.db, name).await.map_err(store)? else { return Ok(Next::Done) };
+        let Some(mut row) = record::get::<Operation>(&self.cx.db, name).await.map_err(store)? else {
+            return Ok(Next::Done);
+        };
         if row.value.done {
             return Ok(Next::Done);
         }
@@ -150,7 +161,10 @@ impl Operations {
 
     /// A BMC that is away is waited for, within limits; a refusal is final.
     async fn after_fault(&self, mut row: Stored<Operation>, fault: Fault) -> Result<Next, Fault> {
-        let transient = matches!(fault.reason, Reason::BmcUnreachable | Reason::BmcBusy | Reason::PeerUnavailable | Reason::BmcProtocol);
+        let transient = matches!(
+            fault.reason,
+            Reason::BmcUnreachable | Reason::BmcBusy | Reason::PeerUnavailable | Reason::BmcProtocol
+        );
         if fault.reason == Reason::PeerUnavailable {
             return Err(fault);
         }
@@ -165,8 +179,12 @@ impl Operations {
 
     /// Operations on one system go one after the other, oldest first.
     async fn waits_for_another(&self, row: &Stored<Operation>) -> Result<bool, Fault> {
-        let running = record::list_oldest::<Operation>(&self.cx.db, 1000, &[("done", "false")]).await.map_err(|e| Fault::internal(&e))?;
-        let first = running.iter().find(|o| o.value.target == row.value.target && o.value.verb == row.value.verb);
+        let running = record::list_oldest::<Operation>(&self.cx.db, 1000, &[("done", "false")])
+            .await
+            .map_err(|e| Fault::internal(&e))?;
+        let first = running
+            .iter()
+            .find(|o| o.value.target == row.value.target && o.value.verb == row.value.verb);
         let erases = row.value.verb == super::erase::VERB;
         Ok(!erases && first.is_some_and(|first| first.value.metadata.name != row.value.metadata.name))
     }

@@ -27,8 +27,15 @@ impl Operations {
     pub(crate) async fn power(&self, row: &mut Stored<Operation>) -> Result<Step, Fault> {
         let asked: Asked = serde_json::from_value(row.value.request.clone()).map_err(|e| Fault::internal(&e))?;
         let mut progress: Progress = serde_json::from_value(row.value.progress.clone()).unwrap_or_default();
-        let graceful = if asked.graceful_seconds == 0 { self.patience.graceful } else { Duration::from_secs(asked.graceful_seconds) };
-        let patience = Patience { graceful, settle: self.patience.power };
+        let graceful = if asked.graceful_seconds == 0 {
+            self.patience.graceful
+        } else {
+            Duration::from_secs(asked.graceful_seconds)
+        };
+        let patience = Patience {
+            graceful,
+            settle: self.patience.power,
+        };
         let device = self.devices.get(&asked.target.bmc).await?;
         loop {
             let system = device.system(&asked.target.system_id).await?;
@@ -50,7 +57,9 @@ impl Operations {
                         Write::Ask => power::Change::GracefulOff,
                         Write::Cut => power::Change::ForceOff,
                     };
-                    let outcome = device.write(move |client| async move { power::reset(&client, &system, change).await }).await;
+                    let outcome = device
+                        .write(move |client| async move { power::reset(&client, &system, change).await })
+                        .await;
                     match outcome {
                         Ok(()) => {}
                         // Refused because it is so already, or on its way: the next look tells.
@@ -67,7 +76,9 @@ impl Operations {
                     let waited = progress.intent.map_or(Duration::ZERO, |(_, at)| self.cx.now().since(at));
                     // Soon at first, then as BMCs like it.
                     let wait = (waited / 2).clamp(Duration::from_millis(100), Duration::from_secs(3));
-                    let now = progress.intent.map_or("Waiting for the machine to settle", |(write, _)| phase(write));
+                    let now = progress
+                        .intent
+                        .map_or("Waiting for the machine to settle", |(write, _)| phase(write));
                     return Ok(Step::Wait(wait, now.to_owned()));
                 }
                 Next::GiveUp(why) => return Err(Fault::new(ironyard_rpc::Reason::BmcTimeout, why)),

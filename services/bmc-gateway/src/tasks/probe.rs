@@ -91,9 +91,16 @@ fn record_outcome(bmc: &mut Bmc, outcome: &Result<Observed, Fault>, now: Timesta
             set("Ready", yes, "Ready", "the BMC can be used");
             let fresh = bmc.observed.last_contact.filter(|at| now.since(*at) < CONTACT);
             let pinned = bmc.spec.trust != Some(TlsTrust::Ca) && !bmc.observed.certificate_sha256.is_empty();
-            let certificate_sha256 =
-                if pinned { bmc.observed.certificate_sha256.clone() } else { observed.certificate_sha256.clone() };
-            bmc.observed = Observed { last_contact: fresh.or(Some(now)), certificate_sha256, ..observed.clone() };
+            let certificate_sha256 = if pinned {
+                bmc.observed.certificate_sha256.clone()
+            } else {
+                observed.certificate_sha256.clone()
+            };
+            bmc.observed = Observed {
+                last_contact: fresh.or(Some(now)),
+                certificate_sha256,
+                ..observed.clone()
+            };
         }
         Err(fault) => {
             let message = fault.message.as_str();
@@ -117,5 +124,8 @@ fn record_outcome(bmc: &mut Bmc, outcome: &Result<Observed, Fault>, now: Timesta
 
 /// A BMC that another one has just described; for tests.
 pub fn is_ready(bmc: &Stored<Bmc>) -> bool {
-    bmc.value.conditions.iter().any(|c| c.kind == "Ready" && c.status == ConditionStatus::True)
+    bmc.value
+        .conditions
+        .iter()
+        .any(|c| c.kind == "Ready" && c.status == ConditionStatus::True)
 }

@@ -135,7 +135,11 @@ impl CleanupRun {
     /// Remembers what went wrong and goes on to switch the agent off; the first failure counts.
     pub fn fail(&mut self, reason: &str, message: String, now: Timestamp) {
         let step = self.step;
-        self.failure.get_or_insert(Failure { reason: reason.to_owned(), message, step });
+        self.failure.get_or_insert(Failure {
+            reason: reason.to_owned(),
+            message,
+            step,
+        });
         if self.step < Step::EndAgent {
             (self.step, self.step_at) = (Step::EndAgent, now);
         }

@@ -56,7 +56,11 @@ pub struct Method {
 /// blank. A BMC that does not say how it erases is not trusted with more than the agent can verify: the agent overwrites instead.
 pub fn best(drive: &Drive) -> Method {
     let offers = |kind: &str| drive.secure_erase && drive.sanitization_types.iter().any(|t| t == kind);
-    let bmc = |kind: &str, category| Method { tool: Tool::Bmc, kind: kind.to_owned(), category };
+    let bmc = |kind: &str, category| Method {
+        tool: Tool::Bmc,
+        kind: kind.to_owned(),
+        category,
+    };
     if offers("BlockErase") {
         bmc("BlockErase", Category::Purge)
     } else if offers("CryptographicErase") {
@@ -64,7 +68,11 @@ pub fn best(drive: &Drive) -> Method {
     } else if offers("Overwrite") {
         bmc("Overwrite", Category::Clear)
     } else {
-        Method { tool: Tool::Agent, kind: "Overwrite".to_owned(), category: Category::Clear }
+        Method {
+            tool: Tool::Agent,
+            kind: "Overwrite".to_owned(),
+            category: Category::Clear,
+        }
     }
 }
 
@@ -98,10 +106,17 @@ impl Job {
 /// cannot be told from others, or that cannot be wiped well enough.
 pub fn jobs(known: &[Drive], bmc: &[Drive], agent: &[Drive], minimum: Category) -> Result<Vec<Job>, String> {
     if let Some(nameless) = bmc.iter().chain(agent).find(|d| d.serial_number.is_empty()) {
-        return Err(format!("drive {} cannot be told from others, so its wipe cannot be proven", nameless.label()));
+        return Err(format!(
+            "drive {} cannot be told from others, so its wipe cannot be proven",
+            nameless.label()
+        ));
     }
     let on_agent = |serial: &str| agent.iter().any(|d| d.serial_number == serial);
-    if let Some(missing) = known.iter().chain(bmc).find(|d| !d.serial_number.is_empty() && !on_agent(&d.serial_number)) {
+    if let Some(missing) = known
+        .iter()
+        .chain(bmc)
+        .find(|d| !d.serial_number.is_empty() && !on_agent(&d.serial_number))
+    {
         return Err(format!("drive {} is known and missing: the agent does not see it", missing.label()));
     }
     let mut jobs: Vec<Job> = Vec::new();
@@ -113,7 +128,11 @@ pub fn jobs(known: &[Drive], bmc: &[Drive], agent: &[Drive], minimum: Category) 
         let method = best(shown);
         if method.category < minimum {
             let reach = method.category.as_str();
-            return Err(format!("drive {} can be wiped only to {reach}, and {} is asked for", drive.label(), minimum.as_str()));
+            return Err(format!(
+                "drive {} can be wiped only to {reach}, and {} is asked for",
+                drive.label(),
+                minimum.as_str()
+            ));
         }
         jobs.push(Job {
             serial: drive.serial_number.clone(),
@@ -147,8 +166,14 @@ mod tests {
             let m = best(&drive("A", types));
             (m.tool, m.kind, m.category)
         };
-        assert_eq!(method(&["CryptographicErase", "BlockErase"]), (Tool::Bmc, "BlockErase".into(), Category::Purge));
-        assert_eq!(method(&["Overwrite", "CryptographicErase"]), (Tool::Bmc, "CryptographicErase".into(), Category::Purge));
+        assert_eq!(
+            method(&["CryptographicErase", "BlockErase"]),
+            (Tool::Bmc, "BlockErase".into(), Category::Purge)
+        );
+        assert_eq!(
+            method(&["Overwrite", "CryptographicErase"]),
+            (Tool::Bmc, "CryptographicErase".into(), Category::Purge)
+        );
         assert_eq!(method(&[]), (Tool::Agent, "Overwrite".into(), Category::Clear));
     }
 
@@ -158,7 +183,13 @@ mod tests {
         let both = [a.clone(), b.clone()];
         assert_eq!(jobs(&both, &both, &both, Category::Clear).unwrap().len(), 2);
         for (name, known, bmc, agent, minimum) in [
-            ("missing everywhere", vec![b.clone()], vec![a.clone()], vec![a.clone()], Category::Clear),
+            (
+                "missing everywhere",
+                vec![b.clone()],
+                vec![a.clone()],
+                vec![a.clone()],
+                Category::Clear,
+            ),
             ("missing inside", vec![], both.to_vec(), vec![a.clone()], Category::Clear),
             ("nameless", vec![], vec![drive("", &[])], vec![], Category::Clear),
             ("twice", vec![], vec![a.clone()], vec![a.clone(), a.clone()], Category::Clear),

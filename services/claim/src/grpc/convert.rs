@@ -3,10 +3,9 @@
 use ironyard_db::Stored;
 use ironyard_proto::claim as pb;
 use ironyard_rpc::{
-    Fault, current_traceparent,
-    convert::{
-        metadata_checked, metadata_to, power_from, power_to, reference_to, selector_from, selector_to, timestamp_to, waiting_to,
-    },
+    Fault,
+    convert::{metadata_checked, metadata_to, power_from, power_to, reference_to, selector_from, selector_to, timestamp_to, waiting_to},
+    current_traceparent,
 };
 use ironyard_types::{ResourceName, hardware::PowerState};
 
@@ -19,14 +18,36 @@ use crate::domain::{
 /// To the wire.
 pub fn claim_to(stored: Stored<ServerClaim>) -> pb::ServerClaim {
     let etag = stored.etag();
-    let Stored { value, version: _, created_at, updated_at } = stored;
-    let ServerClaim { metadata, spec, phase, server, waiting, bound_at, power_state, applied: _, traceparent: _ } = value;
+    let Stored {
+        value,
+        version: _,
+        created_at,
+        updated_at,
+    } = stored;
+    let ServerClaim {
+        metadata,
+        spec,
+        phase,
+        server,
+        waiting,
+        bound_at,
+        power_state,
+        applied: _,
+        traceparent: _,
+    } = value;
     let phase = match (phase, metadata.deleted_at) {
         (_, Some(_)) | (Phase::Releasing, None) => pb::ClaimPhase::Releasing,
         (Phase::Pending, None) => pb::ClaimPhase::Pending,
         (Phase::Bound, None) => pb::ClaimPhase::Bound,
     };
-    let Spec { server: server_ref, selector, power, image, ignition, tolerations } = spec;
+    let Spec {
+        server: server_ref,
+        selector,
+        power,
+        image,
+        ignition,
+        tolerations,
+    } = spec;
     pb::ServerClaim {
         metadata: Some(metadata_to(metadata, etag, created_at, updated_at)),
         spec: Some(pb::ServerClaimSpec {
@@ -35,7 +56,10 @@ pub fn claim_to(stored: Stored<ServerClaim>) -> pb::ServerClaim {
             power: power_to(power).into(),
             image,
             ignition,
-            tolerations: tolerations.into_iter().map(|(key, operator, value)| pb::ClaimToleration { key, operator, value }).collect(),
+            tolerations: tolerations
+                .into_iter()
+                .map(|(key, operator, value)| pb::ClaimToleration { key, operator, value })
+                .collect(),
         }),
         phase: phase.into(),
         bound_server: server.map(reference_to),
@@ -52,9 +76,19 @@ pub fn claim_from(claim: Option<pb::ServerClaim>) -> Result<(ServerClaim, String
     let metadata = metadata_checked("server_claim.metadata", claim.metadata)?;
     let spec = claim.spec.unwrap_or_default();
     let power = power_from(spec.power());
-    let pb::ServerClaimSpec { server_ref, server_selector, power: _, image, ignition, tolerations } = spec;
+    let pb::ServerClaimSpec {
+        server_ref,
+        server_selector,
+        power: _,
+        image,
+        ignition,
+        tolerations,
+    } = spec;
     if server_ref.is_some() && server_selector.is_some() {
-        return Err(Fault::field("server_claim.spec.server_selector", "give either server_ref or server_selector, not both"));
+        return Err(Fault::field(
+            "server_claim.spec.server_selector",
+            "give either server_ref or server_selector, not both",
+        ));
     }
     if let Some(reference) = &server_ref {
         ResourceName::parse(&reference.name).map_err(|e| Fault::field("server_claim.spec.server_ref.name", e))?;
@@ -67,7 +101,10 @@ pub fn claim_from(claim: Option<pb::ServerClaim>) -> Result<(ServerClaim, String
     }
     for (i, toleration) in tolerations.iter().enumerate() {
         if !matches!(toleration.operator.as_str(), "" | "Equal" | "Exists") {
-            return Err(Fault::field(format!("server_claim.spec.tolerations[{i}].operator"), "use Equal or Exists"));
+            return Err(Fault::field(
+                format!("server_claim.spec.tolerations[{i}].operator"),
+                "use Equal or Exists",
+            ));
         }
     }
     let spec = Spec {
@@ -76,7 +113,10 @@ pub fn claim_from(claim: Option<pb::ServerClaim>) -> Result<(ServerClaim, String
         power,
         image,
         ignition,
-        tolerations: tolerations.into_iter().map(|pb::ClaimToleration { key, operator, value }| (key, operator, value)).collect(),
+        tolerations: tolerations
+            .into_iter()
+            .map(|pb::ClaimToleration { key, operator, value }| (key, operator, value))
+            .collect(),
     };
     let claim = ServerClaim {
         metadata,
@@ -94,10 +134,27 @@ pub fn claim_from(claim: Option<pb::ServerClaim>) -> Result<(ServerClaim, String
 
 /// To the wire.
 pub fn certificate_to(stored: Stored<Certificate>, performed_by: &str) -> pb::SanitizationCertificate {
-    let Certificate { metadata, server, claim, system_uuid, passed, drives, started_at, issued_at } = stored.value;
+    let Certificate {
+        metadata,
+        server,
+        claim,
+        system_uuid,
+        passed,
+        drives,
+        started_at,
+        issued_at,
+    } = stored.value;
     let drive = |job: Job| {
         let passed = job.passed();
-        let Job { serial, model, capacity, method, erased: _, verified: _, note } = job;
+        let Job {
+            serial,
+            model,
+            capacity,
+            method,
+            erased: _,
+            verified: _,
+            note,
+        } = job;
         pb::DriveSanitization {
             serial_number: serial,
             model,

@@ -25,17 +25,29 @@ impl SanitizationService for Grpc {
     ) -> Result<Response<pb::ListCertificatesResponse>, Status> {
         let server = request.into_inner().server;
         let filter: &[(&str, &str)] = if server.is_empty() { &[] } else { &[("server", &server)] };
-        let mut rows = record::list_oldest::<Certificate>(&self.0.cx.db, 1000, filter).await.map_err(store_fault)?;
+        let mut rows = record::list_oldest::<Certificate>(&self.0.cx.db, 1000, filter)
+            .await
+            .map_err(store_fault)?;
         rows.reverse();
-        let certificates = rows.into_iter().map(|row| certificate_to(row, &self.0.settings.performed_by)).collect();
+        let certificates = rows
+            .into_iter()
+            .map(|row| certificate_to(row, &self.0.settings.performed_by))
+            .collect();
         Ok(Response::new(pb::ListCertificatesResponse { certificates }))
     }
 
-    async fn list_cleanup_runs(&self, request: Request<pb::ListCleanupRunsRequest>) -> Result<Response<pb::ListCleanupRunsResponse>, Status> {
+    async fn list_cleanup_runs(
+        &self,
+        request: Request<pb::ListCleanupRunsRequest>,
+    ) -> Result<Response<pb::ListCleanupRunsResponse>, Status> {
         let server = request.into_inner().server;
         let filter: &[(&str, &str)] = if server.is_empty() { &[] } else { &[("server", &server)] };
-        let mut rows = record::list_oldest::<CleanupRun>(&self.0.cx.db, 1000, filter).await.map_err(store_fault)?;
+        let mut rows = record::list_oldest::<CleanupRun>(&self.0.cx.db, 1000, filter)
+            .await
+            .map_err(store_fault)?;
         rows.reverse();
-        Ok(Response::new(pb::ListCleanupRunsResponse { cleanup_runs: rows.into_iter().map(run_to).collect() }))
+        Ok(Response::new(pb::ListCleanupRunsResponse {
+            cleanup_runs: rows.into_iter().map(run_to).collect(),
+        }))
     }
 }

@@ -48,11 +48,22 @@ impl ServerClaimService for Grpc {
         &self,
         request: Request<pb::ListServerClaimsRequest>,
     ) -> Result<Response<pb::ListServerClaimsResponse>, Status> {
-        let pb::ListServerClaimsRequest { page_size, page_token, selector } = request.into_inner();
-        let page = Page { size: page_size, token: page_token, selector: selector_from("selector", selector)? };
+        let pb::ListServerClaimsRequest {
+            page_size,
+            page_token,
+            selector,
+        } = request.into_inner();
+        let page = Page {
+            size: page_size,
+            token: page_token,
+            selector: selector_from("selector", selector)?,
+        };
         let (claims, next_page_token) = list::<ServerClaim>(&self.0.cx, &page, &[]).await?;
         let server_claims = claims.into_iter().map(claim_to).collect();
-        Ok(Response::new(pb::ListServerClaimsResponse { server_claims, next_page_token }))
+        Ok(Response::new(pb::ListServerClaimsResponse {
+            server_claims,
+            next_page_token,
+        }))
     }
 
     async fn create_server_claim(&self, request_: Request<pb::CreateServerClaimRequest>) -> Result<Response<pb::ServerClaim>, Status> {
@@ -79,7 +90,10 @@ impl ServerClaimService for Grpc {
             mask.apply("spec.tolerations", &mut spec.tolerations, new.spec.tolerations);
             let asks = |s: &crate::domain::server_claim::Spec| (s.server.clone(), s.selector.clone(), s.tolerations.clone());
             if claim.phase != Phase::Pending && asks(&spec) != asks(&claim.spec) {
-                return Err(Fault::field("server_claim.spec", "what a claim asks for cannot change once it has a server"));
+                return Err(Fault::field(
+                    "server_claim.spec",
+                    "what a claim asks for cannot change once it has a server",
+                ));
             }
             mask.apply("spec.power", &mut spec.power, new.spec.power);
             mask.apply("spec.image", &mut spec.image, new.spec.image);
@@ -117,10 +131,20 @@ impl ServerClaimService for Grpc {
         let stream = watch::<ServerClaim, _>(self.0.cx.clone(), request.into_inner().resume_token, |event, resume_token| {
             let (kind, server_claim) = match event {
                 Event::Present(kind, stored) => (kind, Some(claim_to(stored))),
-                Event::Gone(metadata) => (ChangeType::Deleted, Some(pb::ServerClaim { metadata: Some(metadata), ..pb::ServerClaim::default() })),
+                Event::Gone(metadata) => (
+                    ChangeType::Deleted,
+                    Some(pb::ServerClaim {
+                        metadata: Some(metadata),
+                        ..pb::ServerClaim::default()
+                    }),
+                ),
                 Event::Checkpoint => (ChangeType::Checkpoint, None),
             };
-            pb::WatchServerClaimsResponse { r#type: kind.into(), server_claim, resume_token }
+            pb::WatchServerClaimsResponse {
+                r#type: kind.into(),
+                server_claim,
+                resume_token,
+            }
         });
         Ok(Response::new(Box::pin(stream)))
     }

@@ -24,7 +24,9 @@ impl Reconcile for Binder {
 
     async fn reconcile(&self, _: &str) -> Result<Next, Error> {
         let cx = &self.0.cx;
-        let pending = record::list_oldest::<ServerClaim>(&cx.db, MOST, &[("phase", "Pending")]).await.map_err(store_fault)?;
+        let pending = record::list_oldest::<ServerClaim>(&cx.db, MOST, &[("phase", "Pending")])
+            .await
+            .map_err(store_fault)?;
         // Claims that ask for the same get the same answer: what was not there for the older one is not there for the younger.
         let mut none: HashMap<String, String> = HashMap::new();
         for claim in pending {
@@ -79,7 +81,13 @@ impl Binder {
         }
         let (now, request) = (self.0.cx.now(), Request::default());
         let outcome = update::<ServerClaim>(&self.0.cx, &request, &claim.value.metadata.name, "", |claim| {
-            claim.waiting = Some(Waiting::renew(claim.waiting.as_ref(), Reason::NoServerMatches.as_str(), why.to_owned(), now, None));
+            claim.waiting = Some(Waiting::renew(
+                claim.waiting.as_ref(),
+                Reason::NoServerMatches.as_str(),
+                why.to_owned(),
+                now,
+                None,
+            ));
             Ok(())
         });
         match outcome.await {

@@ -28,7 +28,9 @@ impl Reconcile for Claims {
     type Error = Error;
 
     async fn reconcile(&self, key: &str) -> Result<Next, Error> {
-        let Some(claim) = record::get::<ServerClaim>(&self.0.cx.db, key).await.map_err(store_fault)? else { return Ok(Next::Done) };
+        let Some(claim) = record::get::<ServerClaim>(&self.0.cx.db, key).await.map_err(store_fault)? else {
+            return Ok(Next::Done);
+        };
         let span = tracing::debug_span!("reconcile.claim", claim.name = key);
         ironyard_rpc::follow(&span, &claim.value.traceparent);
         self.look(key, &claim).instrument(span).await
@@ -51,15 +53,23 @@ impl Claims {
             return self.release(key, claim, server).await;
         }
         let Some(server) = server else {
-            self.wait(key, "SERVER_LOST", format!("server {} is no longer held by this claim", reference.name)).await?;
+            self.wait(
+                key,
+                "SERVER_LOST",
+                format!("server {} is no longer held by this claim", reference.name),
+            )
+            .await?;
             return Ok(Next::After(Duration::from_secs(30)));
         };
         if server.state() != ServerState::Reserved {
             let state = server.state().as_str_name().trim_start_matches("SERVER_STATE_").to_owned();
-            self.wait(key, "SERVER_NOT_READY", format!("server {} is in state {state}", reference.name)).await?;
+            self.wait(key, "SERVER_NOT_READY", format!("server {} is in state {state}", reference.name))
+                .await?;
             return Ok(Next::After(Duration::from_secs(30)));
         }
-        let Some(system) = Gateway::system_of(&server) else { return Ok(Next::Done) };
+        let Some(system) = Gateway::system_of(&server) else {
+            return Ok(Next::Done);
+        };
         match plan(&claim.value.spec, &claim.value.applied) {
             Plan::Image(image) => {
                 app.gateway.insert(&system, &image).await?;
@@ -76,9 +86,16 @@ impl Claims {
                     .await?;
                     return Ok(SOON);
                 }
-                let action = if wanted == PowerState::On { PowerAction::On } else { PowerAction::GracefulOff };
+                let action = if wanted == PowerState::On {
+                    PowerAction::On
+                } else {
+                    PowerAction::GracefulOff
+                };
                 let power_key = format!("{}-power-{}", claim.value.metadata.uid, claim.value.applied.changes);
-                let operation = app.gateway.power(&system, action, app.settings.graceful_seconds, &power_key).await?;
+                let operation = app
+                    .gateway
+                    .power(&system, action, app.settings.graceful_seconds, &power_key)
+                    .await?;
                 match (operation.done, operation.error) {
                     (false, _) => {
                         self.wait(key, "POWER_CHANGING", operation.phase).await?;
@@ -123,13 +140,23 @@ impl Claims {
         if let Some(server) = server {
             if !matches!(server.state(), ServerState::Reserved | ServerState::Error) {
                 let state = server.state().as_str_name().trim_start_matches("SERVER_STATE_").to_owned();
-                self.wait(key, "SERVER_NOT_READY", format!("it is given back when its server leaves state {state}")).await?;
+                self.wait(
+                    key,
+                    "SERVER_NOT_READY",
+                    format!("it is given back when its server leaves state {state}"),
+                )
+                .await?;
                 return Ok(Next::After(Duration::from_secs(30)));
             }
             let metadata = &claim.value.metadata;
-            let subject = common::Reference { name: metadata.name.clone(), uid: metadata.uid.clone() };
+            let subject = common::Reference {
+                name: metadata.name.clone(),
+                uid: metadata.uid.clone(),
+            };
             let reason = format!("claim {} was deleted", metadata.name);
-            app.inventory.transition(&server, ServerEvent::Release, Some(subject), &reason).await?;
+            app.inventory
+                .transition(&server, ServerEvent::Release, Some(subject), &reason)
+                .await?;
             app.cleanups.poke(&ironyard_peers::name(&server)).await.map_err(store_fault)?;
         }
         match ironyard_resource::delete::<ServerClaim>(&app.cx, key, "", |_| Ok::<(), Fault>(())).await {

@@ -35,11 +35,18 @@ impl Reconcile for Cleanup {
 
     async fn reconcile(&self, key: &str) -> Result<Next, Error> {
         let app = &self.0;
-        let Some(server) = app.inventory.get(key).await? else { return Ok(Next::Done) };
+        let Some(server) = app.inventory.get(key).await? else {
+            return Ok(Next::Done);
+        };
         if server.state() != ServerState::Cleanup {
             return Ok(Next::Done);
         }
-        let Some(claim) = server.sanitization_debt.as_ref().and_then(|d| d.claim_ref.clone()).map(reference_from) else {
+        let Some(claim) = server
+            .sanitization_debt
+            .as_ref()
+            .and_then(|d| d.claim_ref.clone())
+            .map(reference_from)
+        else {
             app.inventory.cleanup_done(&server, None).await?;
             return Ok(Next::Done);
         };
@@ -55,7 +62,9 @@ impl Cleanup {
     /// The run that is not over, or a fresh one.
     async fn run_of(&self, server: &Server, claim: Reference) -> Result<Stored<CleanupRun>, Error> {
         let cx = &self.0.cx;
-        let runs = record::list_oldest::<CleanupRun>(&cx.db, 1000, &[("server", &name(server))]).await.map_err(store_fault)?;
+        let runs = record::list_oldest::<CleanupRun>(&cx.db, 1000, &[("server", &name(server))])
+            .await
+            .map_err(store_fault)?;
         let ours = runs.into_iter().filter(|r| r.value.claim.uid == claim.uid);
         let (mut attempts, mut running) = (0, None);
         for run in ours {
@@ -70,7 +79,11 @@ impl Cleanup {
         let run_name = format!("{}-{uid}-{}", metadata.name, attempts + 1);
         let now = cx.now();
         let run = CleanupRun {
-            metadata: Metadata { name: run_name, uid: ironyard_types::random_id(), ..Metadata::default() },
+            metadata: Metadata {
+                name: run_name,
+                uid: ironyard_types::random_id(),
+                ..Metadata::default()
+            },
             server: Reference::new(metadata.name, metadata.uid),
             claim,
             started_at: now,
@@ -114,9 +127,16 @@ impl Cleanup {
             }
             Ok(Done::Wait(wait, reason, message)) => {
                 app.inventory.wait(server, reason, &message).await?;
-                let told = run.value.waiting.as_ref().is_some_and(|w| w.reason == reason && w.message == message);
+                let told = run
+                    .value
+                    .waiting
+                    .as_ref()
+                    .is_some_and(|w| w.reason == reason && w.message == message);
                 if !told {
-                    self.change(&run.value, |run, now| run.waiting = Some(Waiting::renew(run.waiting.as_ref(), reason, message, now, None))).await?;
+                    self.change(&run.value, |run, now| {
+                        run.waiting = Some(Waiting::renew(run.waiting.as_ref(), reason, message, now, None))
+                    })
+                    .await?;
                 }
                 Ok(Next::After(wait))
             }
@@ -141,13 +161,23 @@ impl Cleanup {
                 }
                 let last = run.value.step >= Step::Certify;
                 if !last && (late || !error.is_transient()) {
-                    let reason = if error.reason.is_empty() { "CLEANUP_FAILED" } else { "CLEANUP_STEP_FAILED" };
+                    let reason = if error.reason.is_empty() {
+                        "CLEANUP_FAILED"
+                    } else {
+                        "CLEANUP_STEP_FAILED"
+                    };
                     let message = format!("{:?}: {}", run.value.step, error.message);
-                    let reason = if error.is(Reason::DrivesUnreadable) { "DRIVES_UNREADABLE" } else { reason };
+                    let reason = if error.is(Reason::DrivesUnreadable) {
+                        "DRIVES_UNREADABLE"
+                    } else {
+                        reason
+                    };
                     self.change(&run.value, |run, now| run.fail(reason, message, now)).await?;
                     return Ok(soon);
                 }
-                app.inventory.wait(server, "CLEANUP_RETRIES", &format!("{:?}: {}", run.value.step, error.message)).await?;
+                app.inventory
+                    .wait(server, "CLEANUP_RETRIES", &format!("{:?}: {}", run.value.step, error.message))
+                    .await?;
                 Err(error.into())
             }
             Err(error) => Err(error),

@@ -39,13 +39,15 @@ impl Cleanup {
         };
         match run.step {
             Step::PowerOff => self.power_off(server, run, &system, "off").await,
-            Step::Retain => Ok(match server.spec.as_ref().map(ironyard_proto::inventory::ServerSpec::reclaim_policy) {
-                Some(ReclaimPolicy::Retain) => {
-                    let message = "kept unwiped by its reclaim policy; set it to Recycle to let it go";
-                    Done::Wait(Duration::from_secs(60), "RETAINED", message.to_owned())
-                }
-                Some(ReclaimPolicy::Recycle | ReclaimPolicy::Unspecified) | None => Done::Next,
-            }),
+            Step::Retain => Ok(
+                match server.spec.as_ref().map(ironyard_proto::inventory::ServerSpec::reclaim_policy) {
+                    Some(ReclaimPolicy::Retain) => {
+                        let message = "kept unwiped by its reclaim policy; set it to Recycle to let it go";
+                        Done::Wait(Duration::from_secs(60), "RETAINED", message.to_owned())
+                    }
+                    Some(ReclaimPolicy::Recycle | ReclaimPolicy::Unspecified) | None => Done::Next,
+                },
+            ),
             Step::Identify => self.identify(server, run, &system).await,
             Step::ResetBios => gateway.reset_bios(&system).await.map(|_| Done::Next).map_err(Error::from),
             Step::ClearBoot => gateway.boot_once(&system, "None").await.map(|_| Done::Next).map_err(Error::from),
@@ -70,11 +72,18 @@ impl Cleanup {
     async fn power_off(&self, server: &Server, run: &CleanupRun, system: &SystemName, key: &str) -> Result<Done, Error> {
         let app = &self.0;
         let key = format!("{}-{key}", run.metadata.name);
-        let operation = app.gateway.power(system, PowerAction::GracefulOff, app.settings.graceful_seconds, &key).await?;
+        let operation = app
+            .gateway
+            .power(system, PowerAction::GracefulOff, app.settings.graceful_seconds, &key)
+            .await?;
         if let Some(done) = ended(&operation, "POWER_OFF_FAILED") {
             return Ok(done);
         }
-        let report = ironyard_proto::inventory::ReportServerRequest { name: name(server), power_state: WirePower::Off.into(), ..Default::default() };
+        let report = ironyard_proto::inventory::ReportServerRequest {
+            name: name(server),
+            power_state: WirePower::Off.into(),
+            ..Default::default()
+        };
         app.inventory.report(report).await?;
         Ok(Done::Next)
     }
@@ -105,7 +114,13 @@ impl Cleanup {
                 purpose: "sanitize".to_owned(),
                 request_id: run.metadata.name.clone(),
             };
-            let begun = match app.agent.clone().create_agent_run(request).await.map_err(ironyard_peers::PeerError::from) {
+            let begun = match app
+                .agent
+                .clone()
+                .create_agent_run(request)
+                .await
+                .map_err(ironyard_peers::PeerError::from)
+            {
                 Err(error) if error.is(Reason::AgentBusy) => return Ok(wait("AGENT_BUSY", error.message)),
                 outcome => outcome?.into_inner(),
             };
@@ -116,14 +131,20 @@ impl Cleanup {
         };
         match agent_run.state() {
             AgentRunState::Booting | AgentRunState::Unspecified => Ok(wait("AGENT_BOOTING", "the machine boots the agent")),
-            AgentRunState::Ending | AgentRunState::Ended => {
-                Ok(Done::Fail("AGENT_FAILED", format!("the agent did not run, so nothing can be verified: {}", agent_run.failure)))
-            }
+            AgentRunState::Ending | AgentRunState::Ended => Ok(Done::Fail(
+                "AGENT_FAILED",
+                format!("the agent did not run, so nothing can be verified: {}", agent_run.failure),
+            )),
             AgentRunState::Running => {
                 let drives = |list: Vec<ironyard_proto::common::Drive>| list.into_iter().map(drive_from).collect::<Vec<_>>();
                 let inside = drives(agent_run.report.unwrap_or_default().drives);
                 let known = drives(server.observed.clone().unwrap_or_default().hardware.unwrap_or_default().drives);
-                let minimum = match server.spec.as_ref().and_then(|s| s.sanitization.as_ref()).map(|s| s.minimum.as_str()) {
+                let minimum = match server
+                    .spec
+                    .as_ref()
+                    .and_then(|s| s.sanitization.as_ref())
+                    .map(|s| s.minimum.as_str())
+                {
                     Some("Purge") => Category::Purge,
                     Some(_) | None => Category::Clear,
                 };
@@ -141,14 +162,29 @@ impl Cleanup {
     /// Lets the agent do something to every drive and takes its results.
     async fn command(&self, run: &CleanupRun, id: &str, verb: AgentVerb, verifies: bool) -> Result<Done, Error> {
         let only_agent = verb == AgentVerb::Wipe;
-        let chosen = run.jobs.iter().filter(|j| !only_agent || (j.method.tool == Tool::Agent && !j.erased));
-        let drives: Vec<DriveTask> =
-            chosen.map(|j| DriveTask { serial_number: j.serial.clone(), method: j.method.kind.clone() }).collect();
+        let chosen = run
+            .jobs
+            .iter()
+            .filter(|j| !only_agent || (j.method.tool == Tool::Agent && !j.erased));
+        let drives: Vec<DriveTask> = chosen
+            .map(|j| DriveTask {
+                serial_number: j.serial.clone(),
+                method: j.method.kind.clone(),
+            })
+            .collect();
         if drives.is_empty() {
             return Ok(Done::Next);
         }
-        let command = AgentCommand { id: id.to_owned(), verb: verb.into(), drives: drives.clone(), ..Default::default() };
-        let request = discovery::AddAgentCommandRequest { name: run.agent_run.clone(), command: Some(command) };
+        let command = AgentCommand {
+            id: id.to_owned(),
+            verb: verb.into(),
+            drives: drives.clone(),
+            ..Default::default()
+        };
+        let request = discovery::AddAgentCommandRequest {
+            name: run.agent_run.clone(),
+            command: Some(command),
+        };
         let agent_run = self.0.agent.clone().add_agent_command(request).await?.into_inner();
         let Some(command) = agent_run.commands.iter().find(|c| c.id == id && c.done) else {
             return Ok(wait("AGENT_WORKING", format!("the agent works: {id} {} drives", drives.len())));
@@ -175,7 +211,11 @@ impl Cleanup {
             }
         })
         .await?;
-        Ok(if failed.is_empty() { Done::Next } else { Done::Fail("DRIVE_NOT_SANITIZED", failed.join("; ")) })
+        Ok(if failed.is_empty() {
+            Done::Next
+        } else {
+            Done::Fail("DRIVE_NOT_SANITIZED", failed.join("; "))
+        })
     }
 
     /// Erases every drive: those that the BMC can erase as its operations, the others by the agent.
@@ -215,7 +255,9 @@ impl Cleanup {
     /// Switches the agent's machine off, whatever came before.
     async fn end_agent(&self, server: &Server, run: &CleanupRun, system: &SystemName) -> Result<Done, Error> {
         if !run.agent_run.is_empty() {
-            let request = discovery::EndAgentRunRequest { name: run.agent_run.clone() };
+            let request = discovery::EndAgentRunRequest {
+                name: run.agent_run.clone(),
+            };
             let agent_run = self.0.agent.clone().end_agent_run(request).await?.into_inner();
             if agent_run.state() != AgentRunState::Ended {
                 return Ok(wait("AGENT_ENDING", "the machine is switched off again"));
@@ -231,7 +273,11 @@ impl Cleanup {
     async fn certify(&self, run: &CleanupRun) -> Result<Done, Error> {
         let app = &self.0;
         let certificate = Certificate {
-            metadata: Metadata { name: run.metadata.name.clone(), uid: ironyard_types::random_id(), ..Metadata::default() },
+            metadata: Metadata {
+                name: run.metadata.name.clone(),
+                uid: ironyard_types::random_id(),
+                ..Metadata::default()
+            },
             server: run.server.clone(),
             claim: run.claim.clone(),
             system_uuid: run.system_uuid.clone(),
@@ -253,7 +299,9 @@ impl Cleanup {
     async fn finish(&self, server: &Server, run: &CleanupRun) -> Result<Done, Error> {
         let app = &self.0;
         if let Some(failure) = &run.failure {
-            app.inventory.fail(server, &failure.reason, &failure.message, &format!("{:?}", failure.step), 1).await?;
+            app.inventory
+                .fail(server, &failure.reason, &failure.message, &format!("{:?}", failure.step), 1)
+                .await?;
             return Ok(Done::Over);
         }
         let summary = CertificateSummary {
@@ -266,7 +314,9 @@ impl Cleanup {
         match app.inventory.cleanup_done(server, Some(summary)).await {
             Ok(_) => Ok(Done::Over),
             Err(error) if error.is(Reason::SanitizationOwed) => {
-                app.inventory.fail(server, "CERTIFICATE_REFUSED", &error.message, "Finish", 1).await?;
+                app.inventory
+                    .fail(server, "CERTIFICATE_REFUSED", &error.message, "Finish", 1)
+                    .await?;
                 Ok(Done::Over)
             }
             Err(error) => Err(error.into()),

@@ -96,6 +96,16 @@ mod tests {
         assert_eq!(plan(&run, InBand::Required, &ended), Next::Fail("no report".into()));
         assert_eq!(plan(&run, InBand::Optional, &ended), Next::Done(Some("no report".into())));
         assert_eq!(plan(&run, InBand::Off, &Agent::NotBegun), Next::Done(None));
-        assert_eq!(plan(&DiscoveryRun { outside_done: false, ..run }, InBand::Off, &Agent::NotBegun), Next::ReadOutside);
+        assert_eq!(
+            plan(
+                &DiscoveryRun {
+                    outside_done: false,
+                    ..run
+                },
+                InBand::Off,
+                &Agent::NotBegun
+            ),
+            Next::ReadOutside
+        );
     }
 }

@@ -26,7 +26,18 @@ const LINE: Duration = Duration::from_secs(8);
 pub struct Grpc(pub App);
 
 fn run_to(stored: Stored<AgentRun>) -> pb::AgentRun {
-    let AgentRun { metadata, server, purpose: _, token: _, stage, started_at, report, commands, stop: _, failure } = stored.value;
+    let AgentRun {
+        metadata,
+        server,
+        purpose: _,
+        token: _,
+        stage,
+        started_at,
+        report,
+        commands,
+        stop: _,
+        failure,
+    } = stored.value;
     let state = match stage {
         Stage::SwitchOff | Stage::Insert | Stage::Override | Stage::SwitchOn | Stage::Boot => AgentRunState::Booting,
         Stage::Run => AgentRunState::Running,
@@ -52,11 +63,24 @@ fn command_to(command: Command) -> pb::AgentCommand {
         Verb::Verify => AgentVerb::Verify,
         Verb::Off => AgentVerb::Off,
     };
-    let result = |DriveResult { serial, ok, message, samples }| pb::DriveResult { serial_number: serial, ok, message, samples };
+    let result = |DriveResult {
+                      serial,
+                      ok,
+                      message,
+                      samples,
+                  }| pb::DriveResult {
+        serial_number: serial,
+        ok,
+        message,
+        samples,
+    };
     pb::AgentCommand {
         id,
         verb: verb.into(),
-        drives: drives.into_iter().map(|(serial_number, method)| pb::DriveTask { serial_number, method }).collect(),
+        drives: drives
+            .into_iter()
+            .map(|(serial_number, method)| pb::DriveTask { serial_number, method })
+            .collect(),
         done: results.is_some(),
         results: results.into_iter().flatten().map(result).collect(),
     }
@@ -71,18 +95,36 @@ fn command_from(command: Option<pb::AgentCommand>) -> Result<Command, Fault> {
         AgentVerb::Verify => Verb::Verify,
         AgentVerb::Off => Verb::Off,
     };
-    let pb::AgentCommand { id, verb: _, drives, done: _, results: _ } = command;
+    let pb::AgentCommand {
+        id,
+        verb: _,
+        drives,
+        done: _,
+        results: _,
+    } = command;
     if id.is_empty() {
         return Err(Fault::field("command.id", "is missing"));
     }
-    let drives = drives.into_iter().map(|pb::DriveTask { serial_number, method }| (serial_number, method)).collect();
-    Ok(Command { id, verb, drives, results: None })
+    let drives = drives
+        .into_iter()
+        .map(|pb::DriveTask { serial_number, method }| (serial_number, method))
+        .collect();
+    Ok(Command {
+        id,
+        verb,
+        drives,
+        results: None,
+    })
 }
 
 #[tonic::async_trait]
 impl AgentRunService for Grpc {
     async fn create_agent_run(&self, request: Request<pb::CreateAgentRunRequest>) -> Result<Response<pb::AgentRun>, Status> {
-        let pb::CreateAgentRunRequest { server, purpose, request_id } = request.into_inner();
+        let pb::CreateAgentRunRequest {
+            server,
+            purpose,
+            request_id,
+        } = request.into_inner();
         if request_id.is_empty() {
             return Err(Fault::field("request_id", "is missing: a machine must not be booted twice for one purpose").into());
         }
@@ -102,10 +144,17 @@ impl AgentRunService for Grpc {
         let stored = self.0.change_run(&name, |run| {
             if let Some(known) = run.commands.iter().find(|c| c.id == command.id) {
                 let same = known.verb == command.verb && known.drives == command.drives;
-                return if same { Ok(()) } else { Err(Fault::new(Reason::RequestIdReused, "this id was used for another command")) };
+                return if same {
+                    Ok(())
+                } else {
+                    Err(Fault::new(Reason::RequestIdReused, "this id was used for another command"))
+                };
             }
             if run.stage != Stage::Run || run.stop {
-                return Err(Fault::new(Reason::AgentRunEnded, format!("agent run {name} does not take commands")));
+                return Err(Fault::new(
+                    Reason::AgentRunEnded,
+                    format!("agent run {name} does not take commands"),
+                ));
             }
             run.commands.push(command.clone());
             Ok(())
@@ -142,7 +191,10 @@ impl AgentService for Grpc {
             && expected != shown
             && expected != shown.swapped()
         {
-            let message = format!("the token is for server {}, and this machine has another system UUID", run.value.server);
+            let message = format!(
+                "the token is for server {}, and this machine has another system UUID",
+                run.value.server
+            );
             return Err(Fault::new(Reason::WrongMachine, message).into());
         }
         let name = run.value.metadata.name;
@@ -168,7 +220,9 @@ impl AgentService for Grpc {
             let run = self.run_of(&token).await?;
             let command = run.value.commands.iter().find(|c| c.results.is_none()).cloned();
             if let Some(command) = command {
-                return Ok(Response::new(pb::NextCommandResponse { command: Some(command_to(command)) }));
+                return Ok(Response::new(pb::NextCommandResponse {
+                    command: Some(command_to(command)),
+                }));
             }
             tokio::select! {
                 _ = changed.changed() => {}
@@ -183,15 +237,26 @@ impl AgentService for Grpc {
         let name = self.run_of(&token).await?.value.metadata.name;
         let results: Vec<DriveResult> = results
             .into_iter()
-            .map(|pb::DriveResult { serial_number, ok, message, samples }| DriveResult {
-                serial: serial_number,
-                ok,
-                message: message.chars().filter(|c| !c.is_control()).take(500).collect(),
-                samples,
-            })
+            .map(
+                |pb::DriveResult {
+                     serial_number,
+                     ok,
+                     message,
+                     samples,
+                 }| DriveResult {
+                    serial: serial_number,
+                    ok,
+                    message: message.chars().filter(|c| !c.is_control()).take(500).collect(),
+                    samples,
+                },
+            )
             .collect();
         let done = self.0.change_run(&name, |run| {
-            let command = run.commands.iter_mut().find(|c| c.id == id).ok_or_else(|| Fault::field("id", "no such command"))?;
+            let command = run
+                .commands
+                .iter_mut()
+                .find(|c| c.id == id)
+                .ok_or_else(|| Fault::field("id", "no such command"))?;
             // The first answer counts.
             command.results.get_or_insert_with(|| results.clone());
             Ok(())

@@ -26,11 +26,25 @@ pub struct Grpc(pub App);
 
 fn endpoint_to(stored: Stored<Endpoint>) -> pb::Endpoint {
     let etag = stored.etag();
-    let Stored { value, version: _, created_at, updated_at } = stored;
-    let Endpoint { metadata, mac, ip, conditions, bmc } = value;
+    let Stored {
+        value,
+        version: _,
+        created_at,
+        updated_at,
+    } = stored;
+    let Endpoint {
+        metadata,
+        mac,
+        ip,
+        conditions,
+        bmc,
+    } = value;
     pb::Endpoint {
         metadata: Some(metadata_to(metadata, etag, created_at, updated_at)),
-        spec: Some(pb::EndpointSpec { mac_address: mac.to_string(), ip: ip.to_string() }),
+        spec: Some(pb::EndpointSpec {
+            mac_address: mac.to_string(),
+            ip: ip.to_string(),
+        }),
         conditions: conditions.into_iter().map(condition_to).collect(),
         bmc_ref: bmc.map(reference_to),
     }
@@ -42,8 +56,19 @@ fn endpoint_from(endpoint: Option<pb::Endpoint>) -> Result<(Endpoint, String), F
     let metadata = metadata_checked("endpoint.metadata", endpoint.metadata)?;
     let pb::EndpointSpec { mac_address, ip } = endpoint.spec.unwrap_or_default();
     let mac = MacAddress::parse(&mac_address).map_err(|e| Fault::field("endpoint.spec.mac_address", e))?;
-    let ip = ip.parse().map_err(|_| Fault::field("endpoint.spec.ip", format!("{ip:?} is not an IP address")))?;
-    Ok((Endpoint { metadata, mac, ip, conditions: vec![], bmc: None }, etag))
+    let ip = ip
+        .parse()
+        .map_err(|_| Fault::field("endpoint.spec.ip", format!("{ip:?} is not an IP address")))?;
+    Ok((
+        Endpoint {
+            metadata,
+            mac,
+            ip,
+            conditions: vec![],
+            bmc: None,
+        },
+        etag,
+    ))
 }
 
 impl Grpc {
@@ -59,10 +84,21 @@ impl EndpointService for Grpc {
     }
 
     async fn list_endpoints(&self, request: Request<pb::ListEndpointsRequest>) -> Result<Response<pb::ListEndpointsResponse>, Status> {
-        let pb::ListEndpointsRequest { page_size, page_token, selector } = request.into_inner();
-        let page = Page { size: page_size, token: page_token, selector: selector_from("selector", selector)? };
+        let pb::ListEndpointsRequest {
+            page_size,
+            page_token,
+            selector,
+        } = request.into_inner();
+        let page = Page {
+            size: page_size,
+            token: page_token,
+            selector: selector_from("selector", selector)?,
+        };
         let (endpoints, next_page_token) = list::<Endpoint>(&self.0.cx, &page, &[]).await?;
-        Ok(Response::new(pb::ListEndpointsResponse { endpoints: endpoints.into_iter().map(endpoint_to).collect(), next_page_token }))
+        Ok(Response::new(pb::ListEndpointsResponse {
+            endpoints: endpoints.into_iter().map(endpoint_to).collect(),
+            next_page_token,
+        }))
     }
 
     async fn create_endpoint(&self, request_: Request<pb::CreateEndpointRequest>) -> Result<Response<pb::Endpoint>, Status> {
@@ -104,10 +140,20 @@ impl EndpointService for Grpc {
         let stream = watch::<Endpoint, _>(self.0.cx.clone(), request.into_inner().resume_token, |event, resume_token| {
             let (kind, endpoint) = match event {
                 Event::Present(kind, stored) => (kind, Some(endpoint_to(stored))),
-                Event::Gone(metadata) => (ChangeType::Deleted, Some(pb::Endpoint { metadata: Some(metadata), ..pb::Endpoint::default() })),
+                Event::Gone(metadata) => (
+                    ChangeType::Deleted,
+                    Some(pb::Endpoint {
+                        metadata: Some(metadata),
+                        ..pb::Endpoint::default()
+                    }),
+                ),
                 Event::Checkpoint => (ChangeType::Checkpoint, None),
             };
-            pb::WatchEndpointsResponse { r#type: kind.into(), endpoint, resume_token }
+            pb::WatchEndpointsResponse {
+                r#type: kind.into(),
+                endpoint,
+                resume_token,
+            }
         });
         Ok(Response::new(Box::pin(stream)))
     }

@@ -38,7 +38,11 @@ impl Record for AgentRun {
     const TABLE: &'static str = "agent_run";
     const INDEX: &'static [&'static str] = &["server", "ended", "token_sha256"];
     fn index(&self) -> Vec<Option<String>> {
-        vec![Some(self.server.clone()), Some(self.is_over().to_string()), Some(sha256_hex(self.token.as_bytes()))]
+        vec![
+            Some(self.server.clone()),
+            Some(self.is_over().to_string()),
+            Some(sha256_hex(self.token.as_bytes())),
+        ]
     }
     fn metadata(&self) -> &Metadata {
         &self.metadata

@@ -21,19 +21,27 @@ impl Reconcile for AgentRuns {
 
     async fn reconcile(&self, key: &str) -> Result<Next, Error> {
         let app = &self.0;
-        let Some(run) = record::get::<AgentRun>(&app.cx.db, key).await.map_err(store_fault)? else { return Ok(Next::Done) };
+        let Some(run) = record::get::<AgentRun>(&app.cx.db, key).await.map_err(store_fault)? else {
+            return Ok(Next::Done);
+        };
         let run = run.value;
         if run.is_over() {
             return Ok(Next::Done);
         }
         let late = app.cx.now().since(run.started_at) > app.settings.boot_timeout;
         if run.stage < Stage::Run && (late || run.stop) {
-            let why = if run.stop { "it was asked to stop before the agent had reported" } else { "the agent did not report in time" };
+            let why = if run.stop {
+                "it was asked to stop before the agent had reported"
+            } else {
+                "the agent did not report in time"
+            };
             return self.to(key, Stage::End, Some(why.to_owned())).await;
         }
         match self.step(key, &run).await {
             // Getting in may fail for good; getting out is tried for ever, because the machine must not stay in the agent.
-            Err(Error::Peer(error)) if run.stage < Stage::Run && !error.is_transient() => self.to(key, Stage::End, Some(error.message)).await,
+            Err(Error::Peer(error)) if run.stage < Stage::Run && !error.is_transient() => {
+                self.to(key, Stage::End, Some(error.message)).await
+            }
             Err(Error::Peer(error)) if run.stage >= Stage::End && !error.is_transient() => {
                 tracing::warn!(run = key, error = error.message, "could not tidy up after the agent");
                 self.to(key, Stage::Over, Some(run.failure.unwrap_or(error.message))).await
@@ -65,7 +73,9 @@ impl AgentRuns {
         let app = &self.0;
         let server = app.inventory.get(&run.server).await?;
         let Some(system) = server.as_ref().and_then(Gateway::system_of) else {
-            return self.to(key, Stage::Over, Some(format!("server {} is gone, or has no BMC", run.server))).await;
+            return self
+                .to(key, Stage::Over, Some(format!("server {} is gone, or has no BMC", run.server)))
+                .await;
         };
         match run.stage {
             Stage::SwitchOff => {

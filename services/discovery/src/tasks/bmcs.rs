@@ -21,7 +21,9 @@ impl Reconcile for Bmcs {
 
     async fn reconcile(&self, key: &str) -> Result<Next, Error> {
         let app = &self.0;
-        let Some(bmc) = app.gateway.bmc(key).await? else { return Ok(Next::Done) };
+        let Some(bmc) = app.gateway.bmc(key).await? else {
+            return Ok(Next::Done);
+        };
         let spec = bmc.spec.clone().unwrap_or_default();
         if let Some(reference) = &spec.endpoint_ref {
             let endpoint = record::get::<Endpoint>(&app.cx.db, &reference.name).await.map_err(store_fault)?;
@@ -32,8 +34,14 @@ impl Reconcile for Bmcs {
                 if let Some(spec) = &mut update.spec {
                     spec.address = endpoint.value.ip.to_string();
                 }
-                let update_mask = Some(prost_types::FieldMask { paths: vec!["spec.address".to_owned()] });
-                let request = bmc::UpdateBmcRequest { bmc: Some(update), update_mask, request_id: String::new() };
+                let update_mask = Some(prost_types::FieldMask {
+                    paths: vec!["spec.address".to_owned()],
+                });
+                let request = bmc::UpdateBmcRequest {
+                    bmc: Some(update),
+                    update_mask,
+                    request_id: String::new(),
+                };
                 app.gateway.bmcs.clone().update_bmc(request).await.map_err(PeerError::from)?;
                 return Ok(Next::After(Duration::from_secs(1)));
             }
@@ -60,7 +68,10 @@ impl Reconcile for Bmcs {
 /// Whether a server is the record of a system: by UUID where both have one, else by id, else because there is only one.
 pub(crate) fn is_server_of(server: &inventory::Server, system: &bmc::System, systems: usize) -> bool {
     let spec = server.spec.clone().unwrap_or_default();
-    match (SystemUuid::from_hardware(&spec.system_uuid), SystemUuid::from_hardware(&system.system_uuid)) {
+    match (
+        SystemUuid::from_hardware(&spec.system_uuid),
+        SystemUuid::from_hardware(&system.system_uuid),
+    ) {
         // Firmware and BMC may disagree about the byte order of the first groups.
         (Some(a), Some(b)) => a == b || a == b.swapped(),
         (Some(_) | None, Some(_) | None) => {
@@ -85,18 +96,37 @@ impl Bmcs {
             }),
             spec: Some(inventory::ServerSpec {
                 system_uuid: system.system_uuid.clone(),
-                bmc_ref: Some(common::Reference { name: metadata.name.clone(), uid: String::new() }),
+                bmc_ref: Some(common::Reference {
+                    name: metadata.name.clone(),
+                    uid: String::new(),
+                }),
                 system_id: system.system_id.clone(),
                 ..Default::default()
             }),
             ..Default::default()
         };
-        let request = inventory::CreateServerRequest { server: Some(server), request_id: String::new() };
-        match self.0.inventory.servers.clone().create_server(request).await.map_err(PeerError::from) {
+        let request = inventory::CreateServerRequest {
+            server: Some(server),
+            request_id: String::new(),
+        };
+        match self
+            .0
+            .inventory
+            .servers
+            .clone()
+            .create_server(request)
+            .await
+            .map_err(PeerError::from)
+        {
             Ok(_) => tracing::info!(bmc.name = metadata.name, server.name = name, "found a server"),
             // Somebody was faster, or the machine is known through another BMC: one machine is one server.
             Err(error) if error.is(Reason::ServerExists) || error.is(Reason::DuplicateSystemUuid) => {
-                tracing::debug!(bmc.name = metadata.name, server.name = name, error = error.message, "the server is known");
+                tracing::debug!(
+                    bmc.name = metadata.name,
+                    server.name = name,
+                    error = error.message,
+                    "the server is known"
+                );
             }
             Err(error) => return Err(error.into()),
         }

@@ -25,10 +25,25 @@ impl Reconcile for Endpoints {
         let mut referred = None;
         let mut page_token = String::new();
         loop {
-            let request = pb::ListBmcsRequest { page_size: 1000, page_token, selector: None };
-            let page = app.gateway.bmcs.clone().list_bmcs(request).await.map_err(ironyard_peers::PeerError::from)?.into_inner();
+            let request = pb::ListBmcsRequest {
+                page_size: 1000,
+                page_token,
+                selector: None,
+            };
+            let page = app
+                .gateway
+                .bmcs
+                .clone()
+                .list_bmcs(request)
+                .await
+                .map_err(ironyard_peers::PeerError::from)?
+                .into_inner();
             for bmc in page.bmcs {
-                let points = bmc.spec.as_ref().and_then(|s| s.endpoint_ref.as_ref()).is_some_and(|e| e.name == name);
+                let points = bmc
+                    .spec
+                    .as_ref()
+                    .and_then(|s| s.endpoint_ref.as_ref())
+                    .is_some_and(|e| e.name == name);
                 if let (true, Some(metadata)) = (points, bmc.metadata) {
                     app.bmcs.poke(&metadata.name).await.map_err(store_fault)?;
                     referred = Some(metadata.name);
@@ -43,9 +58,16 @@ impl Reconcile for Endpoints {
         let known = recognise(endpoint.value.mac, &app.settings.mac_prefixes);
         if let (None, Some(prefix)) = (&referred, known) {
             let bmc = pb::Bmc {
-                metadata: Some(common::Metadata { name: name.to_owned(), labels: endpoint.value.metadata.labels.clone(), ..Default::default() }),
+                metadata: Some(common::Metadata {
+                    name: name.to_owned(),
+                    labels: endpoint.value.metadata.labels.clone(),
+                    ..Default::default()
+                }),
                 spec: Some(pb::BmcSpec {
-                    endpoint_ref: Some(common::Reference { name: name.to_owned(), uid: String::new() }),
+                    endpoint_ref: Some(common::Reference {
+                        name: name.to_owned(),
+                        uid: String::new(),
+                    }),
                     address: endpoint.value.ip.to_string(),
                     credential: prefix.credential.clone(),
                     scheme: prefix.scheme.clone(),
@@ -54,15 +76,27 @@ impl Reconcile for Endpoints {
                 }),
                 ..Default::default()
             };
-            let request = pb::CreateBmcRequest { bmc: Some(bmc), request_id: format!("endpoint-{}", endpoint.value.metadata.uid) };
-            app.gateway.bmcs.clone().create_bmc(request).await.map_err(ironyard_peers::PeerError::from)?;
+            let request = pb::CreateBmcRequest {
+                bmc: Some(bmc),
+                request_id: format!("endpoint-{}", endpoint.value.metadata.uid),
+            };
+            app.gateway
+                .bmcs
+                .clone()
+                .create_bmc(request)
+                .await
+                .map_err(ironyard_peers::PeerError::from)?;
             referred = Some(name.to_owned());
         }
         let now = app.cx.now();
         update::<Endpoint>(&app.cx, &Request::default(), name, "", |endpoint| {
             let (status, reason, message) = match (&referred, known) {
                 (Some(bmc), _) => (ConditionStatus::True, "BmcKnown", format!("BMC {bmc} stands here")),
-                (None, _) => (ConditionStatus::False, "UnknownPrefix", "no MAC prefix in the configuration fits, and no BMC refers to it".to_owned()),
+                (None, _) => (
+                    ConditionStatus::False,
+                    "UnknownPrefix",
+                    "no MAC prefix in the configuration fits, and no BMC refers to it".to_owned(),
+                ),
             };
             Condition::set(&mut endpoint.conditions, "Recognized", status, reason, &message, now);
             endpoint.bmc = referred.map(Reference::named);

@@ -95,7 +95,9 @@ impl Servers {
             ..Default::default()
         };
         let server = app.inventory.report(report).await?;
-        app.inventory.transition(&server, ServerEvent::BeginDiscovery, None, "its BMC answers").await?;
+        app.inventory
+            .transition(&server, ServerEvent::BeginDiscovery, None, "its BMC answers")
+            .await?;
         Ok(SOON)
     }
 
@@ -105,7 +107,10 @@ impl Servers {
         let bmc_name = format!("{}-bmc", name(server));
         if app.gateway.bmc(&bmc_name).await?.is_none() {
             let bmc = bmc::Bmc {
-                metadata: Some(common::Metadata { name: bmc_name.clone(), ..Default::default() }),
+                metadata: Some(common::Metadata {
+                    name: bmc_name.clone(),
+                    ..Default::default()
+                }),
                 spec: Some(bmc::BmcSpec {
                     address: inline.address,
                     credential: inline.credential,
@@ -116,7 +121,10 @@ impl Servers {
                 }),
                 ..Default::default()
             };
-            let request = bmc::CreateBmcRequest { bmc: Some(bmc), request_id: String::new() };
+            let request = bmc::CreateBmcRequest {
+                bmc: Some(bmc),
+                request_id: String::new(),
+            };
             if let Err(status) = app.gateway.bmcs.clone().create_bmc(request).await {
                 let error = PeerError::from(status);
                 if error.code == tonic::Code::InvalidArgument {
@@ -130,11 +138,28 @@ impl Servers {
         }
         let mut update = server.clone();
         if let Some(spec) = &mut update.spec {
-            (spec.bmc, spec.bmc_ref) = (None, Some(common::Reference { name: bmc_name, uid: String::new() }));
+            (spec.bmc, spec.bmc_ref) = (
+                None,
+                Some(common::Reference {
+                    name: bmc_name,
+                    uid: String::new(),
+                }),
+            );
         }
-        let update_mask = Some(prost_types::FieldMask { paths: vec!["spec.bmc_ref".to_owned()] });
-        let request = inventory::UpdateServerRequest { server: Some(update), update_mask, request_id: String::new() };
-        app.inventory.servers.clone().update_server(request).await.map_err(PeerError::from)?;
+        let update_mask = Some(prost_types::FieldMask {
+            paths: vec!["spec.bmc_ref".to_owned()],
+        });
+        let request = inventory::UpdateServerRequest {
+            server: Some(update),
+            update_mask,
+            request_id: String::new(),
+        };
+        app.inventory
+            .servers
+            .clone()
+            .update_server(request)
+            .await
+            .map_err(PeerError::from)?;
         Ok(SOON)
     }
 
@@ -148,9 +173,19 @@ impl Servers {
             }
             self.forget(&key).await?;
         }
-        let mut metadata = Metadata { name: key, uid: ironyard_types::random_id(), ..Metadata::default() };
+        let mut metadata = Metadata {
+            name: key,
+            uid: ironyard_types::random_id(),
+            ..Metadata::default()
+        };
         metadata.annotations.insert("server-uid".to_owned(), uid);
-        let run = DiscoveryRun { metadata, started_at: cx.now(), outside_done: false, agent_run: String::new(), failures: 0 };
+        let run = DiscoveryRun {
+            metadata,
+            started_at: cx.now(),
+            outside_done: false,
+            agent_run: String::new(),
+            failures: 0,
+        };
         Ok(ironyard_resource::create(cx, &Request::default(), run).await?)
     }
 
@@ -162,7 +197,9 @@ impl Servers {
             Err(Error::Peer(error)) => {
                 let waited = app.cx.now().since(run.value.started_at);
                 if waited > app.settings.patience {
-                    app.inventory.fail(server, "DISCOVERY_FAILED", &error.message, "discovery", run.value.failures + 1).await?;
+                    app.inventory
+                        .fail(server, "DISCOVERY_FAILED", &error.message, "discovery", run.value.failures + 1)
+                        .await?;
                     return Ok(SOON);
                 }
                 app.inventory.wait(server, "DISCOVERY_RETRIES", &error.message).await?;
@@ -197,7 +234,11 @@ impl Servers {
         match plan(run, policy, &agent) {
             Plan::ReadOutside => {
                 let hardware = app.gateway.hardware(&system).await?;
-                let report = inventory::ReportServerRequest { name: name(server), out_of_band: Some(hardware), ..Default::default() };
+                let report = inventory::ReportServerRequest {
+                    name: name(server),
+                    out_of_band: Some(hardware),
+                    ..Default::default()
+                };
                 app.inventory.report(report).await?;
                 self.remember(server, |run| run.outside_done = true).await?;
                 Ok(SOON)
@@ -210,7 +251,8 @@ impl Servers {
                     }
                     outcome => outcome?,
                 };
-                self.remember(server, |run| run.agent_run.clone_from(&begun.value.metadata.name)).await?;
+                self.remember(server, |run| run.agent_run.clone_from(&begun.value.metadata.name))
+                    .await?;
                 Ok(SOON)
             }
             Plan::WaitForAgent => {
@@ -220,13 +262,21 @@ impl Servers {
             Plan::TakeReport => {
                 if let Some(run) = &agent_run {
                     let in_band = run.value.report.clone().map(hardware_to);
-                    app.inventory.report(inventory::ReportServerRequest { name: name(server), in_band, ..Default::default() }).await?;
+                    app.inventory
+                        .report(inventory::ReportServerRequest {
+                            name: name(server),
+                            in_band,
+                            ..Default::default()
+                        })
+                        .await?;
                     app.stop_run(&run.value.metadata.name).await?;
                 }
                 Ok(SOON)
             }
             Plan::WaitForEnd => {
-                app.inventory.wait(server, "AGENT_ENDING", "the machine is switched off again").await?;
+                app.inventory
+                    .wait(server, "AGENT_ENDING", "the machine is switched off again")
+                    .await?;
                 Ok(PATIENT)
             }
             Plan::Done(why_not) => {
@@ -265,12 +315,22 @@ impl Servers {
                 Ok(seen) => {
                     let known = server.observed.as_ref().map(|o| o.power_state);
                     if known != Some(seen.power_state) {
-                        let report = inventory::ReportServerRequest { name: name(server), power_state: seen.power_state, ..Default::default() };
+                        let report = inventory::ReportServerRequest {
+                            name: name(server),
+                            power_state: seen.power_state,
+                            ..Default::default()
+                        };
                         app.inventory.report(report).await?;
                     }
-                    app.inventory.condition(server, "BmcReachable", true, "Answered", "its BMC answers").await?;
+                    app.inventory
+                        .condition(server, "BmcReachable", true, "Answered", "its BMC answers")
+                        .await?;
                 }
-                Err(error) => app.inventory.condition(server, "BmcReachable", false, "NoAnswer", &error.message).await?,
+                Err(error) => {
+                    app.inventory
+                        .condition(server, "BmcReachable", false, "NoAnswer", &error.message)
+                        .await?
+                }
             }
         }
         Ok(Next::After(app.settings.poll))

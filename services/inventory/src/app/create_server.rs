@@ -18,7 +18,11 @@ pub async fn create_server(cx: &Context, request: &Request, server: Server, acto
         Known::Reused => return Err(fault_of::<Server>(&name, MutateError::RequestReused)),
         Known::Fresh => {}
     }
-    if record::get_for_update::<Server>(&mut tx, &name).await.map_err(store_fault)?.is_some() {
+    if record::get_for_update::<Server>(&mut tx, &name)
+        .await
+        .map_err(store_fault)?
+        .is_some()
+    {
         return Err(fault_of::<Server>(&name, MutateError::Exists));
     }
     give_way(cx, &mut tx, &server, actor).await?;
@@ -31,7 +35,9 @@ pub async fn create_server(cx: &Context, request: &Request, server: Server, acto
         reason: String::new(),
         at: cx.now(),
     };
-    store::history::append(&mut tx, &name, &stored.value.metadata.uid, &entry).await.map_err(store_fault)?;
+    store::history::append(&mut tx, &name, &stored.value.metadata.uid, &entry)
+        .await
+        .map_err(store_fault)?;
     request.answered(&mut tx, &stored, cx.now()).await.map_err(store_fault)?;
     tx.commit().await.map_err(store_fault)?;
     Ok(stored)
@@ -44,8 +50,12 @@ pub const AUTO_CREATED: &str = "ironyard.dev/auto-created";
 /// it owes nothing: then nothing is forgotten.
 async fn give_way(cx: &Context, tx: &mut ironyard_db::Tx, server: &Server, actor: &str) -> Result<(), Fault> {
     let auto = |s: &Server| s.metadata.annotations.get(AUTO_CREATED).is_some_and(|v| v == "true");
-    let Some(identity) = server.identity().filter(|_| !auto(server)) else { return Ok(()) };
-    let Some(old) = store::server::by_identity(tx, &identity).await.map_err(store_fault)? else { return Ok(()) };
+    let Some(identity) = server.identity().filter(|_| !auto(server)) else {
+        return Ok(());
+    };
+    let Some(old) = store::server::by_identity(tx, &identity).await.map_err(store_fault)? else {
+        return Ok(());
+    };
     if auto(&old.value) && delete_server::obstacle(&old.value).is_none() {
         let reason = format!("replaced by {}", server.metadata.name);
         delete_server::remove(cx, tx, &old, actor, reason).await?;

@@ -31,9 +31,17 @@ pub(crate) fn obstacle(server: &Server) -> Option<Fault> {
     let holder = facts.claim.as_ref().map(|c| format!("claim {}", c.name));
     let holder = holder.or_else(|| facts.maintenance.as_ref().map(|m| format!("maintenance {}", m.name)));
     if let Some(holder) = holder {
-        return Some(Fault::new(Reason::ServerInUse, format!("server {name} is held by {holder}; end that first")));
+        return Some(Fault::new(
+            Reason::ServerInUse,
+            format!("server {name} is held by {holder}; end that first"),
+        ));
     }
-    let owed = || Fault::new(Reason::SanitizationOwed, format!("server {name} owes a wipe; let the cleanup pass, or waive it by name"));
+    let owed = || {
+        Fault::new(
+            Reason::SanitizationOwed,
+            format!("server {name} owes a wipe; let the cleanup pass, or waive it by name"),
+        )
+    };
     facts.debt.is_some().then(owed)
 }
 
@@ -53,5 +61,7 @@ pub(crate) async fn remove(cx: &Context, tx: &mut Tx, server: &Stored<Server>, a
         reason,
         at: cx.now(),
     };
-    store::history::append(tx, &metadata.name, &metadata.uid, &entry).await.map_err(store_fault)
+    store::history::append(tx, &metadata.name, &metadata.uid, &entry)
+        .await
+        .map_err(store_fault)
 }

@@ -26,9 +26,10 @@ impl Kind for Server {
 
 pub(crate) fn store_fault(error: ironyard_db::Error) -> Fault {
     match error {
-        ironyard_db::Error::Unique { constraint } if constraint == "server_identity_key" => {
-            Fault::new(Reason::DuplicateSystemUuid, "another server has this system UUID (or maker and serial number); one machine is one server")
-        }
+        ironyard_db::Error::Unique { constraint } if constraint == "server_identity_key" => Fault::new(
+            Reason::DuplicateSystemUuid,
+            "another server has this system UUID (or maker and serial number); one machine is one server",
+        ),
         other => Fault::internal(&other),
     }
 }
@@ -47,17 +48,25 @@ pub(crate) async fn change(
         Known::Reused => return Err(fault_of::<Server>(name, MutateError::RequestReused)),
         Known::Fresh => {}
     }
-    let before = ironyard_db::record::get_for_update::<Server>(&mut tx, name).await.map_err(store_fault)?;
+    let before = ironyard_db::record::get_for_update::<Server>(&mut tx, name)
+        .await
+        .map_err(store_fault)?;
     let before = before.ok_or_else(|| fault_of::<Server>(name, MutateError::Missing))?;
     if !etag.is_empty() && etag != before.etag() {
         return Err(fault_of::<Server>(name, MutateError::Stale));
     }
     let mut after = before.clone();
     let entry = change(&mut after.value)?;
-    let stored = if after.value == before.value { before } else { write(cx, &mut tx, &before, &after).await? };
+    let stored = if after.value == before.value {
+        before
+    } else {
+        write(cx, &mut tx, &before, &after).await?
+    };
     if let Some(entry) = entry {
         let metadata = &stored.value.metadata;
-        store::history::append(&mut tx, &metadata.name, &metadata.uid, &entry).await.map_err(store_fault)?;
+        store::history::append(&mut tx, &metadata.name, &metadata.uid, &entry)
+            .await
+            .map_err(store_fault)?;
     }
     request.answered(&mut tx, &stored, cx.now()).await.map_err(store_fault)?;
     tx.commit().await.map_err(store_fault)?;
@@ -65,7 +74,10 @@ pub(crate) async fn change(
 }
 
 pub(crate) async fn write(cx: &Context, tx: &mut Tx, before: &Stored<Server>, after: &Stored<Server>) -> Result<Stored<Server>, Fault> {
-    match store::server::update(tx, &before.value, after, cx.now()).await.map_err(store_fault)? {
+    match store::server::update(tx, &before.value, after, cx.now())
+        .await
+        .map_err(store_fault)?
+    {
         Outcome::Written(stored) => Ok(stored),
         Outcome::Stale => Err(fault_of::<Server>(&before.value.metadata.name, MutateError::Stale)),
         Outcome::Missing => Err(fault_of::<Server>(&before.value.metadata.name, MutateError::Missing)),

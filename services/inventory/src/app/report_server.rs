@@ -31,7 +31,14 @@ pub struct Report {
 pub async fn report_server(cx: &Context, name: &str, report: Report) -> Result<Stored<Server>, Fault> {
     let now = cx.now();
     change(cx, &Request::default(), name, "", |server| {
-        let Report { out_of_band, in_band, power_state, system_id, conditions, waiting } = report;
+        let Report {
+            out_of_band,
+            in_band,
+            power_state,
+            system_id,
+            conditions,
+            waiting,
+        } = report;
         if let Some(hardware) = out_of_band {
             // A server without an identity takes the one that its hardware shows; a known one never changes.
             if server.spec.system_uuid.is_none() {
@@ -49,7 +56,14 @@ pub async fn report_server(cx: &Context, name: &str, report: Report) -> Result<S
         if !system_id.is_empty() {
             server.system_id = system_id;
         }
-        for Condition { kind, status, reason, message, changed_at: _ } in conditions {
+        for Condition {
+            kind,
+            status,
+            reason,
+            message,
+            changed_at: _,
+        } in conditions
+        {
             Condition::set(&mut server.conditions, &kind, status, &reason, &message, now);
         }
         if let Some(waiting) = waiting {

@@ -27,7 +27,11 @@ pub async fn reserve_server(cx: &Context, claim: Reference, wanted: &Wanted, act
         return Err(none_fits(cx, wanted).await?);
     };
     let mut after = before.clone();
-    let event = Event::Reserve { claim: claim.clone(), at: cx.now(), drives: before.value.known_drives() };
+    let event = Event::Reserve {
+        claim: claim.clone(),
+        at: cx.now(),
+        drives: before.value.known_drives(),
+    };
     if let Ok(Step::Moved(state, facts)) = step(before.value.state, &before.value.facts, event) {
         (after.value.state, after.value.facts, after.value.waiting) = (state, facts, None);
     } else {
@@ -43,7 +47,9 @@ pub async fn reserve_server(cx: &Context, claim: Reference, wanted: &Wanted, act
         at: cx.now(),
     };
     let metadata = &stored.value.metadata;
-    store::history::append(&mut tx, &metadata.name, &metadata.uid, &entry).await.map_err(store_fault)?;
+    store::history::append(&mut tx, &metadata.name, &metadata.uid, &entry)
+        .await
+        .map_err(store_fault)?;
     tx.commit().await.map_err(store_fault)?;
     Ok(stored)
 }
@@ -53,11 +59,17 @@ async fn pick(tx: &mut ironyard_db::Tx, wanted: &Wanted) -> Result<Option<Stored
         let server = record::get_for_update::<Server>(tx, &wanted.server).await.map_err(store_fault)?;
         return Ok(server.filter(|s| check(&s.value, wanted).is_ok()));
     }
-    let columns: &[&'static str] = if wanted.tolerations.is_empty() { &["yes"] } else { &["yes", "tainted"] };
+    let columns: &[&'static str] = if wanted.tolerations.is_empty() {
+        &["yes"]
+    } else {
+        &["yes", "tainted"]
+    };
     for column in columns {
         let mut after = String::new();
         loop {
-            let names = store::server::candidates(tx, column, &wanted.selector, &after, 8).await.map_err(store_fault)?;
+            let names = store::server::candidates(tx, column, &wanted.selector, &after, 8)
+                .await
+                .map_err(store_fault)?;
             let Some(last) = names.last() else { break };
             after.clone_from(last);
             for name in &names {
@@ -81,9 +93,15 @@ pub struct Candidate {
 
 /// Says of each server (at most a thousand) why it fits or not.
 pub async fn explain(cx: &Context, wanted: &Wanted) -> Result<Vec<Candidate>, Fault> {
-    let page = Page { size: 1000, ..Page::default() };
+    let page = Page {
+        size: 1000,
+        ..Page::default()
+    };
     let (servers, _) = list::<Server>(cx, &page, &[]).await?;
-    let candidate = |s: Stored<Server>| Candidate { unfit: check(&s.value, wanted).err(), server: s.value.metadata.name };
+    let candidate = |s: Stored<Server>| Candidate {
+        unfit: check(&s.value, wanted).err(),
+        server: s.value.metadata.name,
+    };
     Ok(servers.into_iter().map(candidate).collect())
 }
 

@@ -22,7 +22,14 @@ pub struct Why {
 }
 
 /// Moves a server along one arrow; transition, history row and change-feed row are one transaction.
-pub async fn transition_server(cx: &Context, request: &Request, name: &str, etag: &str, event: Event, why: Why) -> Result<Stored<Server>, Fault> {
+pub async fn transition_server(
+    cx: &Context,
+    request: &Request,
+    name: &str,
+    etag: &str,
+    event: Event,
+    why: Why,
+) -> Result<Stored<Server>, Fault> {
     let now = cx.now();
     change(cx, request, name, etag, |server| {
         let kind = event.kind();
@@ -36,7 +43,14 @@ pub async fn transition_server(cx: &Context, request: &Request, name: &str, etag
                     server.waiting = None;
                 }
                 let Why { actor, reason } = why;
-                Ok(Some(Entry { event: format!("{kind:?}"), from: Some(from), to: Some(state), actor, reason, at: now }))
+                Ok(Some(Entry {
+                    event: format!("{kind:?}"),
+                    from: Some(from),
+                    to: Some(state),
+                    actor,
+                    reason,
+                    at: now,
+                }))
             }
         }
     })

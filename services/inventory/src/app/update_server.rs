@@ -58,7 +58,10 @@ pub async fn update_server(
         // An identity that is known stays: leaving it out leaves it alone, another one is another machine.
         if mask.covers("spec.system_uuid") && system_uuid.is_some() && system_uuid != server.spec.system_uuid {
             if server.spec.system_uuid.is_some() {
-                return Err(Fault::field("server.spec.system_uuid", "cannot change: another UUID is another server"));
+                return Err(Fault::field(
+                    "server.spec.system_uuid",
+                    "cannot change: another UUID is another server",
+                ));
             }
             server.spec.system_uuid = system_uuid;
         }
@@ -66,16 +69,26 @@ pub async fn update_server(
         let given = bmc.is_some() || inline_bmc.is_some();
         if (mask.covers("spec.bmc_ref") || mask.covers("spec.bmc")) && given {
             // The reference that discovery made of an inline BMC goes on pointing at it.
-            let bmc = if inline_bmc.is_some() && bmc.is_none() { server.spec.bmc.clone() } else { bmc };
+            let bmc = if inline_bmc.is_some() && bmc.is_none() {
+                server.spec.bmc.clone()
+            } else {
+                bmc
+            };
             if held && bmc != server.spec.bmc {
-                return Err(Fault::field("server.spec.bmc_ref", "cannot change while the server is claimed or owes a wipe"));
+                return Err(Fault::field(
+                    "server.spec.bmc_ref",
+                    "cannot change while the server is claimed or owes a wipe",
+                ));
             }
             server.spec.bmc = bmc;
             server.spec.inline_bmc = inline_bmc;
         }
         if mask.covers("spec.system_id") && !system_id.is_empty() && system_id != server.spec.system_id {
             if held {
-                return Err(Fault::field("server.spec.system_id", "cannot change while the server is claimed or owes a wipe"));
+                return Err(Fault::field(
+                    "server.spec.system_id",
+                    "cannot change while the server is claimed or owes a wipe",
+                ));
             }
             server.spec.system_id = system_id;
         }

@@ -84,12 +84,20 @@ pub fn check(server: &Server, wanted: &Wanted) -> Result<(), Unfit> {
     if server.state != State::Available {
         let claim = server.facts.claim.as_ref().map(|c| format!("claim {}", c.name));
         let maintenance = server.facts.maintenance.as_ref().map(|m| format!("maintenance {}", m.name));
-        return Err(Unfit::NotAvailable { state: server.state, holder: claim.or(maintenance) });
+        return Err(Unfit::NotAvailable {
+            state: server.state,
+            holder: claim.or(maintenance),
+        });
     }
     if server.spec.unclaimable {
         return Err(Unfit::Cordoned);
     }
-    match server.spec.taints.iter().find(|taint| !wanted.tolerations.iter().any(|t| t.tolerates(taint))) {
+    match server
+        .spec
+        .taints
+        .iter()
+        .find(|taint| !wanted.tolerations.iter().any(|t| t.tolerates(taint)))
+    {
         Some(taint) => Err(Unfit::Tainted(format!("{}={}", taint.key, taint.value))),
         None => Ok(()),
     }
@@ -97,7 +105,10 @@ pub fn check(server: &Server, wanted: &Wanted) -> Result<(), Unfit> {
 
 /// The index column: `yes`, `tainted` (only for claims that tolerate something) or `no`.
 pub fn column(server: &Server) -> &'static str {
-    match (server.state == State::Available && !server.spec.unclaimable, server.spec.taints.is_empty()) {
+    match (
+        server.state == State::Available && !server.spec.unclaimable,
+        server.spec.taints.is_empty(),
+    ) {
         (true, true) => "yes",
         (true, false) => "tainted",
         (false, _) => "no",

@@ -30,8 +30,15 @@ pub enum State {
 
 impl State {
     /// All of them, in the order of a life.
-    pub const ALL: [Self; 7] =
-        [Self::Initial, Self::Discovery, Self::Available, Self::Reserved, Self::Cleanup, Self::Maintenance, Self::Error];
+    pub const ALL: [Self; 7] = [
+        Self::Initial,
+        Self::Discovery,
+        Self::Available,
+        Self::Reserved,
+        Self::Cleanup,
+        Self::Maintenance,
+        Self::Error,
+    ];
 }
 
 impl std::fmt::Display for State {
@@ -260,7 +267,11 @@ pub enum Rejected {
 }
 
 fn list(events: &[EventKind]) -> String {
-    if events.is_empty() { "none".to_owned() } else { events.iter().map(|e| format!("{e:?}")).collect::<Vec<_>>().join(", ") }
+    if events.is_empty() {
+        "none".to_owned()
+    } else {
+        events.iter().map(|e| format!("{e:?}")).collect::<Vec<_>>().join(", ")
+    }
 }
 
 /// Arrows that leave a state, whatever the facts.
@@ -280,16 +291,32 @@ pub fn open(state: State) -> Vec<EventKind> {
 /// The only way into Available.
 fn available(facts: Facts) -> Result<Step, Rejected> {
     match (&facts.debt, &facts.claim) {
-        (Some(debt), _) => Err(Rejected::Owes { claim: debt.claim.name.clone() }),
-        (None, Some(claim)) => Err(Rejected::Held { holder: format!("claim {}", claim.name), asked: "nobody".to_owned() }),
+        (Some(debt), _) => Err(Rejected::Owes {
+            claim: debt.claim.name.clone(),
+        }),
+        (None, Some(claim)) => Err(Rejected::Held {
+            holder: format!("claim {}", claim.name),
+            asked: "nobody".to_owned(),
+        }),
         (None, None) if !facts.discovered => Err(Rejected::Undiscovered),
-        (None, None) => Ok(Step::Moved(State::Available, Facts { maintenance: None, failure: None, ..facts })),
+        (None, None) => Ok(Step::Moved(
+            State::Available,
+            Facts {
+                maintenance: None,
+                failure: None,
+                ..facts
+            },
+        )),
     }
 }
 
 /// Where a server goes that has no more business where it is: to its holder, to its wipe, to its discovery, or to the pool.
 fn onward(facts: Facts) -> Result<Step, Rejected> {
-    let facts = Facts { maintenance: None, failure: None, ..facts };
+    let facts = Facts {
+        maintenance: None,
+        failure: None,
+        ..facts
+    };
     match (&facts.claim, &facts.debt, facts.discovered) {
         (Some(_), _, _) => Ok(Step::Moved(State::Reserved, facts)),
         (None, Some(_), _) => Ok(Step::Moved(State::Cleanup, facts)),
@@ -300,7 +327,10 @@ fn onward(facts: Facts) -> Result<Step, Rejected> {
 
 /// Drops a debt that this certificate pays.
 fn pay(facts: Facts, certificate: &Certificate) -> Result<Facts, Rejected> {
-    let unpaid = |why: String| Rejected::Unpaid { certificate: certificate.name.clone(), why };
+    let unpaid = |why: String| Rejected::Unpaid {
+        certificate: certificate.name.clone(),
+        why,
+    };
     let Some(debt) = &facts.debt else { return Ok(facts) };
     if !certificate.passed {
         return Err(unpaid("it did not pass".to_owned()));
@@ -319,7 +349,11 @@ fn pay(facts: Facts, certificate: &Certificate) -> Result<Facts, Rejected> {
 
 /// Moves a server along one arrow.
 pub fn step(state: State, facts: &Facts, event: Event) -> Result<Step, Rejected> {
-    let no_arrow = || Rejected::NoArrow { state, event: event.kind(), open: open(state) };
+    let no_arrow = || Rejected::NoArrow {
+        state,
+        event: event.kind(),
+        open: open(state),
+    };
     let facts = facts.clone();
     match event {
         Event::BeginDiscovery => match state {
@@ -334,20 +368,42 @@ pub fn step(state: State, facts: &Facts, event: Event) -> Result<Step, Rejected>
         },
         Event::Reserve { ref claim, at, ref drives } => match state {
             State::Available => {
-                let debt = Debt { since: at, claim: claim.clone(), drives: drives.clone() };
-                Ok(Step::Moved(State::Reserved, Facts { claim: Some(claim.clone()), debt: Some(debt), ..facts }))
+                let debt = Debt {
+                    since: at,
+                    claim: claim.clone(),
+                    drives: drives.clone(),
+                };
+                Ok(Step::Moved(
+                    State::Reserved,
+                    Facts {
+                        claim: Some(claim.clone()),
+                        debt: Some(debt),
+                        ..facts
+                    },
+                ))
             }
             State::Reserved if facts.claim.as_ref() == Some(claim) => Ok(Step::Unchanged),
             State::Initial | State::Discovery | State::Reserved | State::Cleanup | State::Maintenance | State::Error => Err(no_arrow()),
         },
         Event::Release { ref claim } => match (&facts.claim, state) {
-            (Some(holder), _) if holder.uid != claim.uid => {
-                Err(Rejected::Held { holder: format!("claim {}", holder.name), asked: format!("claim {}", claim.name) })
-            }
+            (Some(holder), _) if holder.uid != claim.uid => Err(Rejected::Held {
+                holder: format!("claim {}", holder.name),
+                asked: format!("claim {}", claim.name),
+            }),
             (Some(_), State::Reserved) => Ok(Step::Moved(State::Cleanup, Facts { claim: None, ..facts })),
             (Some(_), State::Error) => {
-                let failure = facts.failure.clone().map(|f| Failure { failed_in: State::Cleanup, ..f });
-                Ok(Step::Moved(State::Error, Facts { claim: None, failure, ..facts }))
+                let failure = facts.failure.clone().map(|f| Failure {
+                    failed_in: State::Cleanup,
+                    ..f
+                });
+                Ok(Step::Moved(
+                    State::Error,
+                    Facts {
+                        claim: None,
+                        failure,
+                        ..facts
+                    },
+                ))
             }
             (Some(_), State::Initial | State::Discovery | State::Available | State::Cleanup | State::Maintenance) => Err(no_arrow()),
             // Nobody holds it: this claim has let go before.
@@ -359,34 +415,57 @@ pub fn step(state: State, facts: &Facts, event: Event) -> Result<Step, Rejected>
         Event::CleanupDone { ref certificate } => match (state, certificate) {
             (State::Cleanup, Some(certificate)) => onward(pay(facts, certificate)?),
             (State::Cleanup, None) => match &facts.debt {
-                Some(debt) => Err(Rejected::Owes { claim: debt.claim.name.clone() }),
+                Some(debt) => Err(Rejected::Owes {
+                    claim: debt.claim.name.clone(),
+                }),
                 None => onward(facts),
             },
             (State::Available, _) => Ok(Step::Unchanged),
             (State::Initial | State::Discovery | State::Reserved | State::Maintenance | State::Error, _) => Err(no_arrow()),
         },
         Event::BeginMaintenance { ref maintenance } => match state {
-            State::Available | State::Error => {
-                Ok(Step::Moved(State::Maintenance, Facts { maintenance: Some(maintenance.clone()), failure: None, ..facts }))
-            }
+            State::Available | State::Error => Ok(Step::Moved(
+                State::Maintenance,
+                Facts {
+                    maintenance: Some(maintenance.clone()),
+                    failure: None,
+                    ..facts
+                },
+            )),
             State::Maintenance if facts.maintenance.as_ref() == Some(maintenance) => Ok(Step::Unchanged),
             State::Initial | State::Discovery | State::Reserved | State::Cleanup | State::Maintenance => Err(no_arrow()),
         },
         Event::MaintenanceDone { ref maintenance } => match (&facts.maintenance, state) {
-            (Some(holder), _) if holder.uid != maintenance.uid => {
-                Err(Rejected::Held { holder: format!("maintenance {}", holder.name), asked: format!("maintenance {}", maintenance.name) })
-            }
+            (Some(holder), _) if holder.uid != maintenance.uid => Err(Rejected::Held {
+                holder: format!("maintenance {}", holder.name),
+                asked: format!("maintenance {}", maintenance.name),
+            }),
             (Some(_), State::Maintenance) => onward(facts),
             // It failed while maintained: letting go leaves the Error to whoever resolves it.
-            (Some(_), State::Error) => Ok(Step::Moved(State::Error, Facts { maintenance: None, ..facts })),
+            (Some(_), State::Error) => Ok(Step::Moved(
+                State::Error,
+                Facts {
+                    maintenance: None,
+                    ..facts
+                },
+            )),
             (Some(_), State::Initial | State::Discovery | State::Available | State::Reserved | State::Cleanup) => Err(no_arrow()),
             (None, State::Initial | State::Maintenance) => Err(no_arrow()),
             (None, State::Discovery | State::Available | State::Reserved | State::Cleanup | State::Error) => Ok(Step::Unchanged),
         },
         Event::Fail(ref failure) => match state {
             State::Discovery | State::Available | State::Reserved | State::Cleanup | State::Maintenance => {
-                let failure = Failure { failed_in: state, ..failure.clone() };
-                Ok(Step::Moved(State::Error, Facts { failure: Some(failure), ..facts }))
+                let failure = Failure {
+                    failed_in: state,
+                    ..failure.clone()
+                };
+                Ok(Step::Moved(
+                    State::Error,
+                    Facts {
+                        failure: Some(failure),
+                        ..facts
+                    },
+                ))
             }
             State::Error => Ok(Step::Unchanged),
             State::Initial => Err(no_arrow()),
@@ -402,9 +481,10 @@ pub fn step(state: State, facts: &Facts, event: Event) -> Result<Step, Rejected>
         },
         Event::Waive => match (state, &facts.debt, &facts.claim) {
             (State::Error, None, _) => Err(Rejected::NothingOwed),
-            (State::Error, Some(_), Some(claim)) => {
-                Err(Rejected::Held { holder: format!("claim {}", claim.name), asked: "an administrator".to_owned() })
-            }
+            (State::Error, Some(_), Some(claim)) => Err(Rejected::Held {
+                holder: format!("claim {}", claim.name),
+                asked: "an administrator".to_owned(),
+            }),
             (State::Error, Some(_), None) => Ok(Step::Moved(State::Error, Facts { debt: None, ..facts })),
             (State::Initial | State::Discovery | State::Available | State::Reserved | State::Cleanup | State::Maintenance, _, _) => {
                 Err(no_arrow())
@@ -417,20 +497,17 @@ pub fn step(state: State, facts: &Facts, event: Event) -> Result<Step, Rejected>
 fn retry(facts: Facts) -> Result<Step, Rejected> {
     let failed_in = facts.failure.as_ref().map(|f| f.failed_in);
     match failed_in {
-        Some(State::Maintenance) if facts.maintenance.is_some() => {
-            Ok(Step::Moved(State::Maintenance, Facts { failure: None, ..facts }))
-        }
-        Some(State::Discovery) if facts.claim.is_none() && facts.debt.is_none() => {
-            Ok(Step::Moved(State::Discovery, Facts { maintenance: None, failure: None, ..facts }))
-        }
+        Some(State::Maintenance) if facts.maintenance.is_some() => Ok(Step::Moved(State::Maintenance, Facts { failure: None, ..facts })),
+        Some(State::Discovery) if facts.claim.is_none() && facts.debt.is_none() => Ok(Step::Moved(
+            State::Discovery,
+            Facts {
+                maintenance: None,
+                failure: None,
+                ..facts
+            },
+        )),
         Some(
-            State::Initial
-            | State::Discovery
-            | State::Available
-            | State::Reserved
-            | State::Cleanup
-            | State::Maintenance
-            | State::Error,
+            State::Initial | State::Discovery | State::Available | State::Reserved | State::Cleanup | State::Maintenance | State::Error,
         )
         | None => onward(facts),
     }

@@ -158,7 +158,13 @@ impl Server {
 
     /// Serial numbers of the drives it is known to have; a wipe must cover every one.
     pub fn known_drives(&self) -> Vec<String> {
-        let mut serials: Vec<String> = self.hardware().drives.into_iter().map(|d| d.serial_number).filter(|s| !s.is_empty()).collect();
+        let mut serials: Vec<String> = self
+            .hardware()
+            .drives
+            .into_iter()
+            .map(|d| d.serial_number)
+            .filter(|s| !s.is_empty())
+            .collect();
         serials.sort();
         serials.dedup();
         serials

@@ -40,11 +40,19 @@ fn caller<T>(request: &Request<T>) -> Identity {
 
 /// The calling identity, and the person it named.
 fn actor(caller: &Identity, person: &str) -> String {
-    if person.is_empty() { caller.name.clone() } else { format!("{person} ({})", caller.name) }
+    if person.is_empty() {
+        caller.name.clone()
+    } else {
+        format!("{person} ({})", caller.name)
+    }
 }
 
 fn named(field: &str, value: &str) -> Result<(), Fault> {
-    if value.trim().is_empty() { Err(Fault::field(field, "is missing: it goes into the history")) } else { Ok(()) }
+    if value.trim().is_empty() {
+        Err(Fault::field(field, "is missing: it goes into the history"))
+    } else {
+        Ok(())
+    }
 }
 
 fn wanted(
@@ -53,8 +61,15 @@ fn wanted(
     tolerations: Vec<pb::Toleration>,
 ) -> Result<Wanted, Fault> {
     let selector = selector_from("selector", selector)?;
-    let tolerations = tolerations.into_iter().enumerate().map(|(i, t)| toleration_from(format!("tolerations[{i}]"), t));
-    Ok(Wanted { server, selector, tolerations: tolerations.collect::<Result<_, _>>()? })
+    let tolerations = tolerations
+        .into_iter()
+        .enumerate()
+        .map(|(i, t)| toleration_from(format!("tolerations[{i}]"), t));
+    Ok(Wanted {
+        server,
+        selector,
+        tolerations: tolerations.collect::<Result<_, _>>()?,
+    })
 }
 
 #[tonic::async_trait]
@@ -65,7 +80,14 @@ impl ServerService for Grpc {
 
     async fn list_servers(&self, request: Request<pb::ListServersRequest>) -> Result<Response<pb::ListServersResponse>, Status> {
         let state = request.get_ref().state();
-        let pb::ListServersRequest { page_size, page_token, selector, state: _, bmc, claim_uid } = request.into_inner();
+        let pb::ListServersRequest {
+            page_size,
+            page_token,
+            selector,
+            state: _,
+            bmc,
+            claim_uid,
+        } = request.into_inner();
         let state = State::ALL.into_iter().find(|s| state_to(*s) == state).map(|s| s.to_string());
         let mut filters = Vec::new();
         if let Some(state) = &state {
@@ -77,9 +99,16 @@ impl ServerService for Grpc {
         if !claim_uid.is_empty() {
             filters.push(("claim_uid", claim_uid.as_str()));
         }
-        let page = Page { size: page_size, token: page_token, selector: selector_from("selector", selector)? };
+        let page = Page {
+            size: page_size,
+            token: page_token,
+            selector: selector_from("selector", selector)?,
+        };
         let (servers, next_page_token) = list::<Server>(&self.0, &page, &filters).await?;
-        Ok(Response::new(pb::ListServersResponse { servers: servers.into_iter().map(server_to).collect(), next_page_token }))
+        Ok(Response::new(pb::ListServersResponse {
+            servers: servers.into_iter().map(server_to).collect(),
+            next_page_token,
+        }))
     }
 
     async fn create_server(&self, request_: Request<pb::CreateServerRequest>) -> Result<Response<pb::Server>, Status> {
@@ -95,7 +124,9 @@ impl ServerService for Grpc {
         let ledger = request("UpdateServer", &message.request_id, &message);
         let mask = Mask::parse(message.update_mask, FIELDS)?;
         let (Server { metadata, spec, .. }, etag) = server_from(message.server)?;
-        Ok(Response::new(server_to(update_server(&self.0, &ledger, metadata, &etag, spec, &mask).await?)))
+        Ok(Response::new(server_to(
+            update_server(&self.0, &ledger, metadata, &etag, spec, &mask).await?,
+        )))
     }
 
     async fn delete_server(&self, request: Request<pb::DeleteServerRequest>) -> Result<Response<pb::DeleteServerResponse>, Status> {
@@ -111,10 +142,20 @@ impl ServerService for Grpc {
         let stream = watch::<Server, _>(self.0.clone(), request.into_inner().resume_token, |event, resume_token| {
             let (kind, server) = match event {
                 WatchEvent::Present(kind, stored) => (kind, Some(server_to(stored))),
-                WatchEvent::Gone(metadata) => (ChangeType::Deleted, Some(pb::Server { metadata: Some(metadata), ..pb::Server::default() })),
+                WatchEvent::Gone(metadata) => (
+                    ChangeType::Deleted,
+                    Some(pb::Server {
+                        metadata: Some(metadata),
+                        ..pb::Server::default()
+                    }),
+                ),
                 WatchEvent::Checkpoint => (ChangeType::Checkpoint, None),
             };
-            pb::WatchServersResponse { r#type: kind.into(), server, resume_token }
+            pb::WatchServersResponse {
+                r#type: kind.into(),
+                server,
+                resume_token,
+            }
         });
         Ok(Response::new(Box::pin(stream)))
     }
@@ -129,15 +170,26 @@ impl ServerService for Grpc {
             get::<Server>(&self.0, &name).await?;
         }
         let state = |s: Option<State>| s.map_or(pb::ServerState::Unspecified, state_to).into();
-        let entries = entries.into_iter().map(|store::history::Entry { event, from, to, actor, reason, at }| pb::ServerHistoryEntry {
-            event,
-            from: state(from),
-            to: state(to),
-            actor,
-            reason,
-            time: Some(timestamp_to(at)),
-        });
-        Ok(Response::new(pb::ListServerHistoryResponse { entries: entries.collect() }))
+        let entries = entries.into_iter().map(
+            |store::history::Entry {
+                 event,
+                 from,
+                 to,
+                 actor,
+                 reason,
+                 at,
+             }| pb::ServerHistoryEntry {
+                event,
+                from: state(from),
+                to: state(to),
+                actor,
+                reason,
+                time: Some(timestamp_to(at)),
+            },
+        );
+        Ok(Response::new(pb::ListServerHistoryResponse {
+            entries: entries.collect(),
+        }))
     }
 
     async fn transition_server(&self, request_: Request<pb::TransitionServerRequest>) -> Result<Response<pb::Server>, Status> {
@@ -145,14 +197,29 @@ impl ServerService for Grpc {
         let message = request_.into_inner();
         let ledger = request("TransitionServer", &message.request_id, &message);
         let wire = message.event();
-        let pb::TransitionServerRequest { name, etag, event: _, subject, reason, failure, certificate, request_id: _ } = message;
-        let subject = || subject.map(reference_from).ok_or_else(|| Fault::field("subject", "is missing: this event is on behalf of someone"));
+        let pb::TransitionServerRequest {
+            name,
+            etag,
+            event: _,
+            subject,
+            reason,
+            failure,
+            certificate,
+            request_id: _,
+        } = message;
+        let subject = || {
+            subject
+                .map(reference_from)
+                .ok_or_else(|| Fault::field("subject", "is missing: this event is on behalf of someone"))
+        };
         let event = match wire {
             pb::ServerEvent::Unspecified => return Err(Fault::field("event", "is missing").into()),
             pb::ServerEvent::BeginDiscovery => Event::BeginDiscovery,
             pb::ServerEvent::DiscoveryDone => Event::DiscoveryDone,
             pb::ServerEvent::Release => Event::Release { claim: subject()? },
-            pb::ServerEvent::CleanupDone => Event::CleanupDone { certificate: certificate.map(certificate_from) },
+            pb::ServerEvent::CleanupDone => Event::CleanupDone {
+                certificate: certificate.map(certificate_from),
+            },
             pb::ServerEvent::BeginMaintenance => Event::BeginMaintenance { maintenance: subject()? },
             pb::ServerEvent::MaintenanceDone => Event::MaintenanceDone { maintenance: subject()? },
             pb::ServerEvent::Fail => {
@@ -165,13 +232,23 @@ impl ServerService for Grpc {
             let message = format!("{} may not send {:?} to a server that is {state}", caller.name, event.kind());
             return Err(Fault::new(Reason::PermissionDenied, message).into());
         }
-        let why = Why { actor: actor(&caller, ""), reason };
-        Ok(Response::new(server_to(transition_server(&self.0, &ledger, &name, &etag, event, why).await?)))
+        let why = Why {
+            actor: actor(&caller, ""),
+            reason,
+        };
+        Ok(Response::new(server_to(
+            transition_server(&self.0, &ledger, &name, &etag, event, why).await?,
+        )))
     }
 
     async fn reserve_server(&self, request: Request<pb::ReserveServerRequest>) -> Result<Response<pb::Server>, Status> {
         let actor = actor(&caller(&request), "");
-        let pb::ReserveServerRequest { claim, server, selector, tolerations } = request.into_inner();
+        let pb::ReserveServerRequest {
+            claim,
+            server,
+            selector,
+            tolerations,
+        } = request.into_inner();
         let claim = claim.map(reference_from).filter(|c| !c.uid.is_empty() && !c.name.is_empty());
         let claim = claim.ok_or_else(|| Fault::field("claim", "needs a name and a uid"))?;
         let stored = reserve_server(&self.0, claim, &wanted(server, selector, tolerations)?, &actor).await?;
@@ -182,18 +259,42 @@ impl ServerService for Grpc {
         &self,
         request: Request<pb::ExplainReservationRequest>,
     ) -> Result<Response<pb::ExplainReservationResponse>, Status> {
-        let pb::ExplainReservationRequest { server, selector, tolerations } = request.into_inner();
+        let pb::ExplainReservationRequest {
+            server,
+            selector,
+            tolerations,
+        } = request.into_inner();
         let candidates = explain(&self.0, &wanted(server, selector, tolerations)?).await?;
         let candidates = candidates.into_iter().map(|c| match c.unfit {
-            None => pb::Candidate { server: c.server, fits: true, reason: String::new(), message: "it is free".to_owned() },
-            Some(unfit) => pb::Candidate { server: c.server, fits: false, reason: unfit.code().to_owned(), message: unfit.to_string() },
+            None => pb::Candidate {
+                server: c.server,
+                fits: true,
+                reason: String::new(),
+                message: "it is free".to_owned(),
+            },
+            Some(unfit) => pb::Candidate {
+                server: c.server,
+                fits: false,
+                reason: unfit.code().to_owned(),
+                message: unfit.to_string(),
+            },
         });
-        Ok(Response::new(pb::ExplainReservationResponse { candidates: candidates.collect() }))
+        Ok(Response::new(pb::ExplainReservationResponse {
+            candidates: candidates.collect(),
+        }))
     }
 
     async fn report_server(&self, request: Request<pb::ReportServerRequest>) -> Result<Response<pb::Server>, Status> {
         let power_state = power_from(request.get_ref().power_state());
-        let pb::ReportServerRequest { name, out_of_band, in_band, power_state: _, system_id, conditions, waiting_because } = request.into_inner();
+        let pb::ReportServerRequest {
+            name,
+            out_of_band,
+            in_band,
+            power_state: _,
+            system_id,
+            conditions,
+            waiting_because,
+        } = request.into_inner();
         let report = Report {
             out_of_band: out_of_band.map(hardware_from),
             in_band: in_band.map(hardware_from),
@@ -207,27 +308,54 @@ impl ServerService for Grpc {
 
     async fn resolve_server(&self, request: Request<pb::ResolveServerRequest>) -> Result<Response<pb::Server>, Status> {
         let caller = caller(&request);
-        let pb::ResolveServerRequest { name, reason, actor: person } = request.into_inner();
+        let pb::ResolveServerRequest {
+            name,
+            reason,
+            actor: person,
+        } = request.into_inner();
         named("reason", &reason)?;
         named("actor", &person)?;
-        let why = Why { actor: actor(&caller, &person), reason };
-        Ok(Response::new(server_to(transition_server(&self.0, &Ledger::default(), &name, "", Event::Resolve, why).await?)))
+        let why = Why {
+            actor: actor(&caller, &person),
+            reason,
+        };
+        Ok(Response::new(server_to(
+            transition_server(&self.0, &Ledger::default(), &name, "", Event::Resolve, why).await?,
+        )))
     }
 
     async fn retry_server(&self, request: Request<pb::RetryServerRequest>) -> Result<Response<pb::Server>, Status> {
         let caller = caller(&request);
-        let pb::RetryServerRequest { name, reason, actor: person } = request.into_inner();
+        let pb::RetryServerRequest {
+            name,
+            reason,
+            actor: person,
+        } = request.into_inner();
         named("actor", &person)?;
-        let why = Why { actor: actor(&caller, &person), reason };
-        Ok(Response::new(server_to(transition_server(&self.0, &Ledger::default(), &name, "", Event::Retry, why).await?)))
+        let why = Why {
+            actor: actor(&caller, &person),
+            reason,
+        };
+        Ok(Response::new(server_to(
+            transition_server(&self.0, &Ledger::default(), &name, "", Event::Retry, why).await?,
+        )))
     }
 
     async fn waive_sanitization(&self, request: Request<pb::WaiveSanitizationRequest>) -> Result<Response<pb::Server>, Status> {
         let caller = caller(&request);
-        let pb::WaiveSanitizationRequest { name, reason, actor: person } = request.into_inner();
+        let pb::WaiveSanitizationRequest {
+            name,
+            reason,
+            actor: person,
+        } = request.into_inner();
         named("reason", &reason)?;
         named("actor", &person)?;
-        let why = Why { actor: actor(&caller, &person), reason };
-        Ok(Response::new(server_to(transition_server(&self.0, &Ledger::default(), &name, "", Event::Waive, why).await?)))
+        let why = Why {
+            actor: actor(&caller, &person),
+            reason,
+        };
+        Ok(Response::new(server_to(
+            transition_server(&self.0, &Ledger::default(), &name, "", Event::Waive, why).await?,
+        )))
     }
 }

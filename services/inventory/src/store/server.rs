@@ -54,7 +54,10 @@ pub async fn delete(tx: &mut Tx, server: &Stored<Server>, now: Timestamp) -> Res
 }
 
 async fn delete_labels(tx: &mut Tx, name: &str) -> Result<()> {
-    sqlx::query("delete from server_label where server_id = $1").bind(name.to_owned()).execute(tx.conn()).await?;
+    sqlx::query("delete from server_label where server_id = $1")
+        .bind(name.to_owned())
+        .execute(tx.conn())
+        .await?;
     Ok(())
 }
 
@@ -73,7 +76,10 @@ async fn write_labels(tx: &mut Tx, server: &Server) -> Result<()> {
 
 /// The server that this claim holds.
 pub async fn held_by(db: &Db, claim_uid: &str) -> Result<Option<Stored<Server>>> {
-    let row = sqlx::query("select server_id from server where claim_uid = $1").bind(claim_uid.to_owned()).fetch_optional(db.pool()).await?;
+    let row = sqlx::query("select server_id from server where claim_uid = $1")
+        .bind(claim_uid.to_owned())
+        .fetch_optional(db.pool())
+        .await?;
     match row {
         Some(row) => record::get(db, &row.try_get::<String, _>("server_id")?).await,
         None => Ok(None),
@@ -82,7 +88,10 @@ pub async fn held_by(db: &Db, claim_uid: &str) -> Result<Option<Stored<Server>>>
 
 /// The server of this identity.
 pub async fn by_identity(tx: &mut Tx, identity: &str) -> Result<Option<Stored<Server>>> {
-    let row = sqlx::query("select server_id from server where identity = $1").bind(identity.to_owned()).fetch_optional(tx.conn()).await?;
+    let row = sqlx::query("select server_id from server where identity = $1")
+        .bind(identity.to_owned())
+        .fetch_optional(tx.conn())
+        .await?;
     match row {
         Some(row) => record::get_for_update(tx, &row.try_get::<String, _>("server_id")?).await,
         None => Ok(None),
@@ -110,7 +119,9 @@ pub async fn candidates(tx: &mut Tx, column: &'static str, selector: &Selector, 
     };
     for (key, value) in exact {
         let (key, value) = (bind(key), bind(value));
-        sql.push_str(&format!(" and exists ({LABEL} and m.label_key = {key} and m.label_value = {value})"));
+        sql.push_str(&format!(
+            " and exists ({LABEL} and m.label_key = {key} and m.label_value = {value})"
+        ));
     }
     for requirement in &selector.requirements {
         let (not, key, values) = match requirement {
@@ -121,7 +132,11 @@ pub async fn candidates(tx: &mut Tx, column: &'static str, selector: &Selector, 
         };
         let key = bind(key);
         let within: Vec<String> = values.iter().map(|v| bind(v)).collect();
-        let within = if within.is_empty() { String::new() } else { format!(" and m.label_value in ({})", within.join(", ")) };
+        let within = if within.is_empty() {
+            String::new()
+        } else {
+            format!(" and m.label_value in ({})", within.join(", "))
+        };
         sql.push_str(&format!(" and {not}exists ({LABEL} and m.label_key = {key}{within})"));
     }
     sql.push_str(&format!(" order by s.server_id limit {limit} {}", tx.dialect().skip_locked()));
@@ -129,7 +144,12 @@ pub async fn candidates(tx: &mut Tx, column: &'static str, selector: &Selector, 
     for value in binds {
         query = query.bind(value);
     }
-    query.fetch_all(tx.conn()).await?.iter().map(|row| Ok(row.try_get("server_id")?)).collect()
+    query
+        .fetch_all(tx.conn())
+        .await?
+        .iter()
+        .map(|row| Ok(row.try_get("server_id")?))
+        .collect()
 }
 
 const LABEL: &str = "select 1 from server_label m where m.server_id = s.server_id";

@@ -55,7 +55,11 @@ fn ordered(devices: &[String], wanted: &[String]) -> bool {
 pub fn wanted_settings(entries: &[(String, BTreeMap<String, String>)], version: &str) -> Option<BTreeMap<String, String>> {
     let mut wanted = BTreeMap::new();
     let mut fits = entries.is_empty();
-    for (entry_version, settings) in entries.iter().filter(|(v, _)| v.is_empty()).chain(entries.iter().filter(|(v, _)| v == version && !v.is_empty())) {
+    for (entry_version, settings) in entries
+        .iter()
+        .filter(|(v, _)| v.is_empty())
+        .chain(entries.iter().filter(|(v, _)| v == version && !v.is_empty()))
+    {
         let _ = entry_version;
         fits = true;
         wanted.extend(settings.clone());
@@ -65,7 +69,11 @@ pub fn wanted_settings(entries: &[(String, BTreeMap<String, String>)], version: 
 
 /// Settings that differ from what the BMC shows; attributes that it does not have differ.
 pub fn differing(wanted: &BTreeMap<String, String>, present: &BTreeMap<String, String>) -> BTreeMap<String, String> {
-    wanted.iter().filter(|(k, v)| present.get(*k) != Some(*v)).map(|(k, v)| (k.clone(), v.clone())).collect()
+    wanted
+        .iter()
+        .filter(|(k, v)| present.get(*k) != Some(*v))
+        .map(|(k, v)| (k.clone(), v.clone()))
+        .collect()
 }
 
 #[cfg(test)]

@@ -21,7 +21,13 @@ const SOON: Next = Next::After(Duration::from_millis(100));
 
 impl Maintenances {
     /// Pending settings, a restart, a look at what came of it.
-    pub(crate) async fn bios(&self, key: &str, maintenance: &ServerMaintenance, server: &Server, system: &SystemName) -> Result<Next, Error> {
+    pub(crate) async fn bios(
+        &self,
+        key: &str,
+        maintenance: &ServerMaintenance,
+        server: &Server,
+        system: &SystemName,
+    ) -> Result<Next, Error> {
         let app = &self.0;
         let spec = server.spec.clone().unwrap_or_default();
         let entries: Vec<(String, BTreeMap<String, String>)> = spec.bios.into_iter().map(|e| (e.version, e.settings)).collect();
@@ -40,8 +46,17 @@ impl Maintenances {
                 self.to(key, Stage::Restart, |m| m.bios.was_on = was_on).await
             }
             Stage::Restart => {
-                self.wait(key, "RESTARTING", "the machine restarts, so that the BIOS applies its settings".to_owned()).await?;
-                let action = if maintenance.bios.was_on { PowerAction::Reset } else { PowerAction::On };
+                self.wait(
+                    key,
+                    "RESTARTING",
+                    "the machine restarts, so that the BIOS applies its settings".to_owned(),
+                )
+                .await?;
+                let action = if maintenance.bios.was_on {
+                    PowerAction::Reset
+                } else {
+                    PowerAction::On
+                };
                 let operation = app.gateway.power(system, action, 0, &operation_key("restart")).await?;
                 match (operation.done, operation.error) {
                     (false, _) => Ok(Next::After(Duration::from_millis(200))),
@@ -54,18 +69,29 @@ impl Maintenances {
                 let left = differing(&wanted_settings(&entries, &bios.version).unwrap_or_default(), &bios.attributes);
                 let waited = app.cx.now().since(maintenance.bios.since.unwrap_or(app.cx.now()));
                 if left.is_empty() {
-                    app.inventory.condition(server, "BiosSettings", true, "Applied", "the BIOS settings are as wanted").await?;
+                    app.inventory
+                        .condition(server, "BiosSettings", true, "Applied", "the BIOS settings are as wanted")
+                        .await?;
                     return self.to(key, Stage::Restore, |_| ()).await;
                 }
                 if waited > app.settings.bios_patience {
                     let names: Vec<&str> = left.keys().map(String::as_str).collect();
-                    return self.give_up(key, server, &format!("after the restart these are still other: {}", names.join(", "))).await;
+                    return self
+                        .give_up(
+                            key,
+                            server,
+                            &format!("after the restart these are still other: {}", names.join(", ")),
+                        )
+                        .await;
                 }
                 Ok(Next::After((waited / 4).clamp(Duration::from_millis(200), Duration::from_secs(15))))
             }
             Stage::Restore => {
                 if !maintenance.bios.was_on {
-                    let operation = app.gateway.power(system, PowerAction::GracefulOff, 0, &operation_key("restore")).await?;
+                    let operation = app
+                        .gateway
+                        .power(system, PowerAction::GracefulOff, 0, &operation_key("restore"))
+                        .await?;
                     if !operation.done {
                         return Ok(Next::After(Duration::from_millis(200)));
                     }

@@ -26,14 +26,21 @@ impl Reconcile for Maintenances {
 
     async fn reconcile(&self, key: &str) -> Result<Next, Error> {
         let app = &self.0;
-        let Some(stored) = record::get::<ServerMaintenance>(&app.cx.db, key).await.map_err(store_fault)? else { return Ok(Next::Done) };
+        let Some(stored) = record::get::<ServerMaintenance>(&app.cx.db, key).await.map_err(store_fault)? else {
+            return Ok(Next::Done);
+        };
         let maintenance = &stored.value;
         let server = app.inventory.get(&maintenance.spec.server).await?;
         if maintenance.metadata.deleted_at.is_some() {
             return self.end(key, &stored, server).await;
         }
         let Some(server) = server else {
-            self.wait(key, "SERVER_NOT_FOUND", format!("server {} does not exist", maintenance.spec.server)).await?;
+            self.wait(
+                key,
+                "SERVER_NOT_FOUND",
+                format!("server {} does not exist", maintenance.spec.server),
+            )
+            .await?;
             return Ok(Next::After(Duration::from_secs(15)));
         };
         let ours = server.maintenance_ref.as_ref().is_some_and(|m| m.uid == maintenance.metadata.uid);
@@ -46,7 +53,9 @@ impl Reconcile for Maintenances {
                 }
                 let reason = maintenance.spec.reason.clone();
                 let subject = subject(maintenance);
-                app.inventory.transition(&server, ServerEvent::BeginMaintenance, Some(subject), &reason).await?;
+                app.inventory
+                    .transition(&server, ServerEvent::BeginMaintenance, Some(subject), &reason)
+                    .await?;
                 self.change(key, |m| (m.begun, m.waiting) = (true, None)).await?;
                 Ok(Next::After(Duration::from_millis(50)))
             }
@@ -56,7 +65,12 @@ impl Reconcile for Maintenances {
                     return self.drop_record(key).await;
                 }
                 let state = state.as_str_name().trim_start_matches("SERVER_STATE_").to_owned();
-                self.wait(key, "SERVER_BUSY", format!("server {} is in state {state}", maintenance.spec.server)).await?;
+                self.wait(
+                    key,
+                    "SERVER_BUSY",
+                    format!("server {} is in state {state}", maintenance.spec.server),
+                )
+                .await?;
                 Ok(Next::After(Duration::from_secs(30)))
             }
         }
@@ -64,7 +78,10 @@ impl Reconcile for Maintenances {
 }
 
 fn subject(maintenance: &ServerMaintenance) -> Reference {
-    Reference { name: maintenance.metadata.name.clone(), uid: maintenance.metadata.uid.clone() }
+    Reference {
+        name: maintenance.metadata.name.clone(),
+        uid: maintenance.metadata.uid.clone(),
+    }
 }
 
 impl Maintenances {
@@ -97,7 +114,9 @@ impl Maintenances {
     /// LED and power of a server in maintenance, and the task, if it has one.
     async fn look_after(&self, key: &str, stored: &Stored<ServerMaintenance>, server: &Server) -> Result<Next, Error> {
         let (app, maintenance) = (&self.0, &stored.value);
-        let Some(system) = Gateway::system_of(server) else { return Ok(Next::Done) };
+        let Some(system) = Gateway::system_of(server) else {
+            return Ok(Next::Done);
+        };
         if maintenance.task == BIOS_SETTINGS {
             return self.bios(key, maintenance, server, &system).await;
         }
@@ -106,7 +125,11 @@ impl Maintenances {
             Ok(_) | Err(_) => {}
         }
         if let Some(wanted) = maintenance.spec.power {
-            let action = if wanted == PowerState::On { PowerAction::On } else { PowerAction::GracefulOff };
+            let action = if wanted == PowerState::On {
+                PowerAction::On
+            } else {
+                PowerAction::GracefulOff
+            };
             let power_key = format!("{}-power-{wanted}", maintenance.metadata.uid);
             let operation = app.gateway.power(&system, action, 0, &power_key).await?;
             match (operation.done, operation.error) {
@@ -137,7 +160,9 @@ impl Maintenances {
                 }
             }
             let reason = format!("maintenance {} ended", maintenance.metadata.name);
-            app.inventory.transition(&server, ServerEvent::MaintenanceDone, Some(subject(maintenance)), &reason).await?;
+            app.inventory
+                .transition(&server, ServerEvent::MaintenanceDone, Some(subject(maintenance)), &reason)
+                .await?;
         }
         self.drop_record(key).await
     }

@@ -27,15 +27,22 @@ impl Reconcile for Servers {
 
     async fn reconcile(&self, key: &str) -> Result<Next, Error> {
         let app = &self.0;
-        let Some(server) = app.inventory.get(key).await? else { return Ok(Next::Done) };
+        let Some(server) = app.inventory.get(key).await? else {
+            return Ok(Next::Done);
+        };
         // Maintenances that wait for this server may go on.
-        for maintenance in record::list_oldest::<ServerMaintenance>(&app.cx.db, 100, &[("server", key)]).await.map_err(store_fault)? {
+        for maintenance in record::list_oldest::<ServerMaintenance>(&app.cx.db, 100, &[("server", key)])
+            .await
+            .map_err(store_fault)?
+        {
             app.maintenances.poke(&maintenance.value.metadata.name).await.map_err(store_fault)?;
         }
         if server.state() != ServerState::Available {
             return Ok(Next::Done);
         }
-        let Some(system) = Gateway::system_of(&server) else { return Ok(Next::Done) };
+        let Some(system) = Gateway::system_of(&server) else {
+            return Ok(Next::Done);
+        };
         let spec = server.spec.clone().unwrap_or_default();
         if !wants_anything(&spec) {
             app.inventory.at_rest(&server).await?;
@@ -50,7 +57,9 @@ impl Reconcile for Servers {
         match mend(&compare(&spec, &seen)) {
             None => {
                 app.inventory.at_rest(&server).await?;
-                app.inventory.condition(&server, "AsWanted", true, "AsWanted", "the hardware is as the spec wants it").await?;
+                app.inventory
+                    .condition(&server, "AsWanted", true, "AsWanted", "the hardware is as the spec wants it")
+                    .await?;
                 Ok(Next::After(app.settings.resync))
             }
             Some(todo) => self.apply(&server, &system, todo).await,
@@ -88,10 +97,21 @@ impl Servers {
             Mend::BootOrder(devices) => app.gateway.boot_order(system, devices).await.map(|_| None),
             Mend::Led(on) => app.gateway.led(system, on).await.map(|_| None),
             Mend::Power(wanted) => {
-                let action = if wanted == PowerState::On { PowerAction::On } else { PowerAction::GracefulOff };
+                let action = if wanted == PowerState::On {
+                    PowerAction::On
+                } else {
+                    PowerAction::GracefulOff
+                };
                 // One operation for each version of the server: a repeat after a crash finds it.
-                let etag = server.metadata.as_ref().map(|m| format!("{}-{}", m.uid, m.etag)).unwrap_or_default();
-                app.gateway.power(system, action, 0, &format!("want-{etag}")).await.map(|operation| Some((wanted, operation)))
+                let etag = server
+                    .metadata
+                    .as_ref()
+                    .map(|m| format!("{}-{}", m.uid, m.etag))
+                    .unwrap_or_default();
+                app.gateway
+                    .power(system, action, 0, &format!("want-{etag}"))
+                    .await
+                    .map(|operation| Some((wanted, operation)))
             }
         };
         match outcome {
@@ -100,16 +120,26 @@ impl Servers {
                 (false, _) => Ok(Next::After(Duration::from_millis(200))),
                 (true, None) => {
                     let power_state = ironyard_rpc::convert::power_to(Some(wanted)).into();
-                    app.inventory.report(ReportServerRequest { name: name(server), power_state, ..Default::default() }).await?;
+                    app.inventory
+                        .report(ReportServerRequest {
+                            name: name(server),
+                            power_state,
+                            ..Default::default()
+                        })
+                        .await?;
                     Ok(Next::After(Duration::from_secs(1)))
                 }
                 (true, Some(error)) => {
-                    app.inventory.condition(server, "AsWanted", false, "PowerFailed", &error.message).await?;
+                    app.inventory
+                        .condition(server, "AsWanted", false, "PowerFailed", &error.message)
+                        .await?;
                     Ok(Next::After(Duration::from_secs(60)))
                 }
             },
             Err(error) if error.is(Reason::BmcUnsupported) || error.is(Reason::BmcRefused) => {
-                app.inventory.condition(server, "AsWanted", false, "Refused", &error.message).await?;
+                app.inventory
+                    .condition(server, "AsWanted", false, "Refused", &error.message)
+                    .await?;
                 Ok(Next::After(app.settings.resync))
             }
             Err(error) => Err(error.into()),
@@ -122,36 +152,59 @@ impl Servers {
         let bios = match app.gateway.bios(system).await {
             Ok(bios) => bios,
             Err(error) if error.is(Reason::BmcUnsupported) => {
-                app.inventory.condition(server, "BiosSettings", false, "Unsupported", &error.message).await?;
+                app.inventory
+                    .condition(server, "BiosSettings", false, "Unsupported", &error.message)
+                    .await?;
                 return Ok(None);
             }
             Err(error) => return Err(error.into()),
         };
         let entries: Vec<(String, BTreeMap<String, String>)> = spec.bios.iter().map(|e| (e.version.clone(), e.settings.clone())).collect();
-        let version = if bios.version.is_empty() { seen.bios_version.clone() } else { bios.version.clone() };
+        let version = if bios.version.is_empty() {
+            seen.bios_version.clone()
+        } else {
+            bios.version.clone()
+        };
         let Some(wanted) = wanted_settings(&entries, &version) else {
             let message = format!("the BIOS has version {version}, and no settings are given for it");
-            app.inventory.condition(server, "BiosSettings", false, "VersionDiffers", &message).await?;
+            app.inventory
+                .condition(server, "BiosSettings", false, "VersionDiffers", &message)
+                .await?;
             return Ok(None);
         };
         let unknown: Vec<&String> = wanted.keys().filter(|k| !bios.attributes.contains_key(*k)).collect();
         if let Some(attribute) = unknown.first() {
             let message = format!("the BIOS has no attribute {attribute:?}");
-            app.inventory.condition(server, "BiosSettings", false, "UnknownAttribute", &message).await?;
+            app.inventory
+                .condition(server, "BiosSettings", false, "UnknownAttribute", &message)
+                .await?;
             return Ok(None);
         }
         if differing(&wanted, &bios.attributes).is_empty() {
-            app.inventory.condition(server, "BiosSettings", true, "Applied", "the BIOS settings are as wanted").await?;
+            app.inventory
+                .condition(server, "BiosSettings", true, "Applied", "the BIOS settings are as wanted")
+                .await?;
             return Ok(None);
         }
-        let failed = server.conditions.iter().any(|c| c.r#type == "BiosSettings" && c.reason == "NotApplied");
+        let failed = server
+            .conditions
+            .iter()
+            .any(|c| c.r#type == "BiosSettings" && c.reason == "NotApplied");
         if failed {
             // What the BIOS would not take once is not forced on it in a circle; a change of the spec is a new attempt.
             return Ok(None);
         }
         let maintenance = ServerMaintenance {
-            metadata: Metadata { name: format!("{}-bios-settings", name(server)), uid: ironyard_types::random_id(), ..Metadata::default() },
-            spec: Spec { server: name(server), reason: "apply BIOS settings".to_owned(), ..Spec::default() },
+            metadata: Metadata {
+                name: format!("{}-bios-settings", name(server)),
+                uid: ironyard_types::random_id(),
+                ..Metadata::default()
+            },
+            spec: Spec {
+                server: name(server),
+                reason: "apply BIOS settings".to_owned(),
+                ..Spec::default()
+            },
             begun: false,
             task: BIOS_SETTINGS.to_owned(),
             bios: BiosProgress::default(),

@@ -9,16 +9,29 @@ fn claim(n: u8) -> Reference {
 }
 
 fn failure() -> Failure {
-    Failure { reason: "X".into(), message: "x".into(), step: "s".into(), attempts: 1, failed_in: State::Initial, at: Timestamp(0) }
+    Failure {
+        reason: "X".into(),
+        message: "x".into(),
+        step: "s".into(),
+        attempts: 1,
+        failed_in: State::Initial,
+        at: Timestamp(0),
+    }
 }
 
 fn sample(kind: EventKind) -> Event {
     match kind {
         EventKind::BeginDiscovery => Event::BeginDiscovery,
         EventKind::DiscoveryDone => Event::DiscoveryDone,
-        EventKind::Reserve => Event::Reserve { claim: claim(1), at: Timestamp(10), drives: vec!["A".into()] },
+        EventKind::Reserve => Event::Reserve {
+            claim: claim(1),
+            at: Timestamp(10),
+            drives: vec!["A".into()],
+        },
         EventKind::Release => Event::Release { claim: claim(1) },
-        EventKind::CleanupDone => Event::CleanupDone { certificate: Some(certificate(1, 20, &["A"], true)) },
+        EventKind::CleanupDone => Event::CleanupDone {
+            certificate: Some(certificate(1, 20, &["A"], true)),
+        },
         EventKind::BeginMaintenance => Event::BeginMaintenance { maintenance: claim(9) },
         EventKind::MaintenanceDone => Event::MaintenanceDone { maintenance: claim(9) },
         EventKind::Fail => Event::Fail(failure()),
@@ -39,16 +52,35 @@ fn certificate(n: u8, at: i64, drives: &[&str], passed: bool) -> Certificate {
 }
 
 fn debt() -> Debt {
-    Debt { since: Timestamp(10), claim: claim(1), drives: vec!["A".into()] }
+    Debt {
+        since: Timestamp(10),
+        claim: claim(1),
+        drives: vec!["A".into()],
+    }
 }
 
 /// Every combination of facts that a state can come with.
 fn facts_of(state: State) -> Vec<(&'static str, Facts)> {
-    let base = Facts { discovered: true, ..Facts::default() };
-    let owing = Facts { debt: Some(debt()), ..base.clone() };
-    let held = Facts { claim: Some(claim(1)), ..owing.clone() };
-    let in_error = |facts: &Facts, failed_in| Facts { failure: Some(Failure { failed_in, ..failure() }), ..facts.clone() };
-    let maintained = |facts: &Facts| Facts { maintenance: Some(claim(9)), ..facts.clone() };
+    let base = Facts {
+        discovered: true,
+        ..Facts::default()
+    };
+    let owing = Facts {
+        debt: Some(debt()),
+        ..base.clone()
+    };
+    let held = Facts {
+        claim: Some(claim(1)),
+        ..owing.clone()
+    };
+    let in_error = |facts: &Facts, failed_in| Facts {
+        failure: Some(Failure { failed_in, ..failure() }),
+        ..facts.clone()
+    };
+    let maintained = |facts: &Facts| Facts {
+        maintenance: Some(claim(9)),
+        ..facts.clone()
+    };
     match state {
         State::Initial | State::Discovery => vec![("", Facts::default())],
         State::Available => vec![("", base)],
@@ -144,7 +176,10 @@ fn every_arrow_that_is_taken_is_listed_as_open() {
             for kind in EventKind::ALL {
                 if let Ok(Step::Moved(..)) = step(state, &facts, sample(kind)) {
                     // Letting go of a maintenance in Error is housekeeping, not an arrow.
-                    assert!(open(state).contains(&kind) || kind == EventKind::MaintenanceDone, "{state} {kind:?}");
+                    assert!(
+                        open(state).contains(&kind) || kind == EventKind::MaintenanceDone,
+                        "{state} {kind:?}"
+                    );
                 }
             }
         }
@@ -153,7 +188,11 @@ fn every_arrow_that_is_taken_is_listed_as_open() {
 
 #[test]
 fn a_certificate_must_fit_the_debt() {
-    let owing = Facts { discovered: true, debt: Some(debt()), ..Facts::default() };
+    let owing = Facts {
+        discovered: true,
+        debt: Some(debt()),
+        ..Facts::default()
+    };
     for (name, bad) in [
         ("failed", certificate(1, 20, &["A"], false)),
         ("other claim", certificate(2, 20, &["A"], true)),
@@ -176,11 +215,17 @@ fn events() -> impl Strategy<Value = Event> {
     prop_oneof![
         Just(Event::BeginDiscovery),
         Just(Event::DiscoveryDone),
-        (reference.clone(), 0_i64..20, drives.clone()).prop_map(|(claim, at, drives)| Event::Reserve { claim, at: Timestamp(at), drives }),
+        (reference.clone(), 0_i64..20, drives.clone()).prop_map(|(claim, at, drives)| Event::Reserve {
+            claim,
+            at: Timestamp(at),
+            drives
+        }),
         reference.clone().prop_map(|claim| Event::Release { claim }),
         (0_u8..3, 0_i64..40, drives, any::<bool>(), any::<bool>()).prop_map(|(n, at, drives, passed, some)| {
             let drives: Vec<&str> = drives.iter().map(String::as_str).collect();
-            Event::CleanupDone { certificate: some.then(|| certificate(n, at, &drives, passed)) }
+            Event::CleanupDone {
+                certificate: some.then(|| certificate(n, at, &drives, passed)),
+            }
         }),
         reference.clone().prop_map(|maintenance| Event::BeginMaintenance { maintenance }),
         reference.prop_map(|maintenance| Event::MaintenanceDone { maintenance }),

@@ -3,8 +3,8 @@ use ironyard_proto::{common::PowerState as WirePower, inventory as pb};
 use ironyard_rpc::{
     Fault,
     convert::{
-        condition_to, hardware_to, metadata_checked, metadata_to, power_from, power_to, reference_from, reference_to, timestamp_from, timestamp_to,
-        waiting_to,
+        condition_to, hardware_to, metadata_checked, metadata_to, power_from, power_to, reference_from, reference_to, timestamp_from,
+        timestamp_to, waiting_to,
     },
 };
 use ironyard_types::{ResourceName, SystemUuid, hardware::PowerState};
@@ -22,8 +22,25 @@ const DEVICES: [&str; 5] = ["Network", "Http", "Disk", "Cd", "Usb"];
 pub fn server_to(stored: Stored<Server>) -> pb::Server {
     let etag = stored.etag();
     let hardware = stored.value.hardware();
-    let Stored { value, version: _, created_at, updated_at } = stored;
-    let Server { metadata, spec, state, facts, out_of_band: _, in_band: _, power_state, system_id, in_band_at, conditions, waiting } = value;
+    let Stored {
+        value,
+        version: _,
+        created_at,
+        updated_at,
+    } = stored;
+    let Server {
+        metadata,
+        spec,
+        state,
+        facts,
+        out_of_band: _,
+        in_band: _,
+        power_state,
+        system_id,
+        in_band_at,
+        conditions,
+        waiting,
+    } = value;
     pb::Server {
         metadata: Some(metadata_to(metadata, etag, created_at, updated_at)),
         spec: Some(spec_to(spec)),
@@ -61,20 +78,60 @@ pub fn state_to(state: State) -> pb::ServerState {
 }
 
 fn failure_to(failure: Failure) -> pb::ServerFailure {
-    let Failure { reason, message, step, attempts, failed_in, at } = failure;
-    pb::ServerFailure { reason, message, step, attempts, failed_in: state_to(failed_in).into(), time: Some(timestamp_to(at)) }
+    let Failure {
+        reason,
+        message,
+        step,
+        attempts,
+        failed_in,
+        at,
+    } = failure;
+    pb::ServerFailure {
+        reason,
+        message,
+        step,
+        attempts,
+        failed_in: state_to(failed_in).into(),
+        time: Some(timestamp_to(at)),
+    }
 }
 
 /// From the wire; the lifecycle sets where it failed.
 pub fn failure_from(failure: pb::ServerFailure, at: ironyard_types::Timestamp) -> Failure {
-    let pb::ServerFailure { reason, message, step, attempts, failed_in: _, time: _ } = failure;
-    Failure { reason, message, step, attempts, failed_in: State::Error, at }
+    let pb::ServerFailure {
+        reason,
+        message,
+        step,
+        attempts,
+        failed_in: _,
+        time: _,
+    } = failure;
+    Failure {
+        reason,
+        message,
+        step,
+        attempts,
+        failed_in: State::Error,
+        at,
+    }
 }
 
 /// From the wire.
 pub fn certificate_from(certificate: pb::CertificateSummary) -> Certificate {
-    let pb::CertificateSummary { name, claim_uid, start_time, drive_serial_numbers, passed } = certificate;
-    Certificate { name, claim_uid, started_at: start_time.map(timestamp_from).unwrap_or_default(), drives: drive_serial_numbers, passed }
+    let pb::CertificateSummary {
+        name,
+        claim_uid,
+        start_time,
+        drive_serial_numbers,
+        passed,
+    } = certificate;
+    Certificate {
+        name,
+        claim_uid,
+        started_at: start_time.map(timestamp_from).unwrap_or_default(),
+        drives: drive_serial_numbers,
+        passed,
+    }
 }
 
 /// From the wire.
@@ -83,7 +140,12 @@ pub fn toleration_from(at: String, toleration: pb::Toleration) -> Result<Tolerat
     let exists = match operator.as_str() {
         "" | "Equal" => false,
         "Exists" => true,
-        other => return Err(Fault::field(format!("{at}.operator"), format!("{other:?} is not an operator: use Equal or Exists"))),
+        other => {
+            return Err(Fault::field(
+                format!("{at}.operator"),
+                format!("{other:?} is not an operator: use Equal or Exists"),
+            ));
+        }
     };
     Ok(Toleration { key, exists, value })
 }
@@ -112,7 +174,11 @@ fn spec_to(spec: Spec) -> pb::ServerSpec {
         sanitization_minimum,
         in_band,
     } = spec;
-    let reclaim = if retain { pb::ReclaimPolicy::Retain } else { pb::ReclaimPolicy::Recycle };
+    let reclaim = if retain {
+        pb::ReclaimPolicy::Retain
+    } else {
+        pb::ReclaimPolicy::Recycle
+    };
     let in_band = match in_band {
         None => pb::InBandPolicy::Unspecified,
         Some(InBand::Required) => pb::InBandPolicy::Required,
@@ -122,25 +188,41 @@ fn spec_to(spec: Spec) -> pb::ServerSpec {
     pb::ServerSpec {
         system_uuid: system_uuid.map(|u| u.to_string()).unwrap_or_default(),
         bmc_ref: bmc.map(reference_to),
-        bmc: inline_bmc.map(|InlineBmc { protocol, scheme, address, port, credential }| pb::InlineBmc {
-            protocol,
-            scheme,
-            address,
-            port,
-            credential,
-        }),
+        bmc: inline_bmc.map(
+            |InlineBmc {
+                 protocol,
+                 scheme,
+                 address,
+                 port,
+                 credential,
+             }| pb::InlineBmc {
+                protocol,
+                scheme,
+                address,
+                port,
+                credential,
+            },
+        ),
         system_id,
         power: power_to(power).into(),
         boot_order: boot_order
             .into_iter()
             .map(|BootOrderEntry { name, priority, device }| pb::BootOrderEntry { name, priority, device })
             .collect(),
-        bios: bios.into_iter().map(|BiosSettings { version, settings }| pb::BiosSettings { version, settings }).collect(),
-        taints: taints.into_iter().map(|Taint { key, value, effect }| pb::Taint { key, value, effect }).collect(),
+        bios: bios
+            .into_iter()
+            .map(|BiosSettings { version, settings }| pb::BiosSettings { version, settings })
+            .collect(),
+        taints: taints
+            .into_iter()
+            .map(|Taint { key, value, effect }| pb::Taint { key, value, effect })
+            .collect(),
         unclaimable,
         reclaim_policy: reclaim.into(),
         locator_led,
-        sanitization: (!sanitization_minimum.is_empty()).then_some(pb::SanitizationPolicy { minimum: sanitization_minimum }),
+        sanitization: (!sanitization_minimum.is_empty()).then_some(pb::SanitizationPolicy {
+            minimum: sanitization_minimum,
+        }),
         in_band: in_band.into(),
     }
 }
@@ -174,7 +256,10 @@ fn spec_from(spec: pb::ServerSpec) -> Result<Spec, Fault> {
         None => None,
         Some(state @ (PowerState::On | PowerState::Off)) => Some(state),
         Some(PowerState::PoweringOn | PowerState::PoweringOff) => {
-            let problem = format!("{} cannot be wanted: use ON or OFF", WirePower::as_str_name(&power_to(power_from(power))));
+            let problem = format!(
+                "{} cannot be wanted: use ON or OFF",
+                WirePower::as_str_name(&power_to(power_from(power)))
+            );
             return Err(Fault::field("server.spec.power", problem));
         }
     };
@@ -190,9 +275,16 @@ fn spec_from(spec: pb::ServerSpec) -> Result<Spec, Fault> {
     let mut kept = Vec::new();
     for (i, pb::Taint { key, value, effect }) in taints.into_iter().enumerate() {
         if key.is_empty() || !matches!(effect.as_str(), "" | "NoClaim") {
-            return Err(Fault::field(format!("server.spec.taints[{i}]"), "needs a key, and the effect NoClaim"));
+            return Err(Fault::field(
+                format!("server.spec.taints[{i}]"),
+                "needs a key, and the effect NoClaim",
+            ));
         }
-        kept.push(Taint { key, value, effect: "NoClaim".to_owned() });
+        kept.push(Taint {
+            key,
+            value,
+            effect: "NoClaim".to_owned(),
+        });
     }
     let sanitization_minimum = sanitization.map(|s| s.minimum).unwrap_or_default();
     if !matches!(sanitization_minimum.as_str(), "" | "Clear" | "Purge") {
@@ -206,7 +298,10 @@ fn spec_from(spec: pb::ServerSpec) -> Result<Spec, Fault> {
         system_id,
         power,
         boot_order: order,
-        bios: bios.into_iter().map(|pb::BiosSettings { version, settings }| BiosSettings { version, settings }).collect(),
+        bios: bios
+            .into_iter()
+            .map(|pb::BiosSettings { version, settings }| BiosSettings { version, settings })
+            .collect(),
         taints: kept,
         unclaimable,
         retain: match reclaim {
@@ -225,12 +320,24 @@ fn spec_from(spec: pb::ServerSpec) -> Result<Spec, Fault> {
 }
 
 fn inline_from(bmc: pb::InlineBmc) -> Result<InlineBmc, Fault> {
-    let pb::InlineBmc { protocol, scheme, address, port, credential } = bmc;
+    let pb::InlineBmc {
+        protocol,
+        scheme,
+        address,
+        port,
+        credential,
+    } = bmc;
     if !matches!(protocol.as_str(), "" | "Redfish") {
-        return Err(Fault::field("server.spec.bmc.protocol", format!("{protocol:?} is not supported: use Redfish")));
+        return Err(Fault::field(
+            "server.spec.bmc.protocol",
+            format!("{protocol:?} is not supported: use Redfish"),
+        ));
     }
     if !matches!(scheme.as_str(), "" | "http" | "https") {
-        return Err(Fault::field("server.spec.bmc.scheme", format!("{scheme:?} is not a scheme: use https or http")));
+        return Err(Fault::field(
+            "server.spec.bmc.scheme",
+            format!("{scheme:?} is not a scheme: use https or http"),
+        ));
     }
     if address.is_empty() {
         return Err(Fault::field("server.spec.bmc.address", "is missing"));
@@ -238,5 +345,11 @@ fn inline_from(bmc: pb::InlineBmc) -> Result<InlineBmc, Fault> {
     if !(0..=65535).contains(&port) {
         return Err(Fault::field("server.spec.bmc.port", "must lie between 0 and 65535"));
     }
-    Ok(InlineBmc { protocol, scheme, address, port, credential })
+    Ok(InlineBmc {
+        protocol,
+        scheme,
+        address,
+        port,
+        credential,
+    })
 }

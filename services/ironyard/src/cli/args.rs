@@ -1,0 +1,286 @@
+use std::{net::Ipv4Addr, path::PathBuf, time::Duration};
+
+use clap::{Args as ClapArgs, CommandFactory, Parser, Subcommand, ValueEnum};
+
+/// Bare-metal servers through their BMCs: found, inventoried, claimed, wiped with proof, offered again.
+///
+/// Exit codes: 0 done, 1 failed, 2 wrong usage, 64 + gRPC code when a service refused (68 deadline, 69 not found, 70 exists,
+/// 73 precondition, 74 conflict, 78 unavailable).
+#[derive(Parser)]
+#[command(name = "ironyard", version, max_term_width = 120)]
+pub struct Args {
+    #[command(flatten)]
+    pub(crate) connection: Connection,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// How the services are reached.
+#[derive(ClapArgs)]
+pub struct Connection {
+    /// Address of the services.
+    #[arg(long, global = true, env = "IRONYARD_SERVER", default_value = "http://127.0.0.1:7700")]
+    pub(crate) server: String,
+    /// Address of inventory, where it has its own.
+    #[arg(long, global = true, env = "IRONYARD_INVENTORY", hide = true)]
+    pub(crate) inventory: Option<String>,
+    /// Address of the gateway, where it has its own.
+    #[arg(long, global = true, env = "IRONYARD_BMC_GATEWAY", hide = true)]
+    pub(crate) bmc_gateway: Option<String>,
+    /// Address of discovery, where it has its own.
+    #[arg(long, global = true, env = "IRONYARD_DISCOVERY", hide = true)]
+    pub(crate) discovery: Option<String>,
+    /// Address of claim, where it has its own.
+    #[arg(long, global = true, env = "IRONYARD_CLAIM", hide = true)]
+    pub(crate) claim: Option<String>,
+    /// Address of maintenance, where it has its own.
+    #[arg(long, global = true, env = "IRONYARD_MAINTENANCE", hide = true)]
+    pub(crate) maintenance: Option<String>,
+    /// Authorities that sign the services' certificates, PEM.
+    #[arg(long, global = true, env = "IRONYARD_CA", hide = true)]
+    pub(crate) ca: Option<PathBuf>,
+    /// Own certificate, PEM.
+    #[arg(long, global = true, env = "IRONYARD_CERT", hide = true)]
+    pub(crate) cert: Option<PathBuf>,
+    /// Own key, PEM.
+    #[arg(long, global = true, env = "IRONYARD_KEY", hide = true)]
+    pub(crate) key: Option<PathBuf>,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Shows the whole life of a simulated fleet, in this process, and leaves nothing behind.
+    Demo(Demo),
+    /// Runs all services on one loopback port until it is stopped.
+    Up(Up),
+    /// Runs a simulated fleet whose machines boot the agent, until it is stopped.
+    Simulate(Simulate),
+    /// Writes certificates for development: an authority, one for each service, one for an operator.
+    Certs {
+        /// Folder to write to.
+        #[arg(long)]
+        out: PathBuf,
+        /// Host names and addresses that the services answer on.
+        #[arg(long, default_values_t = ["localhost".to_owned(), "127.0.0.1".to_owned()])]
+        hosts: Vec<String>,
+    },
+    /// Creates or changes what YAML documents describe.
+    Apply {
+        /// File, or - for standard input; may be repeated.
+        #[arg(short = 'f', long = "filename", required = true)]
+        files: Vec<PathBuf>,
+    },
+    /// Lists resources, or shows one.
+    Get {
+        /// Kind: server, bmc, endpoint, claim, maintenance, secret, certificate, cleanup, operation.
+        kind: String,
+        /// Name.
+        name: Option<String>,
+        #[command(flatten)]
+        output: Output,
+        /// Only resources whose labels match, as in `a=b,c in (d,e)`.
+        #[arg(short = 'l', long)]
+        selector: Option<String>,
+    },
+    /// Shows all that is known about a resource.
+    Describe {
+        /// Kind.
+        kind: String,
+        /// Name.
+        name: String,
+    },
+    /// Deletes a resource. A claim gives its server back; a maintenance ends.
+    Delete {
+        /// Kind.
+        kind: String,
+        /// Name.
+        name: String,
+    },
+    /// Waits until a resource is as wanted.
+    Wait {
+        /// Kind.
+        kind: String,
+        /// Name.
+        name: String,
+        /// `state=Available`, `phase=Bound`, `condition=Ready`, `power=On` or `delete`.
+        #[arg(long = "for")]
+        condition: String,
+        /// Longest wait, as in `90s`.
+        #[arg(long, default_value = "10m", value_parser = humantime::parse_duration)]
+        timeout: Duration,
+    },
+    /// Prints servers as they change, until stopped.
+    Watch,
+    /// Shows or changes the power of a server.
+    Power {
+        /// Server.
+        server: String,
+        /// What to do; nothing: show.
+        action: Option<PowerAction>,
+        /// Do it to a server that a claim holds, too.
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Claims a server.
+    Claim {
+        /// Name of the claim.
+        name: String,
+        /// This server.
+        #[arg(long)]
+        server_name: Option<String>,
+        /// Any server whose labels match.
+        #[arg(short = 'l', long)]
+        selector: Option<String>,
+        /// Switch it on.
+        #[arg(long)]
+        on: bool,
+        /// URL of an image to boot from once.
+        #[arg(long, default_value = "")]
+        image: String,
+    },
+    /// Gives a claim's server back: it is switched off and wiped.
+    Release {
+        /// Name of the claim.
+        name: String,
+    },
+    /// Explains why something is as it is.
+    Explain {
+        /// `claim`.
+        kind: String,
+        /// Name.
+        name: String,
+    },
+    /// Shows what happened to a server.
+    History {
+        /// Server.
+        server: String,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Takes a server out of Error that is well again.
+    Resolve(Because),
+    /// Puts a server in Error back to where it failed.
+    Retry(Because),
+    /// Forgives the wipe that a server in Error owes; on record, under a person's name.
+    WaiveSanitization(Because),
+    /// Prints a completion script.
+    Completion {
+        /// Shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+#[derive(ClapArgs)]
+pub(crate) struct Because {
+    /// Server.
+    pub server: String,
+    /// Why, for the history.
+    #[arg(long)]
+    pub reason: String,
+    /// Who answers for it.
+    #[arg(long = "as", env = "IRONYARD_ACTOR")]
+    pub actor: String,
+}
+
+#[derive(ClapArgs)]
+pub(crate) struct Output {
+    /// How to print.
+    #[arg(short = 'o', long = "output")]
+    pub format: Option<Format>,
+    /// No heading.
+    #[arg(long)]
+    pub no_headers: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// A table with more columns.
+    Wide,
+    /// JSON.
+    Json,
+    /// YAML.
+    Yaml,
+    /// Kind and name.
+    Name,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PowerAction {
+    /// Switch on.
+    On,
+    /// Ask, then cut.
+    Off,
+    /// Cut.
+    ForceOff,
+    /// Cut, then on.
+    Cycle,
+    /// Ask, then cut, then on.
+    Reset,
+}
+
+#[derive(ClapArgs)]
+pub(crate) struct Demo {
+    /// How many servers.
+    #[arg(long, default_value_t = 8)]
+    pub servers: u32,
+}
+
+#[derive(ClapArgs)]
+pub(crate) struct Up {
+    /// Port on 127.0.0.1.
+    #[arg(long, default_value_t = 7700)]
+    pub port: u16,
+    /// Folder for records; kept.
+    #[arg(long, default_value = "ironyard-data")]
+    pub data: PathBuf,
+    /// PostgreSQL instead of SQLite.
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
+    pub database_url: Option<String>,
+    /// Simulate this many BMCs, and register them.
+    #[arg(long, default_value_t = 0)]
+    pub simulate: u32,
+    /// Port for health checks and metrics on 127.0.0.1; 0: none.
+    #[arg(long, default_value_t = 0)]
+    pub ops_port: u16,
+    /// Whether the agent is needed where a server does not say: required, optional or off.
+    #[arg(long, default_value = "optional")]
+    pub in_band: String,
+    /// Time for a machine to boot the agent.
+    #[arg(long, default_value = "10m", value_parser = humantime::parse_duration)]
+    pub boot_timeout: Duration,
+    /// A TOML file with `[[mac_prefixes]]`.
+    #[arg(long)]
+    pub mac_prefixes: Option<PathBuf>,
+    /// OTLP endpoint for traces.
+    #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT")]
+    pub otlp_endpoint: Option<String>,
+    /// JSON log lines.
+    #[arg(long)]
+    pub json_logs: bool,
+}
+
+#[derive(ClapArgs)]
+pub(crate) struct Simulate {
+    /// How many BMCs.
+    #[arg(long, default_value_t = 8)]
+    pub bmcs: u32,
+    /// Address of the first one.
+    #[arg(long, default_value = "127.80.0.1")]
+    pub first: Ipv4Addr,
+    /// Port of all of them, and of the admin API on 127.0.0.1.
+    #[arg(long, default_value_t = 8000)]
+    pub port: u16,
+    /// HTTPS with a self-signed certificate.
+    #[arg(long)]
+    pub tls: bool,
+    /// Authorities for the agent's connection to discovery, PEM.
+    #[arg(long)]
+    pub agent_ca: Option<PathBuf>,
+    /// Time that a power change takes.
+    #[arg(long, default_value = "150ms", value_parser = humantime::parse_duration)]
+    pub power_time: Duration,
+}
+
+pub(crate) fn completion(shell: clap_complete::Shell) {
+    clap_complete::generate(shell, &mut Args::command(), "ironyard", &mut std::io::stdout());
+}

@@ -1,0 +1,103 @@
+//! The command line.
+
+mod apply;
+mod args;
+mod kinds;
+mod output;
+mod serve;
+mod verbs;
+
+use std::process::ExitCode;
+
+pub use args::Args;
+use args::{Command, Connection};
+
+use crate::client::{Addresses, Clients};
+
+/// What went wrong, and the exit code that says so.
+#[derive(Debug)]
+pub struct Failure {
+    /// Exit code: 1 generic, 2 usage, 64 + gRPC code for what a service refused.
+    pub code: u8,
+    /// For people.
+    pub message: String,
+}
+
+impl Failure {
+    /// A mistake of the caller's.
+    pub fn usage(message: impl Into<String>) -> Self {
+        Self {
+            code: 2,
+            message: message.into(),
+        }
+    }
+
+    /// Anything else.
+    pub fn other(message: impl std::fmt::Display) -> Self {
+        Self {
+            code: 1,
+            message: message.to_string(),
+        }
+    }
+}
+
+impl From<tonic::Status> for Failure {
+    fn from(status: tonic::Status) -> Self {
+        let code = 64_u8.saturating_add(u8::try_from(status.code() as i32).unwrap_or(2));
+        let reason = ironyard_rpc::reason_of(&status).map(|r| format!(" [{r}]")).unwrap_or_default();
+        let message = match status.code() {
+            tonic::Code::Unavailable if reason.is_empty() => {
+                format!(
+                    "no service answers ({}); is `ironyard up` running, is --server right?",
+                    status.message()
+                )
+            }
+            _ => format!("{}{reason}", status.message()),
+        };
+        Self { code, message }
+    }
+}
+
+impl Connection {
+    pub(crate) fn clients(&self) -> Result<Clients, Failure> {
+        let at = |own: &Option<String>| own.clone().unwrap_or_else(|| self.server.clone());
+        let addresses = Addresses {
+            inventory: at(&self.inventory),
+            bmc_gateway: at(&self.bmc_gateway),
+            discovery: at(&self.discovery),
+            claim: at(&self.claim),
+            maintenance: at(&self.maintenance),
+        };
+        let tls = self.ca.clone().map(|ca| ironyard_rpc::client::TlsConfig {
+            ca,
+            certificate: self.cert.clone(),
+            key: self.key.clone(),
+        });
+        Clients::new(&addresses, tls.as_ref()).map_err(Failure::other)
+    }
+}
+
+/// Runs a command.
+pub async fn run(args: Args) -> ExitCode {
+    let outcome = match args.command {
+        Command::Demo(demo) => crate::demo::run(demo.servers).await.map_err(Failure::other),
+        Command::Up(up) => serve::up(up).await,
+        Command::Simulate(simulate) => serve::simulate(simulate).await,
+        Command::Certs { out, hosts } => serve::certificates(&out, &hosts),
+        Command::Completion { shell } => {
+            args::completion(shell);
+            Ok(())
+        }
+        command => match args.connection.clients() {
+            Ok(clients) => verbs::run(&clients, command).await,
+            Err(failure) => Err(failure),
+        },
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("error: {}", failure.message);
+            ExitCode::from(failure.code)
+        }
+    }
+}

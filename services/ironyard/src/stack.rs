@@ -1,0 +1,179 @@
+//! The five services in one process, on one port.
+
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use ironyard_bmc_gateway::{Gateway, tasks::operations::Patience};
+use ironyard_discovery::Settings as DiscoverySettings;
+use ironyard_rpc::server;
+use ironyard_types::SystemClock;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
+
+/// What `up` needs to know.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Folder for SQLite files and the key.
+    pub data: PathBuf,
+    /// PostgreSQL instead of SQLite: one schema for each service.
+    pub database_url: Option<String>,
+    /// Address to listen on; loopback.
+    pub listen: SocketAddr,
+    /// Plaintext address for health checks and metrics.
+    pub ops_listen: Option<SocketAddr>,
+    /// Whether the agent is needed where a server does not say.
+    pub in_band: ironyard_discovery::domain::discovery_run::InBand,
+    /// Time for a machine to boot the agent.
+    pub boot_timeout: Duration,
+    /// How long hardware may take.
+    pub patience: Patience,
+    /// MAC prefixes.
+    pub mac_prefixes: Vec<ironyard_discovery::domain::endpoint::MacPrefix>,
+    /// Time for one step of a cleanup.
+    pub cleanup_patience: Duration,
+}
+
+impl Config {
+    /// The defaults, with records in this folder.
+    pub fn new(data: impl Into<PathBuf>, listen: SocketAddr) -> Self {
+        Self {
+            data: data.into(),
+            database_url: None,
+            listen,
+            ops_listen: None,
+            in_band: ironyard_discovery::domain::discovery_run::InBand::Optional,
+            boot_timeout: Duration::from_secs(600),
+            patience: Patience::default(),
+            mac_prefixes: vec![],
+            cleanup_patience: Duration::from_secs(900),
+        }
+    }
+
+    fn database(&self, service: &str) -> ironyard_db::Config {
+        match &self.database_url {
+            Some(url) => ironyard_db::Config {
+                schema: Some(service.to_owned()),
+                ..ironyard_db::Config::url(url)
+            },
+            None => ironyard_db::Config::url(format!("sqlite://{}", self.data.join(format!("{service}.db")).display())),
+        }
+    }
+}
+
+/// The services, running.
+pub struct Stack {
+    /// Where they answer.
+    pub address: String,
+    shutdown: CancellationToken,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+impl Stack {
+    /// Opens everything and serves.
+    pub async fn start(config: Config) -> Result<Self, BoxError> {
+        std::fs::create_dir_all(&config.data)?;
+        let server = server::Config {
+            listen: config.listen,
+            ops_listen: config.ops_listen,
+            tls: None,
+        };
+        let listener = server::bind(&server).await?;
+        let address = format!("http://{}", listener.local_addr()?);
+        let clock = Arc::new(SystemClock);
+        let peers = ironyard_peers::Config::all_at(&address);
+        let gateway = Gateway {
+            key_file: config.data.join("gateway.key"),
+            create_key: true,
+            // `up` is for laboratories: simulated BMCs live on loopback.
+            allowed_ranges: vec!["0.0.0.0/0".parse()?, "::/0".parse()?],
+            default_trust: ironyard_bmc_gateway::domain::bmc::TlsTrust::FirstUse,
+            authorities: vec![],
+            read_timeout: Duration::from_secs(20),
+            patience: config.patience,
+        };
+        let discovery = DiscoverySettings {
+            agent_url: address.clone(),
+            in_band: config.in_band,
+            boot_timeout: config.boot_timeout,
+            patience: Duration::from_secs(600),
+            poll: Duration::from_secs(60),
+            mac_prefixes: config.mac_prefixes.clone(),
+        };
+        let claim = ironyard_claim::Settings {
+            patience: config.cleanup_patience,
+            ..ironyard_claim::Settings::default()
+        };
+        let databases = ["inventory", "bmc_gateway", "discovery", "claim", "maintenance"].map(|service| config.database(service));
+        let [d_inventory, d_gateway, d_discovery, d_claim, d_maintenance] = &databases;
+        let (inventory, gateway, discovery, claim, maintenance) = tokio::join!(
+            boxed(ironyard_inventory::Service::open(d_inventory, clock.clone())),
+            boxed(ironyard_bmc_gateway::Service::open(d_gateway, gateway, clock.clone())),
+            boxed(ironyard_discovery::Service::open(d_discovery, &peers, discovery, clock.clone())),
+            boxed(ironyard_claim::Service::open(d_claim, &peers, claim, clock.clone())),
+            boxed(ironyard_maintenance::Service::open(
+                d_maintenance,
+                &peers,
+                ironyard_maintenance::Settings::default(),
+                clock.clone()
+            )),
+        );
+        let (inventory, gateway, discovery, claim, maintenance) = (inventory?, gateway?, discovery?, claim?, maintenance?);
+        let mut routes = Routes::builder();
+        inventory.register(&mut routes);
+        gateway.register(&mut routes);
+        discovery.register(&mut routes);
+        claim.register(&mut routes);
+        maintenance.register(&mut routes);
+        let names: Vec<&'static str> = [
+            ironyard_inventory::Service::NAMES,
+            ironyard_bmc_gateway::Service::NAMES,
+            ironyard_discovery::Service::NAMES,
+            ironyard_claim::Service::NAMES,
+            ironyard_maintenance::Service::NAMES,
+        ]
+        .concat();
+        let (work, serving) = (CancellationToken::new(), CancellationToken::new());
+        let stop = work.clone();
+        let workers = vec![
+            tokio::spawn(inventory.run(serving.clone())),
+            tokio::spawn(gateway.run(work.clone())),
+            tokio::spawn(discovery.run(work.clone())),
+            tokio::spawn(claim.run(work.clone())),
+            tokio::spawn(maintenance.run(work.clone())),
+        ];
+        let served = tokio::spawn(async move {
+            if let Err(error) = server::serve(&server, listener, &names, routes, serving).await {
+                tracing::error!(%error, "the server failed");
+            }
+        });
+        let mut tasks = workers;
+        tasks.push(served);
+        Ok(Self {
+            address,
+            shutdown: stop,
+            tasks,
+        })
+    }
+
+    /// Lets every step finish, then stops.
+    pub async fn stop(self) {
+        self.shutdown.cancel();
+        for task in &self.tasks[1..self.tasks.len() - 1] {
+            let waited = async {
+                while !task.is_finished() {
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+            };
+            let _ = tokio::time::timeout(Duration::from_secs(12), waited).await;
+        }
+        for task in self.tasks {
+            task.abort();
+        }
+    }
+}
+
+async fn boxed<T, E: std::error::Error + Send + Sync + 'static>(open: impl Future<Output = Result<T, E>>) -> Result<T, BoxError> {
+    open.await.map_err(Into::into)
+}
