@@ -81,7 +81,8 @@ fn boot(state: &mut State, body: &Value) -> Outcome {
                     .filter_map(|v| v.as_str().map(str::to_owned))
                     .collect();
                 let (mut a, mut b) = (order.clone(), state.boot_order.clone());
-                (a.sort(), b.sort());
+                a.sort();
+                b.sort();
                 if a != b {
                     return Err(wrong(key));
                 }

@@ -76,7 +76,7 @@ where
                 Some(status) => Ok(status.into_http()),
                 None => inner.call(request).await,
             };
-            let code = response.as_ref().map_or(Code::Unknown, |r| status_of(r));
+            let code = response.as_ref().map_or(Code::Unknown, status_of);
             call.end(code as i32);
             Span::current().record("rpc.status_code", tracing::field::debug(code));
             match code {

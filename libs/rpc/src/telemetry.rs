@@ -87,6 +87,7 @@ pub fn init(service: &'static str, config: &Config) -> Result<Guard, String> {
         Format::Text => Box::new(
             tracing_subscriber::fmt::layer()
                 .compact()
+                .with_ansi(colours())
                 .with_writer(std::io::stderr)
                 .with_filter(filter),
         ),
@@ -116,6 +117,11 @@ pub fn init(service: &'static str, config: &Config) -> Result<Guard, String> {
     });
     let _ = tracing_subscriber::registry().with(lines).with(spans).try_init();
     Ok(Guard { traces })
+}
+
+/// Colours only for people, and not for those who asked for none.
+fn colours() -> bool {
+    std::io::IsTerminal::is_terminal(&std::io::stderr()) && std::env::var_os("NO_COLOR").is_none()
 }
 
 /// The metrics in Prometheus' text format.

@@ -85,5 +85,5 @@ pub async fn find(client: &Client, target: &str) -> Result<Option<Handle>> {
             .text("TargetUri")
             .is_some_and(|u| crate::uri::identity(&u) == crate::uri::identity(target))
     };
-    Ok(tasks.iter().rfind(|t| ours(&t)).map(|t| Handle { uri: t.id_path() }))
+    Ok(tasks.iter().rfind(|t| ours(t)).map(|t| Handle { uri: t.id_path() }))
 }

@@ -36,6 +36,6 @@ pub struct MacPrefix {
 }
 
 /// The longest prefix that fits.
-pub fn recognise<'a>(mac: MacAddress, prefixes: &'a [MacPrefix]) -> Option<&'a MacPrefix> {
+pub fn recognise(mac: MacAddress, prefixes: &[MacPrefix]) -> Option<&MacPrefix> {
     prefixes.iter().filter(|p| mac.has_prefix(&p.prefix)).max_by_key(|p| p.prefix.len())
 }

@@ -216,6 +216,7 @@ impl EventKind {
 
 /// What an event did.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "a step is made and taken apart at once, never kept")]
 pub enum Step {
     /// The server moved, or its facts changed.
     Moved(State, Facts),

@@ -19,8 +19,8 @@ pub struct Args {
 #[derive(ClapArgs)]
 pub struct Connection {
     /// Address of the services.
-    #[arg(long, global = true, env = "IRONYARD_SERVER", default_value = "http://127.0.0.1:7700")]
-    pub(crate) server: String,
+    #[arg(long = "server", global = true, env = "IRONYARD_SERVER", default_value = "http://127.0.0.1:7700")]
+    pub(crate) address: String,
     /// Address of inventory, where it has its own.
     #[arg(long, global = true, env = "IRONYARD_INVENTORY", hide = true)]
     pub(crate) inventory: Option<String>,
@@ -168,6 +168,33 @@ pub(crate) enum Command {
         /// Shell.
         shell: clap_complete::Shell,
     },
+}
+
+impl Command {
+    /// The verb, for spans.
+    pub(crate) fn verb(&self) -> &'static str {
+        match self {
+            Self::Demo(_) => "demo",
+            Self::Up(_) => "up",
+            Self::Simulate(_) => "simulate",
+            Self::Certs { .. } => "certs",
+            Self::Apply { .. } => "apply",
+            Self::Get { .. } => "get",
+            Self::Describe { .. } => "describe",
+            Self::Delete { .. } => "delete",
+            Self::Wait { .. } => "wait",
+            Self::Watch => "watch",
+            Self::Power { .. } => "power",
+            Self::Claim { .. } => "claim",
+            Self::Release { .. } => "release",
+            Self::Explain { .. } => "explain",
+            Self::History { .. } => "history",
+            Self::Resolve(_) => "resolve",
+            Self::Retry(_) => "retry",
+            Self::WaiveSanitization(_) => "waive-sanitization",
+            Self::Completion { .. } => "completion",
+        }
+    }
 }
 
 #[derive(ClapArgs)]

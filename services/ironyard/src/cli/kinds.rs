@@ -139,7 +139,7 @@ macro_rules! pages {
                 page_size: 500,
                 page_token: token,
                 selector: $selector.clone(),
-                ..Default::default()
+                ..$m::$t::default()
             };
             let page = $client.clone().$method(request).await?.into_inner();
             items.extend(page.$field.iter().map(|item| to_json($full, item)));

@@ -60,7 +60,7 @@ impl From<tonic::Status> for Failure {
 
 impl Connection {
     pub(crate) fn clients(&self) -> Result<Clients, Failure> {
-        let at = |own: &Option<String>| own.clone().unwrap_or_else(|| self.server.clone());
+        let at = |own: &Option<String>| own.clone().unwrap_or_else(|| self.address.clone());
         let addresses = Addresses {
             inventory: at(&self.inventory),
             bmc_gateway: at(&self.bmc_gateway),
@@ -89,7 +89,7 @@ pub async fn run(args: Args) -> ExitCode {
             Ok(())
         }
         command => match args.connection.clients() {
-            Ok(clients) => verbs::run(&clients, command).await,
+            Ok(clients) => traced(&clients, command).await,
             Err(failure) => Err(failure),
         },
     };
@@ -100,4 +100,21 @@ pub async fn run(args: Args) -> ExitCode {
             ExitCode::from(failure.code)
         }
     }
+}
+
+/// Runs a verb under a span of its own; where an OTLP endpoint is configured, the trace begins here.
+async fn traced(clients: &Clients, command: Command) -> Result<(), Failure> {
+    let Ok(endpoint) = std::env::var("OTEL_EXPORTER_OTLP_ENDPOINT") else {
+        return verbs::run(clients, command).await;
+    };
+    let config = ironyard_rpc::telemetry::Config {
+        filter: Some("error".to_owned()),
+        otlp_endpoint: Some(endpoint),
+        ..Default::default()
+    };
+    let guard = ironyard_rpc::telemetry::init("ironyard-cli", &config).map_err(Failure::usage)?;
+    let span = tracing::info_span!("cli", otel.name = format!("ironyard {}", command.verb()));
+    let outcome = tracing::Instrument::instrument(verbs::run(clients, command), span).await;
+    guard.flush();
+    outcome
 }

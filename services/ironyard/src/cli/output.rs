@@ -32,7 +32,7 @@ fn pretty(value: &Value) -> String {
 }
 
 pub(crate) fn yaml(items: &[Value]) -> Result<String, Failure> {
-    let documents: Result<Vec<String>, _> = items.iter().map(|item| serde_saphyr::to_string(item)).collect();
+    let documents: Result<Vec<String>, _> = items.iter().map(serde_saphyr::to_string).collect();
     Ok(documents.map_err(Failure::other)?.join("---\n"))
 }
 

@@ -1,0 +1,222 @@
+use ironyard_bmc_simulator::{Action, Rule};
+use ironyard_discovery::domain::discovery_run::InBand;
+use ironyard_proto::{
+    bmc::{Bmc, BmcSpec, CreateBmcRequest, GetBmcRequest},
+    common::{ConditionStatus, LabelRequirement, LabelSelector, Metadata},
+    discovery::{CreateEndpointRequest, Endpoint, EndpointSpec},
+    inventory::{CreateServerRequest, Server, ServerSpec, UpdateServerRequest},
+};
+use ironyard_testkit::poll;
+use tonic::Code;
+
+use crate::{
+    seed::cli,
+    world::{On, World},
+};
+
+fn server(name: &str, uuid: &str) -> Server {
+    Server {
+        metadata: Some(Metadata {
+            name: name.into(),
+            ..Default::default()
+        }),
+        spec: Some(ServerSpec {
+            system_uuid: uuid.into(),
+            ..Default::default()
+        }),
+        ..Default::default()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mistakes_are_named_and_nothing_is_lost() {
+    let world = World::apart(On::Sqlite, 1, InBand::Off).await.unwrap();
+    let mut servers = world.clients.servers.clone();
+    let create = |server| CreateServerRequest {
+        server: Some(server),
+        request_id: String::new(),
+    };
+    let uuid = "123e4567-e89b-12d3-a456-426614174000";
+
+    let malformed = servers.create_server(create(server("a", "not-a-uuid"))).await.unwrap_err();
+    assert!(
+        malformed.code() == Code::InvalidArgument && malformed.message().contains("system_uuid"),
+        "{malformed}"
+    );
+    let placeholder = servers
+        .create_server(create(server("a", "00000000-0000-0000-0000-000000000000")))
+        .await
+        .unwrap_err();
+    assert!(placeholder.message().contains("placeholder"));
+    assert_eq!(
+        servers.create_server(create(server("A B", uuid))).await.unwrap_err().code(),
+        Code::InvalidArgument
+    );
+
+    let request = CreateServerRequest {
+        server: Some(server("a", uuid)),
+        request_id: "id-1".into(),
+    };
+    let first = servers.create_server(request.clone()).await.unwrap().into_inner();
+    assert_eq!(
+        servers.create_server(request).await.unwrap().into_inner(),
+        first,
+        "a replay has the first answer"
+    );
+    let other = CreateServerRequest {
+        server: Some(server("b", "")),
+        request_id: "id-1".into(),
+    };
+    let reused = servers.create_server(other).await.unwrap_err();
+    assert_eq!(ironyard_rpc::reason_of(&reused).unwrap(), "REQUEST_ID_REUSED");
+    let duplicate = servers.create_server(create(server("b", &uuid.to_uppercase()))).await.unwrap_err();
+    assert_eq!(ironyard_rpc::reason_of(&duplicate).unwrap(), "DUPLICATE_SYSTEM_UUID");
+
+    let mut stale = first.clone();
+    stale.metadata.as_mut().unwrap().etag = "0-old".into();
+    let request = UpdateServerRequest {
+        server: Some(stale),
+        ..Default::default()
+    };
+    let refused = servers.update_server(request).await.unwrap_err();
+    assert_eq!(
+        (refused.code(), ironyard_rpc::reason_of(&refused).unwrap().as_str()),
+        (Code::Aborted, "SERVER_CHANGED")
+    );
+
+    let endpoint = Endpoint {
+        metadata: Some(Metadata {
+            name: "e".into(),
+            ..Default::default()
+        }),
+        spec: Some(EndpointSpec {
+            mac_address: "00:11".into(),
+            ip: "127.0.0.1".into(),
+        }),
+        ..Default::default()
+    };
+    let request = CreateEndpointRequest {
+        endpoint: Some(endpoint),
+        request_id: String::new(),
+    };
+    assert!(
+        world
+            .clients
+            .endpoints
+            .clone()
+            .create_endpoint(request)
+            .await
+            .unwrap_err()
+            .message()
+            .contains("MAC address")
+    );
+    let bmc = |address: &str| CreateBmcRequest {
+        bmc: Some(Bmc {
+            metadata: Some(Metadata {
+                name: "x".into(),
+                ..Default::default()
+            }),
+            spec: Some(BmcSpec {
+                address: address.into(),
+                ..Default::default()
+            }),
+            ..Default::default()
+        }),
+        request_id: String::new(),
+    };
+    let metadata_service = world.clients.bmcs.clone().create_bmc(bmc("169.254.169.254")).await.unwrap_err();
+    assert_eq!(ironyard_rpc::reason_of(&metadata_service).unwrap(), "ADDRESS_REFUSED");
+    assert_eq!(
+        world.clients.bmcs.clone().create_bmc(bmc("a b")).await.unwrap_err().code(),
+        Code::InvalidArgument
+    );
+
+    let requirement = LabelRequirement {
+        key: "a".into(),
+        operator: "Near".into(),
+        values: vec![],
+    };
+    let selector = LabelSelector {
+        match_expressions: vec![requirement],
+        ..Default::default()
+    };
+    let spec = ironyard_proto::claim::ServerClaimSpec {
+        server_selector: Some(selector),
+        ..Default::default()
+    };
+    let refused = world.try_claim("c", spec).await.unwrap_err();
+    assert!(refused.message().contains("match_expressions[0]"), "{refused}");
+    let nothing = ironyard_proto::common::Reference {
+        name: "nothing".into(),
+        uid: String::new(),
+    };
+    let spec = ironyard_proto::claim::ServerClaimSpec {
+        server_ref: Some(nothing),
+        ..Default::default()
+    };
+    world.try_claim("c", spec).await.unwrap();
+    poll::until("a reference to nothing is a reason to wait", || async {
+        world
+            .get_claim("c")
+            .await?
+            .waiting_because
+            .filter(|w| w.message.contains("does not exist"))
+    })
+    .await;
+
+    let file = world.data.path().join("bad.yaml");
+    std::fs::write(
+        &file,
+        "apiVersion: v1alpha1\nkind: Server\nmetadata:\n  name: z\nspec:\n  colour: red\n",
+    )
+    .unwrap();
+    let (code, message) = cli(&world.stack.address, &["apply", "-f", &file.display().to_string()]).unwrap_err();
+    assert!(
+        code == 2 && message.contains("colour") && message.contains("document 1"),
+        "{message}"
+    );
+    let (code, _) = cli(&world.stack.address, &["get", "server", "z"]).unwrap_err();
+    assert_eq!(code, 64 + 5, "not found");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bmc_that_answers_nonsense_is_a_condition() {
+    for (action, reasons) in [
+        (Action::Truncate, &["BMC_PROTOCOL"][..]),
+        (Action::Status(500), &["BMC_PROTOCOL"]),
+        (Action::Drop, &["BMC_UNREACHABLE"]),
+        (Action::Oversize(20 << 20), &["BMC_PROTOCOL"]),
+        (Action::Status(401), &["BMC_AUTHENTICATION_FAILED"]),
+    ] {
+        let world = World::apart(On::Sqlite, 1, InBand::Off).await.unwrap();
+        world.machine(0).add_rule(Rule {
+            method: None,
+            path: "/redfish/v1".into(),
+            action: action.clone(),
+            remaining: None,
+        });
+        ironyard::demo::register(&world.clients, &world.fleet_config, world.port)
+            .await
+            .unwrap();
+        let ready = poll::until(&format!("{action:?} is told"), || async {
+            let bmc = world
+                .clients
+                .bmcs
+                .clone()
+                .get_bmc(GetBmcRequest { name: "bmc-0".into() })
+                .await
+                .ok()?
+                .into_inner();
+            bmc.conditions
+                .into_iter()
+                .find(|c| c.r#type == "Ready" && c.status() == ConditionStatus::False)
+        })
+        .await;
+        assert!(reasons.contains(&ready.reason.as_str()), "{action:?}: {ready:?}");
+        if action == Action::Status(401) {
+            continue;
+        }
+        world.machine(0).clear_rules();
+        world.reaches("bmc-0-1", ironyard_proto::inventory::ServerState::Available).await;
+    }
+}

@@ -1,0 +1,174 @@
+use std::collections::{BTreeMap, BTreeSet};
+
+use ironyard_discovery::domain::discovery_run::InBand;
+use ironyard_proto::{
+    claim::{self, ClaimPhase, ServerClaim, ServerClaimSpec},
+    common::LabelSelector,
+    inventory::{self, ServerState},
+};
+use ironyard_testkit::poll;
+
+use crate::world::{On, World};
+
+async fn all(world: &World) -> Vec<ServerClaim> {
+    let request = claim::ListServerClaimsRequest {
+        page_size: 1000,
+        ..Default::default()
+    };
+    world
+        .clients
+        .claims
+        .clone()
+        .list_server_claims(request)
+        .await
+        .unwrap()
+        .into_inner()
+        .server_claims
+}
+
+async fn two_hundred_on_eight(on: On) {
+    let Some(world) = World::with(on, 8, InBand::Off).await else {
+        return;
+    };
+    let creations = (0..200).map(|n| {
+        let world = &world;
+        async move { world.try_claim(&format!("claim-{n:03}"), ServerClaimSpec::default()).await.unwrap() }
+    });
+    futures_util::future::join_all(creations).await;
+    let claims = poll::until("eight are bound and the others say why they wait", || async {
+        let claims = all(&world).await;
+        let bound = claims.iter().filter(|c| c.phase() == ClaimPhase::Bound).count();
+        let explained = claims
+            .iter()
+            .filter(|c| c.phase() == ClaimPhase::Pending && c.waiting_because.is_some())
+            .count();
+        (bound == 8 && explained == 192).then_some(claims)
+    })
+    .await;
+    let servers: BTreeSet<String> = claims.iter().filter_map(|c| c.bound_server.clone()).map(|s| s.name).collect();
+    assert_eq!(servers.len(), 8, "no server is bound twice");
+    assert!(
+        claims
+            .iter()
+            .filter_map(|c| c.waiting_because.clone())
+            .all(|w| w.message.contains("Reserved"))
+    );
+
+    // A server that is freed goes to the oldest claim that waits.
+    let oldest = claims
+        .iter()
+        .filter(|c| c.phase() == ClaimPhase::Pending)
+        .min_by_key(|c| {
+            let created = c.metadata.as_ref().unwrap().create_time.unwrap();
+            (created.seconds, created.nanos, c.metadata.as_ref().unwrap().name.clone())
+        })
+        .map(|c| c.metadata.clone().unwrap().name)
+        .unwrap();
+    let freed = claims.iter().find(|c| c.phase() == ClaimPhase::Bound).unwrap();
+    world.release(&freed.metadata.as_ref().unwrap().name).await;
+    let next = poll::until("the freed server is bound again", || async {
+        let claims = all(&world).await;
+        let bound: Vec<_> = claims.iter().filter(|c| c.phase() == ClaimPhase::Bound).collect();
+        let server = &freed.bound_server.as_ref().unwrap().name;
+        bound
+            .iter()
+            .find(|c| c.bound_server.as_ref().is_some_and(|s| s.name == *server) && c.metadata != freed.metadata)
+            .map(|c| (*c).clone())
+    })
+    .await;
+    assert_eq!(next.metadata.unwrap().name, oldest);
+    world.stack.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_hundred_claims_on_eight_servers_on_sqlite() {
+    two_hundred_on_eight(On::Sqlite).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_hundred_claims_on_eight_servers_on_postgres() {
+    two_hundred_on_eight(On::Postgres).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn selectors_taints_and_cordons_decide() {
+    let world = World::with(On::Sqlite, 3, InBand::Off).await.unwrap();
+    let change = async |n: u32, change: fn(&mut inventory::Server)| {
+        let mut server = world.server(&format!("bmc-{n}-1")).await.unwrap();
+        server.metadata.as_mut().unwrap().etag.clear();
+        change(&mut server);
+        let request = inventory::UpdateServerRequest {
+            server: Some(server),
+            ..Default::default()
+        };
+        world.clients.servers.clone().update_server(request).await.unwrap();
+    };
+    change(0, |s| s.spec.as_mut().unwrap().unclaimable = true).await;
+    change(1, |s| {
+        s.metadata.as_mut().unwrap().labels.insert("gpu".into(), "yes".into());
+        let taint = inventory::Taint {
+            key: "noisy".into(),
+            value: "fan".into(),
+            effect: String::new(),
+        };
+        s.spec.as_mut().unwrap().taints.push(taint);
+    })
+    .await;
+    let gpu = LabelSelector {
+        match_labels: BTreeMap::from([("gpu".into(), "yes".into())]),
+        ..Default::default()
+    };
+    world
+        .try_claim(
+            "plain",
+            ServerClaimSpec {
+                server_selector: Some(gpu.clone()),
+                ..Default::default()
+            },
+        )
+        .await
+        .unwrap();
+    poll::until("the taint is named", || async {
+        world
+            .get_claim("plain")
+            .await?
+            .waiting_because
+            .filter(|w| w.message.contains("taint"))
+    })
+    .await;
+    let request = inventory::ExplainReservationRequest {
+        selector: Some(gpu.clone()),
+        ..Default::default()
+    };
+    let candidates = world
+        .clients
+        .servers
+        .clone()
+        .explain_reservation(request)
+        .await
+        .unwrap()
+        .into_inner()
+        .candidates;
+    let reasons: Vec<_> = candidates.iter().map(|c| c.reason.as_str()).collect();
+    assert_eq!(reasons, ["LABELS_DIFFER", "TAINTED", "LABELS_DIFFER"]);
+    let tolerations = vec![claim::ClaimToleration {
+        key: "noisy".into(),
+        operator: "Exists".into(),
+        value: String::new(),
+    }];
+    world
+        .try_claim(
+            "tolerant",
+            ServerClaimSpec {
+                server_selector: Some(gpu),
+                tolerations,
+                ..Default::default()
+            },
+        )
+        .await
+        .unwrap();
+    world.reaches("bmc-1-1", ServerState::Reserved).await;
+    world.try_claim("any", ServerClaimSpec::default()).await.unwrap();
+    world.reaches("bmc-2-1", ServerState::Reserved).await;
+    assert_eq!(world.server("bmc-0-1").await.unwrap().state(), ServerState::Available, "cordoned");
+}

@@ -1,0 +1,209 @@
+use ironyard_discovery::domain::discovery_run::InBand;
+use ironyard_proto::{
+    common::{Metadata, PowerState, Reference},
+    inventory::{self, ReclaimPolicy, ServerState},
+    maintenance::{self, ServerMaintenance, ServerMaintenanceSpec},
+};
+use ironyard_testkit::poll;
+
+use crate::world::{On, World};
+
+async fn whole_life(on: On) {
+    let Some(world) = World::with(on, 2, InBand::Required).await else {
+        return;
+    };
+    let server = world.server("bmc-0-1").await.unwrap();
+    let hardware = server.observed.clone().unwrap().hardware.unwrap();
+    assert_eq!(
+        (
+            hardware.processors.len(),
+            hardware.memory_mib,
+            hardware.drives.len(),
+            hardware.network_interfaces.len()
+        ),
+        (2, 131_072, 2, 2)
+    );
+    assert!(
+        hardware.drives.iter().all(|d| !d.device.is_empty() && !d.uri.is_empty()),
+        "seen from both sides"
+    );
+    assert!(
+        hardware.network_interfaces.iter().all(|n| !n.neighbors.is_empty()),
+        "neighbours come from inside"
+    );
+
+    world.claim("a").await;
+    let name = world.runs("a").await;
+    let reserved = world.server(&name).await.unwrap();
+    assert!(reserved.sanitization_debt.is_some(), "a reserved server owes a wipe");
+    let machine = world
+        .fleet
+        .machines()
+        .into_iter()
+        .find(|m| name == format!("bmc-{}-1", m.config.number))
+        .unwrap();
+    for drive in machine.drives() {
+        machine.with_drive(&drive.serial, |d| d.write(77, [1; 512]));
+    }
+    world.release("a").await;
+    poll::until("the server is wiped", || async {
+        (!world.certificates(&name).await.is_empty()).then_some(())
+    })
+    .await;
+    let server = world.reaches(&name, ServerState::Available).await;
+    assert!(server.sanitization_debt.is_none() && server.claim_ref.is_none());
+    let certificate = world.certificates(&name).await.remove(0);
+    assert!(certificate.passed && certificate.drives.len() == 2, "{certificate:?}");
+    assert!(machine.drives().iter().all(|d| d.read(77) != [1; 512]), "nothing survives");
+    assert!(
+        machine.writes().iter().filter(|w| !w.path.contains("Session")).all(|w| w.effect),
+        "no write was repeated: {:?}",
+        machine.writes()
+    );
+    let settings = machine.settings();
+    assert_eq!(
+        (settings["image"].is_null(), settings["power"].as_str()),
+        (true, Some("Off")),
+        "left tidy"
+    );
+    let states: Vec<_> = world
+        .history(&name)
+        .await
+        .iter()
+        .map(|e| e.to().as_str_name().trim_start_matches("SERVER_STATE_").to_owned())
+        .collect();
+    assert_eq!(states, ["INITIAL", "DISCOVERY", "AVAILABLE", "RESERVED", "CLEANUP", "AVAILABLE"]);
+    world.stack.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whole_life_on_sqlite() {
+    whole_life(On::Sqlite).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whole_life_on_postgres() {
+    whole_life(On::Postgres).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_retained_server_is_kept_until_it_is_let_go() {
+    let world = World::with(On::Sqlite, 1, InBand::Off).await.unwrap();
+    let name = "bmc-0-1";
+    let set = async |policy: ReclaimPolicy| {
+        let mut server = world.server(name).await.unwrap();
+        server.spec.as_mut().unwrap().reclaim_policy = policy.into();
+        // Whatever version there is: the policy is the operator's to set.
+        server.metadata.as_mut().unwrap().etag.clear();
+        let request = inventory::UpdateServerRequest {
+            server: Some(server),
+            ..Default::default()
+        };
+        world.clients.servers.clone().update_server(request).await.unwrap();
+    };
+    set(ReclaimPolicy::Retain).await;
+    world.claim("a").await;
+    world.runs("a").await;
+    world.release("a").await;
+    poll::until("it says that it is retained", || async {
+        world.server(name).await?.waiting_because.filter(|w| w.reason == "RETAINED")
+    })
+    .await;
+    assert!(world.machine(0).drives().iter().all(|d| d.read(1) != [0; 512]), "not wiped");
+    set(ReclaimPolicy::Recycle).await;
+    world.reaches(name, ServerState::Available).await;
+    assert!(world.certificates(name).await[0].passed);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hung_operating_system_does_not_keep_a_server() {
+    let world = World::with(On::Sqlite, 1, InBand::Off).await.unwrap();
+    world.claim("a").await;
+    world.runs("a").await;
+    world.machine(0).set_knobs(Some(true), None);
+    let mut spec = world.get_claim("a").await.unwrap();
+    spec.spec.as_mut().unwrap().power = PowerState::Off.into();
+    spec.metadata.as_mut().unwrap().etag.clear();
+    // The gateway's own patience for a graceful shutdown is three seconds here; claims give two minutes.
+    let system = ironyard_proto::bmc::SystemName {
+        bmc: "bmc-0".into(),
+        system_id: String::new(),
+    };
+    let request = ironyard_proto::bmc::SetPowerRequest {
+        system: Some(system),
+        action: ironyard_proto::bmc::PowerAction::GracefulOff.into(),
+        graceful_timeout_seconds: 1,
+        request_id: String::new(),
+    };
+    let operation = world.clients.systems.clone().set_power(request).await.unwrap().into_inner();
+    let done = poll::until("the power is cut", || async {
+        let request = ironyard_proto::bmc::WaitOperationRequest {
+            name: operation.name.clone(),
+        };
+        let seen = world.clients.operations.clone().wait_operation(request).await.ok()?.into_inner();
+        seen.done.then_some(seen)
+    })
+    .await;
+    assert!(done.error.is_none(), "{done:?}");
+    let resets: Vec<_> = world
+        .machine(0)
+        .writes()
+        .into_iter()
+        .filter(|w| w.path.ends_with("Reset"))
+        .map(|w| w.body)
+        .collect();
+    assert_eq!(resets.last().unwrap()["ResetType"], "ForceOff");
+    world.release("a").await;
+    world.reaches("bmc-0-1", ServerState::Available).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn maintenance_holds_a_server_and_lets_it_go() {
+    let world = World::with(On::Sqlite, 1, InBand::Off).await.unwrap();
+    let maintenance = ServerMaintenance {
+        metadata: Some(Metadata {
+            name: "fan".into(),
+            ..Default::default()
+        }),
+        spec: Some(ServerMaintenanceSpec {
+            server_ref: Some(Reference {
+                name: "bmc-0-1".into(),
+                uid: String::new(),
+            }),
+            reason: "replace a fan".into(),
+            power: PowerState::Off.into(),
+            locator_led: true,
+        }),
+        ..Default::default()
+    };
+    let request = maintenance::CreateServerMaintenanceRequest {
+        server_maintenance: Some(maintenance),
+        request_id: "once".into(),
+    };
+    let mut client = world.clients.maintenances.clone();
+    let first = client.create_server_maintenance(request.clone()).await.unwrap().into_inner();
+    let again = client.create_server_maintenance(request).await.unwrap().into_inner();
+    assert_eq!(first.metadata, again.metadata, "the same request has the same answer");
+    world.reaches("bmc-0-1", ServerState::Maintenance).await;
+    poll::until("the LED shines", || async {
+        (world.machine(0).settings()["led"] == true).then_some(())
+    })
+    .await;
+    let spec = ironyard_proto::claim::ServerClaimSpec::default();
+    world.try_claim("a", spec).await.unwrap();
+    poll::until("the claim says why it waits", || async {
+        world
+            .get_claim("a")
+            .await?
+            .waiting_because
+            .filter(|w| w.message.contains("Maintenance"))
+    })
+    .await;
+    let request = maintenance::DeleteServerMaintenanceRequest {
+        name: "fan".into(),
+        etag: String::new(),
+    };
+    client.delete_server_maintenance(request).await.unwrap();
+    world.reaches("bmc-0-1", ServerState::Reserved).await;
+    assert_eq!(world.machine(0).settings()["led"], false);
+}

@@ -1,0 +1,15 @@
+//! Whole-stack tests: all services, their real databases, the real simulator, generated clients.
+#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+mod bad_input;
+mod claims;
+mod conformance;
+mod crash;
+mod guards;
+mod life;
+mod secrets;
+mod seed;
+mod sushy;
+mod trace;
+mod wipes;
+mod world;

@@ -1,0 +1,136 @@
+use ironyard_bmc_simulator::EraseBehaviour;
+use ironyard_discovery::domain::discovery_run::InBand;
+use ironyard_proto::inventory::{self, Server, ServerState};
+use ironyard_testkit::poll;
+
+use crate::world::{On, World};
+
+/// Claims the only server, does something to the machine, gives it back, and sees it fail.
+async fn fails(break_it: impl FnOnce(&World)) -> (World, Server) {
+    let world = World::with(On::Sqlite, 1, InBand::Off).await.unwrap();
+    world.claim("a").await;
+    world.runs("a").await;
+    break_it(&world);
+    world.release("a").await;
+    let server = world.reaches("bmc-0-1", ServerState::Error).await;
+    assert!(server.sanitization_debt.is_some(), "it still owes a wipe");
+    assert!(
+        world.certificates("bmc-0-1").await.iter().all(|c| !c.passed),
+        "no certificate passes"
+    );
+    (world, server)
+}
+
+fn message(server: &Server) -> String {
+    server.failure.clone().unwrap().message
+}
+
+/// Nothing that an operator can do, short of a named waiver, makes it Available.
+async fn stays_out(world: &World) {
+    let mut servers = world.clients.servers.clone();
+    let request = inventory::ResolveServerRequest {
+        name: "bmc-0-1".into(),
+        reason: "looks fine".into(),
+        actor: "op".into(),
+    };
+    let refused = servers.resolve_server(request).await.unwrap_err();
+    assert_eq!(ironyard_rpc::reason_of(&refused).unwrap(), "SANITIZATION_OWED");
+    let request = inventory::DeleteServerRequest {
+        name: "bmc-0-1".into(),
+        etag: String::new(),
+    };
+    let refused = servers.delete_server(request).await.unwrap_err();
+    assert_eq!(ironyard_rpc::reason_of(&refused).unwrap(), "SANITIZATION_OWED");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drive_that_lies_is_found_out() {
+    for serial in ["NV000000A", "SA000000B"] {
+        let (world, server) = fails(|world| world.machine(0).set_erase(serial, EraseBehaviour::Lies)).await;
+        assert!(message(&server).contains(serial), "{}", message(&server));
+        stays_out(&world).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drive_that_fails_is_named() {
+    let (world, server) = fails(|world| world.machine(0).set_erase("NV000000A", EraseBehaviour::Fails)).await;
+    assert!(message(&server).contains("NV000000A"), "{}", message(&server));
+    stays_out(&world).await;
+    // Mended and tried again, it is wiped by a run of its own.
+    world.machine(0).set_erase("NV000000A", EraseBehaviour::Good);
+    let request = inventory::RetryServerRequest {
+        name: "bmc-0-1".into(),
+        reason: "drive replaced".into(),
+        actor: "op".into(),
+    };
+    world.clients.servers.clone().retry_server(request).await.unwrap();
+    world.reaches("bmc-0-1", ServerState::Available).await;
+    let certificates = world.certificates("bmc-0-1").await;
+    assert_eq!(certificates.iter().map(|c| c.passed).collect::<Vec<_>>(), [true, false]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drive_that_is_missing_is_named() {
+    let (world, server) = fails(|world| world.machine(0).set_present("SA000000B", false)).await;
+    assert!(message(&server).contains("SA000000B"), "{}", message(&server));
+    stays_out(&world).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_waiver_is_named_and_on_record() {
+    let (world, _) = fails(|world| world.machine(0).set_erase("NV000000A", EraseBehaviour::Fails)).await;
+    let mut servers = world.clients.servers.clone();
+    let waive = |actor: &str| inventory::WaiveSanitizationRequest {
+        name: "bmc-0-1".into(),
+        reason: "drive shredded".into(),
+        actor: actor.into(),
+    };
+    assert_eq!(
+        servers.waive_sanitization(waive("")).await.unwrap_err().code(),
+        tonic::Code::InvalidArgument
+    );
+    servers.waive_sanitization(waive("Ada Lovelace")).await.unwrap();
+    let request = inventory::ResolveServerRequest {
+        name: "bmc-0-1".into(),
+        reason: "new drive".into(),
+        actor: "Ada Lovelace".into(),
+    };
+    servers.resolve_server(request).await.unwrap();
+    world.reaches("bmc-0-1", ServerState::Available).await;
+    let history = world.history("bmc-0-1").await;
+    assert!(
+        history
+            .iter()
+            .any(|e| e.event == "Waive" && e.actor.contains("Ada Lovelace") && e.reason == "drive shredded"),
+        "{history:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn purge_is_refused_where_only_clear_is_possible() {
+    // Every other machine has a drive that only the host can overwrite.
+    let world = World::with(On::Sqlite, 2, InBand::Off).await.unwrap();
+    let mut server = world.server("bmc-1-1").await.unwrap();
+    server.metadata.as_mut().unwrap().etag.clear();
+    server.spec.as_mut().unwrap().sanitization = Some(inventory::SanitizationPolicy { minimum: "Purge".into() });
+    let request = inventory::UpdateServerRequest {
+        server: Some(server),
+        ..Default::default()
+    };
+    world.clients.servers.clone().update_server(request).await.unwrap();
+    let only = ironyard_proto::common::Reference {
+        name: "bmc-1-1".into(),
+        uid: String::new(),
+    };
+    let spec = ironyard_proto::claim::ServerClaimSpec {
+        server_ref: Some(only),
+        ..Default::default()
+    };
+    world.try_claim("a", spec).await.unwrap();
+    world.reaches("bmc-1-1", ServerState::Reserved).await;
+    poll::until("the claim is bound", || async { world.get_claim("a").await?.bound_server }).await;
+    world.release("a").await;
+    let server = world.reaches("bmc-1-1", ServerState::Error).await;
+    assert!(message(&server).contains("Purge"), "{}", message(&server));
+}
