@@ -40,7 +40,18 @@ impl Process {
     }
 
     pub fn simulate(bmcs: u32) -> Self {
-        Self::start(&["simulate".into(), "--bmcs".into(), bmcs.to_string(), "--port".into(), "0".into()])
+        Self::simulate_for(bmcs, None)
+    }
+
+    /// A fleet whose agents reach a discovery service that this authority signs for.
+    pub fn simulate_for(bmcs: u32, authority: Option<&std::path::Path>) -> Self {
+        let mut arguments: Vec<String> = ["simulate", "--bmcs", &bmcs.to_string(), "--port", "0", "--session-limit", "8"]
+            .map(str::to_owned)
+            .to_vec();
+        if let Some(authority) = authority {
+            arguments.extend(["--agent-ca".to_owned(), authority.display().to_string()]);
+        }
+        Self::start(&arguments)
     }
 }
 

@@ -5,6 +5,7 @@ mod bad_input;
 mod claims;
 mod conformance;
 mod crash;
+mod five;
 mod guards;
 mod life;
 mod secrets;

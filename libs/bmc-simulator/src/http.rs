@@ -218,7 +218,7 @@ fn answer(machine: &Arc<Machine>, request: &Request<Full<Bytes>>, path: &str, bo
             Some(body) => {
                 let mut answer = Answer::ok(body);
                 answer.headers.push(("etag", etag(machine)));
-                answer.headers.push(("allow", "GET, HEAD, PATCH, POST, DELETE".to_owned()));
+                answer.headers.push(("allow", methods(path).to_owned()));
                 answer
             }
             None => Answer::error(
@@ -262,6 +262,16 @@ fn write(machine: &Arc<Machine>, request: &Request<Full<Bytes>>, path: &str, bod
         }
         Method::DELETE => post::delete(machine, path),
         _ => post::post(machine, path, body),
+    }
+}
+
+/// What a resource lets be done to it.
+fn methods(path: &str) -> &'static str {
+    match path {
+        "/redfish/v1/Systems/1" | "/redfish/v1/Systems/1/Bios/Settings" => "GET, HEAD, PATCH",
+        "/redfish/v1/SessionService/Sessions" => "GET, HEAD, POST",
+        _ if path.starts_with("/redfish/v1/SessionService/Sessions/") => "GET, HEAD, DELETE",
+        _ => "GET, HEAD",
     }
 }
 

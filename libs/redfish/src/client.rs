@@ -80,6 +80,7 @@ pub struct Client {
     pub(crate) limits: Limits,
     permits: Semaphore,
     pub(crate) session: Mutex<Session>,
+    pub(crate) keeper: Option<crate::session::SessionKeeper>,
     seen: tls::Seen,
 }
 
@@ -118,8 +119,16 @@ impl Client {
             limits,
             permits,
             session: Mutex::new(Session::None),
+            keeper: None,
             seen,
         })
+    }
+
+    /// Lets somebody keep the session beyond the process.
+    #[must_use]
+    pub fn with_keeper(mut self, keeper: crate::SessionKeeper) -> Self {
+        self.keeper = Some(keeper);
+        self
     }
 
     /// The fingerprint of the certificate that the BMC last showed.

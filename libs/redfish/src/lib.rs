@@ -17,6 +17,7 @@ pub use client::{Client, Limits, Login, Reply, Target};
 pub use collection::Members;
 pub use doc::Doc;
 pub use error::Error;
+pub use session::{SavedSession, SessionKeeper};
 pub use tls::{Trust, install_crypto};
 
 /// Result of a Redfish call.

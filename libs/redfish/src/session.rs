@@ -27,7 +27,39 @@ impl Session {
     }
 }
 
+/// A session that outlives the process, so that a restart takes no other one from the BMC.
+#[derive(Debug, Clone)]
+pub struct SavedSession {
+    /// Token.
+    pub token: ironyard_types::Secret<String>,
+    /// Where it is ended.
+    pub location: Option<String>,
+}
+
+/// Called when a session was opened (to save it) and when it was ended (to forget it).
+pub type SessionKeeper = Box<dyn Fn(Option<SavedSession>) + Send + Sync>;
+
 impl Client {
+    /// Goes on with a session of an earlier process. One that the BMC has forgotten costs one more login.
+    pub async fn resume(&self, saved: SavedSession) {
+        *self.session.lock().await = Session::Token {
+            token: saved.token,
+            location: saved.location,
+        };
+    }
+
+    fn keep(&self, session: &Session) {
+        if let Some(keeper) = &self.keeper {
+            match session {
+                Session::Token { token, location } => keeper(Some(SavedSession {
+                    token: token.clone(),
+                    location: location.clone(),
+                })),
+                Session::None | Session::Basic(..) => keeper(None),
+            }
+        }
+    }
+
     /// The session, opened when there is none, or when `stale` is still the present one. One at a time: no BMC sees two logins.
     pub(crate) async fn login(&self, stale: Option<&Session>) -> Result<Session> {
         let Some(login) = &self.login else { return Ok(Session::None) };
@@ -36,6 +68,7 @@ impl Client {
             return Ok(session.clone());
         }
         *session = self.open(login).await?;
+        self.keep(&session);
         Ok(session.clone())
     }
 
@@ -66,6 +99,8 @@ impl Client {
                 None => Ok(basic()),
             },
             Err(Error::NotFound(_) | Error::Unsupported(_)) => Ok(basic()),
+            // Others hold every session: show the password with each request rather than not serve at all.
+            Err(Error::SessionLimit) => Ok(basic()),
             // A login that is refused in other words is still a login that is refused.
             Err(Error::Refused { status: 400, .. }) => Err(Error::AuthenticationFailed),
             Err(error) => Err(error),
@@ -76,6 +111,7 @@ impl Client {
     pub async fn logout(&self) {
         let mut session = self.session.lock().await;
         let old = std::mem::replace(&mut *session, Session::None);
+        self.keep(&Session::None);
         if let Session::Token {
             location: Some(location), ..
         } = &old

@@ -17,3 +17,11 @@ create table credential (
     sealed_secret text not null,
     updated_at bigint not null
 );
+
+create table session (
+    session_id text primary key,
+    device text not null,
+    sealed_key text not null,
+    sealed_secret text not null,
+    updated_at bigint not null
+);

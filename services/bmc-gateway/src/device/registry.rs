@@ -6,7 +6,7 @@ use std::{
 
 use ipnet::IpNet;
 use ironyard_db::Stored;
-use ironyard_redfish::{Client, Limits, Login, Target, Trust};
+use ironyard_redfish::{Client, Limits, Login, SavedSession, SessionKeeper, Target, Trust};
 use ironyard_resource::{Context, get};
 use ironyard_rpc::{Fault, Reason};
 use ironyard_types::Secret;
@@ -17,7 +17,7 @@ use crate::{
         address,
         bmc::{Bmc, TlsTrust},
     },
-    store::credential,
+    store::{credential, session},
     vault::Vault,
 };
 
@@ -125,6 +125,11 @@ impl Devices {
             port: spec.port_or_default(),
         };
         let client = Client::new(&target, &trust, login, self.settings.limits.clone()).map_err(|e| Fault::from(DeviceError::Redfish(e)))?;
+        let uid = bmc.value.metadata.uid.clone();
+        let client = client.with_keeper(self.keeper(&uid, &key));
+        if let Some(saved) = self.saved_session(&uid, &key).await {
+            client.resume(saved).await;
+        }
         let device = Device::start(client, self.cx.clock.clone());
         if let Ok(mut running) = self.running.lock() {
             // Two calls may have started one each; the first one stays, the other ends unused.
@@ -144,6 +149,42 @@ impl Devices {
         Ok(Login {
             username: username.to_owned(),
             password: Secret::new(password.to_owned()),
+        })
+    }
+
+    /// The session of an earlier process with the same address, credential and trust.
+    async fn saved_session(&self, uid: &str, device: &str) -> Option<SavedSession> {
+        let sealed = session::get(&self.cx.db, uid, device).await.ok().flatten()?;
+        let secret = self.vault.open_sealed(&format!("session/{uid}"), &sealed).ok()?;
+        let text = String::from_utf8_lossy(secret.expose()).into_owned();
+        let (token, location) = text.split_once('\0').unwrap_or((&text, ""));
+        let location = (!location.is_empty()).then(|| location.to_owned());
+        Some(SavedSession {
+            token: Secret::new(token.to_owned()),
+            location,
+        })
+    }
+
+    /// Saves sessions as they are opened and forgets them as they are ended. A session that could not be saved is one that a crash leaks.
+    fn keeper(&self, uid: &str, device: &str) -> SessionKeeper {
+        let (cx, vault, uid, device) = (self.cx.clone(), self.vault.clone(), uid.to_owned(), device.to_owned());
+        Box::new(move |saved| {
+            let (cx, vault, uid, device) = (cx.clone(), vault.clone(), uid.clone(), device.clone());
+            tokio::spawn(async move {
+                let outcome = match saved {
+                    None => session::delete(&cx.db, &uid, &device).await,
+                    Some(SavedSession { token, location }) => {
+                        let text = format!("{}\0{}", token.expose(), location.unwrap_or_default());
+                        match vault.seal(&format!("session/{uid}"), text.as_bytes()) {
+                            Ok(sealed) => session::put(&cx.db, &uid, &device, &sealed, cx.now()).await,
+                            Err(_) => Ok(()),
+                        }
+                    }
+                };
+                if let Err(error) = outcome {
+                    tracing::debug!(%error, "could not keep a session");
+                }
+            });
         })
     }
 

@@ -2,3 +2,4 @@
 
 pub mod bmc;
 pub mod credential;
+pub mod session;

@@ -303,6 +303,9 @@ pub(crate) struct Simulate {
     /// Authorities for the agent's connection to discovery, PEM.
     #[arg(long)]
     pub agent_ca: Option<PathBuf>,
+    /// Sessions that each BMC keeps.
+    #[arg(long, default_value_t = 16)]
+    pub session_limit: usize,
     /// Time that a power change takes.
     #[arg(long, default_value = "150ms", value_parser = humantime::parse_duration)]
     pub power_time: Duration,

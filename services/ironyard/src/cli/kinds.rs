@@ -139,7 +139,7 @@ macro_rules! pages {
                 page_size: 500,
                 page_token: token,
                 selector: $selector.clone(),
-                ..$m::$t::default()
+                ..Default::default()
             };
             let page = $client.clone().$method(request).await?.into_inner();
             items.extend(page.$field.iter().map(|item| to_json($full, item)));
@@ -151,6 +151,7 @@ macro_rules! pages {
     }};
 }
 
+#[expect(clippy::needless_update, reason = "one of the requests has fields of its own")]
 pub(crate) async fn list(clients: &Clients, kind: Kind, selector: Option<LabelSelector>) -> Result<Vec<Value>, Failure> {
     Ok(match kind {
         Kind::Server => pages!(

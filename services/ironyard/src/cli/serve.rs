@@ -89,6 +89,7 @@ pub(crate) async fn simulate(args: Simulate) -> Result<(), Failure> {
         count: args.bmcs,
         first: args.first,
         timing,
+        session_limit: args.session_limit,
         ..FleetConfig::default()
     };
     let serving = serve(Fleet::new(&config, Some(boot_agent(args.agent_ca))), args.port, args.tls).map_err(Failure::other)?;
