@@ -27,4 +27,5 @@ log=$(find "$work/report" -name '*Debug*.log' | head -1)
 grep 'ERROR - FAIL' "$log" | sed -E 's/^.*ERROR - //' | sort | uniq -c | sort -rn || true
 failures=$(grep -c 'ERROR - FAIL' "$log" || true)
 echo "redfish-service-validator: $(grep -c 'Validating' "$work/log") resources, $failures failures, $known known"
+[ "$(grep -c 'Validating' "$work/log")" -ge 30 ] || { echo "it saw too little to have validated anything"; exit 1; }
 [ "$failures" -le "$known" ]

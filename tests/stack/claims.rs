@@ -50,6 +50,7 @@ async fn two_hundred_on_eight(on: On) {
     assert!(
         claims
             .iter()
+            .filter(|c| c.phase() == ClaimPhase::Pending)
             .filter_map(|c| c.waiting_because.clone())
             .all(|w| w.message.contains("Reserved"))
     );

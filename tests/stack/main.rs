@@ -10,6 +10,7 @@ mod guards;
 mod life;
 mod secrets;
 mod seed;
+mod store;
 mod sushy;
 mod trace;
 mod wipes;

@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use ironyard_db::Record;
-use ironyard_types::Metadata;
+use ironyard_types::{Metadata, Timestamp};
 use serde::{Deserialize, Serialize};
 
 /// Work that outlives the call that began it and the process that does it.
@@ -23,6 +23,9 @@ pub struct Operation {
     pub phase: String,
     /// Facts about the outcome.
     pub facts: BTreeMap<String, String>,
+    /// Since when it waits for hardware that does not answer.
+    #[serde(default)]
+    pub blocked_since: Option<Timestamp>,
     /// Whether it has ended.
     pub done: bool,
     /// Why it failed.
@@ -61,6 +64,7 @@ impl Operation {
             percent: 0,
             phase: "Queued".to_owned(),
             facts: BTreeMap::new(),
+            blocked_since: None,
             done: false,
             failure: None,
             cancel: false,

@@ -65,7 +65,13 @@ impl PeerError {
     pub fn is_transient(&self) -> bool {
         matches!(
             self.code,
-            tonic::Code::Unavailable | tonic::Code::Aborted | tonic::Code::Cancelled | tonic::Code::DeadlineExceeded
+            tonic::Code::Unavailable
+                | tonic::Code::Aborted
+                | tonic::Code::Cancelled
+                | tonic::Code::DeadlineExceeded
+                // A peer that lost its database, or that was killed in the middle of the call.
+                | tonic::Code::Internal
+                | tonic::Code::Unknown
         )
     }
 }

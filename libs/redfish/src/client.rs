@@ -267,9 +267,9 @@ impl Client {
         let status = response.status();
         let head = |name: header::HeaderName| response.headers().get(name).and_then(|v| v.to_str().ok()).map(str::to_owned);
         let (etag, location, retry_after) = (head(header::ETAG), head(header::LOCATION), head(header::RETRY_AFTER));
+        // A BMC that names itself otherwise than we do has done its work all the same; its link is just not followed.
         let location = location
-            .map(|to| uri::resolve(&self.base, &to))
-            .transpose()?
+            .and_then(|to| uri::resolve(&self.base, &to).ok())
             .map(|url| url.path().to_owned());
         let token = response
             .headers()

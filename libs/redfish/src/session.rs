@@ -111,13 +111,16 @@ impl Client {
     pub async fn logout(&self) {
         let mut session = self.session.lock().await;
         let old = std::mem::replace(&mut *session, Session::None);
-        self.keep(&Session::None);
         if let Session::Token {
             location: Some(location), ..
         } = &old
             && let Ok(url) = uri::resolve(&self.base, location)
         {
-            let _ = tokio::time::timeout(std::time::Duration::from_secs(5), self.send(&Method::DELETE, url, None, None, &old)).await;
+            let ended = tokio::time::timeout(std::time::Duration::from_secs(5), self.send(&Method::DELETE, url, None, None, &old)).await;
+            // One that may still be there is kept: the next process goes on with it.
+            if matches!(ended, Ok(Ok(_) | Err(Error::AuthenticationFailed | Error::NotFound(_)))) {
+                self.keep(&Session::None);
+            }
         }
     }
 }

@@ -46,6 +46,10 @@ pub fn fault_of<T: Kind>(name: &str, error: MutateError<Fault>) -> Fault {
         MutateError::Stale => Fault::new(T::CHANGED, format!("{} {name} was changed by someone else; read it again", T::NOUN)),
         MutateError::RequestReused => Fault::new(Reason::RequestIdReused, "this request_id was used for another request"),
         MutateError::Refused(fault) => fault,
+        MutateError::Store(ironyard_db::Error::Unique { constraint }) => {
+            let what = constraint.trim_end_matches("_key").replace('_', " ");
+            Fault::new(T::EXISTS, format!("another {} has this {what}", T::NOUN))
+        }
         MutateError::Store(error) => Fault::internal(&error),
     }
 }

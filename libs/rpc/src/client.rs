@@ -20,6 +20,8 @@ use crate::{access, telemetry};
 
 /// Deadline of a call that sets none itself.
 const DEADLINE: Duration = Duration::from_secs(30);
+/// Deadline of calls that read a whole machine: some BMCs take hundreds of requests for it.
+const SLOW_DEADLINE: Duration = Duration::from_secs(300);
 /// Tries of a call that is safe to repeat.
 const TRIES: u32 = 3;
 
@@ -113,7 +115,9 @@ async fn send(
     telemetry::inject(&mut head.headers);
     let streams = method.contains("/Watch") || method.contains("ServerReflectionInfo");
     if !head.headers.contains_key("grpc-timeout") && !streams {
-        head.headers.insert("grpc-timeout", timeout_value(DEADLINE));
+        let slow = method.ends_with("/GetHardware") || method.ends_with("/ListDrives");
+        head.headers
+            .insert("grpc-timeout", timeout_value(if slow { SLOW_DEADLINE } else { DEADLINE }));
     }
     if tries == 1 || streams {
         return inner.call(Request::from_parts(head, body)).await;
@@ -134,7 +138,8 @@ async fn send(
         let outcome = inner.call(again).await;
         let unavailable = match &outcome {
             Ok(response) => response.headers().get("grpc-status") == Some(&HeaderValue::from_static("14")) && !has_details(response),
-            Err(_) => true,
+            // A deadline that passed was the caller's; more of the same would only pile up.
+            Err(error) => !is_timeout(error),
         };
         if !unavailable || attempt == tries {
             return outcome;
@@ -147,6 +152,17 @@ async fn send(
 /// A service that explains why it is unavailable (a BMC that does not answer) has decided; only a bare UNAVAILABLE is worth another try.
 fn has_details(response: &Response<Body>) -> bool {
     response.headers().contains_key("grpc-status-details-bin")
+}
+
+fn is_timeout(error: &tonic::transport::Error) -> bool {
+    let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(inner) = source {
+        if inner.is::<tonic::TimeoutExpired>() {
+            return true;
+        }
+        source = inner.source();
+    }
+    false
 }
 
 fn timeout_value(timeout: Duration) -> HeaderValue {

@@ -25,6 +25,10 @@ pub fn load<T: DeserializeOwned>(file: Option<&Path>, prefix: &str) -> Result<T,
         let Some(path) = name.strip_prefix(prefix).and_then(|n| n.strip_prefix('_')) else {
             continue;
         };
+        // Kubernetes sets `<SERVICE>_PORT` and the like for every service of a namespace; ours have a section.
+        if !path.contains("__") {
+            continue;
+        }
         let path: Vec<String> = path.split("__").map(str::to_ascii_lowercase).collect();
         if let Err(problem) = put(&mut root, &path, value(&text)) {
             problems.push(format!("{name}: {problem}"));

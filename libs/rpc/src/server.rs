@@ -107,7 +107,7 @@ pub async fn serve(
         // One connection cannot take all of us.
         .concurrency_limit_per_connection(512)
         // A call that sets no deadline gets one; a watch streams beyond it.
-        .timeout(Duration::from_secs(90))
+        .timeout(Duration::from_secs(300))
         .tcp_nodelay(true)
         .http2_keepalive_interval(Some(Duration::from_secs(30)))
         .layer(layers)

@@ -5,7 +5,9 @@ create table bmc (
     body text not null,
     created_at bigint not null,
     updated_at bigint not null,
-    credential text
+    credential text,
+    target text,
+    constraint bmc_target_key unique (target)
 );
 
 create index bmc_credential on bmc (credential);

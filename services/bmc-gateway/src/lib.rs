@@ -134,6 +134,17 @@ impl Service {
 
     /// Probes BMCs and moves operations until `shutdown`; then logs out everywhere.
     pub async fn run(self, shutdown: CancellationToken) {
+        // A process that died between storing a BMC and making it due left it to us.
+        match ironyard_db::record::list::<domain::bmc::Bmc>(&self.cx.db, "", 1_000_000, &[]).await {
+            Ok(bmcs) => {
+                for bmc in bmcs {
+                    if let Err(error) = self.probes.poke(&bmc.value.metadata.name).await {
+                        tracing::warn!(%error, "could not look at a BMC");
+                    }
+                }
+            }
+            Err(error) => tracing::warn!(%error, "could not look at what an earlier process left"),
+        }
         let clock = self.cx.clock.clone();
         let probe = Arc::new(Probe {
             cx: self.cx.clone(),
@@ -147,7 +158,7 @@ impl Service {
         let probes = Runner::new(self.probes, probe, clock.clone(), PROBES).run(shutdown.clone());
         let operations = Runner::new(self.operations, operations, clock, OPERATIONS).run(shutdown.clone());
         tokio::join!(probes, operations, ironyard_resource::housekeep(&self.cx, shutdown));
-        self.devices.clear();
+        self.devices.clear().await;
         self.cx.db.close().await;
     }
 }

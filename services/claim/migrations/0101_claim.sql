@@ -18,10 +18,12 @@ create table cleanup_run (
     created_at bigint not null,
     updated_at bigint not null,
     server text not null,
-    done text not null
+    done text not null,
+    claim_uid text not null
 );
 
 create index cleanup_run_server on cleanup_run (server, created_at);
+create index cleanup_run_claim on cleanup_run (claim_uid, created_at);
 
 create table certificate (
     certificate_id text primary key,

@@ -68,6 +68,8 @@ impl App {
             sha256_hex(format!("{server}/{key}").as_bytes()).get(..20).unwrap_or_default()
         );
         if let Some(run) = record::get::<AgentRun>(&self.cx.db, &name).await.map_err(store_fault)? {
+            // It may have been stored by a process that died before it could make it due.
+            self.runs.poke(&name).await.map_err(store_fault)?;
             return Ok(run);
         }
         if let Some(other) = store::running_on(&self.cx.db, server).await.map_err(store_fault)?.first() {
@@ -91,6 +93,7 @@ impl App {
             report: None,
             commands: vec![],
             stop: false,
+            end_attempts: 0,
             failure: None,
         };
         match ironyard_operation::create::<AgentRun, Fault>(&self.cx.db, &Request::default(), run, self.cx.now()).await {

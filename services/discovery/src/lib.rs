@@ -11,7 +11,8 @@ use std::sync::Arc;
 
 use app::App;
 pub use config::{Config, Settings};
-use ironyard_db::{Db, Migration};
+use domain::{agent_run::AgentRun, endpoint::Endpoint};
+use ironyard_db::{Db, Migration, record};
 use ironyard_peers::{Gateway, Inventory, name, poke_on_bmcs, poke_on_servers};
 use ironyard_proto::discovery::{
     agent_run_service_server::{self, AgentRunServiceServer},
@@ -44,6 +45,17 @@ pub enum Error {
     /// A peer's address.
     #[error("could not set up a peer")]
     Peer(#[from] ironyard_rpc::client::Error),
+}
+
+/// A process that died between storing a record and making it due left it to us.
+async fn poke_all(app: &App) -> ironyard_db::Result<()> {
+    for run in record::list_oldest::<AgentRun>(&app.cx.db, 100_000, &[("ended", "false")]).await? {
+        app.runs.poke(&run.value.metadata.name).await?;
+    }
+    for endpoint in record::list::<Endpoint>(&app.cx.db, "", 1_000_000, &[]).await? {
+        app.endpoints.poke(&endpoint.value.metadata.name).await?;
+    }
+    Ok(())
 }
 
 /// The service, ready to be served.
@@ -104,6 +116,9 @@ impl Service {
         } = self.app.clone();
         let clock = cx.clock.clone();
         let app = self.app;
+        if let Err(error) = poke_all(&app).await {
+            tracing::warn!(%error, "could not look at what an earlier process left");
+        }
         let metadata_name = |bmc: &ironyard_proto::bmc::Bmc| bmc.metadata.as_ref().map(|m| m.name.clone()).into_iter().collect::<Vec<_>>();
         let watches = async {
             tokio::join!(

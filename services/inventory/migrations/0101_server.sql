@@ -10,13 +10,15 @@ create table server (
     claimable text not null,
     bmc text,
     claim_uid text,
-    constraint server_identity_key unique (identity)
+    place text,
+    constraint server_identity_key unique (identity),
+    constraint server_claim_uid_key unique (claim_uid),
+    constraint server_place_key unique (place)
 );
 
 create index server_claimable on server (claimable, server_id);
 create index server_state on server (state, server_id);
 create index server_bmc on server (bmc, server_id);
-create index server_claim_uid on server (claim_uid);
 
 create table server_label (
     label_key text not null,

@@ -48,6 +48,8 @@ fn maintenance_to(stored: Stored<ServerMaintenance>) -> pb::ServerMaintenance {
         begun,
         task,
         bios: _,
+        power_applied: _,
+        power_changes: _,
         waiting,
     } = value;
     let phase = match (metadata.deleted_at, begun) {
@@ -107,6 +109,8 @@ fn maintenance_from(maintenance: Option<pb::ServerMaintenance>) -> Result<(Serve
         begun: false,
         task: String::new(),
         bios: BiosProgress::default(),
+        power_applied: None,
+        power_changes: 0,
         waiting: None,
     };
     Ok((maintenance, etag))

@@ -19,7 +19,10 @@ pub enum Outcome {
 pub async fn run(machine: Shared, channel: Channel, token: &str) -> Outcome {
     let client = AgentServiceClient::new(channel).max_decoding_message_size(16 << 20);
     let looked = machine.clone();
-    let hardware = tokio::task::spawn_blocking(move || looked.hardware()).await.unwrap_or_default();
+    // A machine that cannot be looked at is not reported as one without drives.
+    let Ok(hardware) = tokio::task::spawn_blocking(move || looked.hardware()).await else {
+        return Outcome::Refused("the machine could not be looked at".to_owned());
+    };
     let report = pb::ReportRequest {
         token: token.to_owned(),
         hardware: Some(hardware_to(hardware)),

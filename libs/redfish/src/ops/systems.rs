@@ -13,6 +13,21 @@ pub async fn list(client: &Client) -> Result<Vec<Doc>> {
     Ok(Members::new(client).of(&systems).await)
 }
 
+/// All systems, or an error if one of them cannot be read: "the only one" must not be the only readable one.
+pub async fn list_all(client: &Client) -> Result<Vec<Doc>> {
+    let root = client.root().await?;
+    let Some(systems) = root.link("Systems") else { return Ok(vec![]) };
+    let members = Members::new(client);
+    let all = members.of(&systems).await;
+    match members.unreadable().first() {
+        Some(unreadable) => Err(Error::Protocol {
+            at: "the systems".to_owned(),
+            problem: unreadable.clone(),
+        }),
+        None => Ok(all),
+    }
+}
+
 /// Why there is no one system of that id.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NotOne {

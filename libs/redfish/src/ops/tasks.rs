@@ -30,7 +30,10 @@ pub fn begun(reply: &Reply) -> Option<Handle> {
     let is_task = body.text("@odata.type").is_some_and(|t| t.contains("Task.") || t.contains("Job."));
     // A read of a finished monitor may delete it: the task itself is preferred.
     let task = is_task.then(|| body.text("@odata.id")).flatten();
-    let uri = task.or_else(|| (reply.status == 202).then(|| reply.location.clone()).flatten());
+    let follows = |location: &String| {
+        reply.status == 202 || location.contains("/Tasks/") || location.contains("/Jobs/") || location.contains("/TaskMonitors/")
+    };
+    let uri = task.or_else(|| reply.location.clone().filter(follows));
     uri.map(|uri| Handle { uri })
 }
 
@@ -79,7 +82,15 @@ pub async fn find(client: &Client, target: &str) -> Result<Option<Handle>> {
     let Some(tasks) = client.get(&service).await?.link("Tasks") else {
         return Ok(None);
     };
-    let tasks = Members::new(client).of(&tasks).await;
+    let members = Members::new(client);
+    let tasks = members.of(&tasks).await;
+    if let Some(unreadable) = members.unreadable().first() {
+        // The one that cannot be read may be the one.
+        return Err(Error::Protocol {
+            at: "the tasks".to_owned(),
+            problem: unreadable.clone(),
+        });
+    }
     let ours = |t: &&Doc| {
         t.part("Payload")
             .text("TargetUri")

@@ -10,6 +10,7 @@ use ironyard_redfish::{Client, Limits, Login, SavedSession, SessionKeeper, Targe
 use ironyard_resource::{Context, get};
 use ironyard_rpc::{Fault, Reason};
 use ironyard_types::Secret;
+use tokio::task::JoinHandle;
 
 use super::{Device, DeviceError};
 use crate::{
@@ -41,6 +42,7 @@ pub struct Devices {
     vault: Arc<Vault>,
     settings: Settings,
     running: Arc<Mutex<HashMap<String, (String, Device)>>>,
+    owners: Arc<Mutex<Vec<JoinHandle<()>>>>,
 }
 
 impl Devices {
@@ -51,6 +53,7 @@ impl Devices {
             vault,
             settings,
             running: Arc::default(),
+            owners: Arc::default(),
         }
     }
 
@@ -93,12 +96,17 @@ impl Devices {
             TlsTrust::FirstUse => bmc.value.observed.certificate_sha256.clone(),
             TlsTrust::Ca => String::new(),
         };
-        let version = credential.as_ref().map_or(0, |c| c.version);
+        // The sealed data key is another one with every write, also after a credential was deleted and set again.
+        let version = credential
+            .as_ref()
+            .map_or(String::new(), |c| ironyard_types::sha256_hex(c.sealed.key.as_bytes()));
+        // Resolved anew each time: a name that has moved is another device.
+        let address = resolve(&spec.address, &self.settings.allowed).await?;
         let key = format!(
             "{}|{}://{}:{}|{}@{version}|{trust:?}{pin}",
             bmc.value.metadata.uid,
             spec.scheme,
-            spec.address,
+            address,
             spec.port_or_default(),
             spec.credential
         );
@@ -118,7 +126,6 @@ impl Devices {
             (TlsTrust::FirstUse, true) => Trust::FirstUse,
             (TlsTrust::Pin | TlsTrust::FirstUse, _) => Trust::Pin(pin),
         };
-        let address = resolve(&spec.address, &self.settings.allowed).await?;
         let target = Target {
             scheme: spec.scheme.clone(),
             address,
@@ -130,7 +137,11 @@ impl Devices {
         if let Some(saved) = self.saved_session(&uid, &key).await {
             client.resume(saved).await;
         }
-        let device = Device::start(client, self.cx.clock.clone());
+        let (device, owner) = Device::start(client, self.cx.clock.clone());
+        if let Ok(mut owners) = self.owners.lock() {
+            owners.retain(|owner| !owner.is_finished());
+            owners.push(owner);
+        }
         if let Ok(mut running) = self.running.lock() {
             // Two calls may have started one each; the first one stays, the other ends unused.
             let entry = running.entry(name.clone()).or_insert_with(|| (key.clone(), device.clone()));
@@ -195,10 +206,23 @@ impl Devices {
         }
     }
 
-    /// Forgets all BMCs.
-    pub fn clear(&self) {
+    /// Forgets all BMCs, and waits (not for long) until their owners have logged out.
+    pub async fn clear(&self) {
         if let Ok(mut running) = self.running.lock() {
             running.clear();
+        }
+        let owners = self
+            .owners
+            .lock()
+            .map(|mut owners| std::mem::take(&mut *owners))
+            .unwrap_or_default();
+        let all = async {
+            for owner in owners {
+                let _ = owner.await;
+            }
+        };
+        if tokio::time::timeout(std::time::Duration::from_secs(6), all).await.is_err() {
+            tracing::warn!("some BMCs did not let us log out in time; their sessions are kept for the next start");
         }
     }
 }

@@ -10,7 +10,7 @@ use ironyard_rpc::{Fault, Reason};
 use ironyard_types::Clock;
 use tokio::{
     sync::{mpsc, oneshot},
-    task::JoinSet,
+    task::{JoinHandle, JoinSet},
 };
 use tracing::Instrument;
 
@@ -94,17 +94,18 @@ pub struct Device {
 
 impl Device {
     /// Starts the owner.
-    pub(crate) fn start(client: Client, clock: Arc<dyn Clock>) -> Self {
+    pub(crate) fn start(client: Client, clock: Arc<dyn Clock>) -> (Self, JoinHandle<()>) {
         let (mailbox, jobs) = mpsc::channel(MAILBOX);
         let client = Arc::new(client);
-        tokio::spawn(own(client.clone(), jobs));
-        Self {
+        let owner = tokio::spawn(own(client.clone(), jobs));
+        let device = Self {
             client,
             mailbox,
             breaker: Arc::default(),
             clock,
             systems: Arc::default(),
-        }
+        };
+        (device, owner)
     }
 
     /// The certificate that the BMC showed.
@@ -142,9 +143,14 @@ impl Device {
             Closed::Open(wait) => DeviceError::Open(wait),
             Closed::Latched => DeviceError::Latched,
         })?;
+        let reads = matches!(job(Box::pin(std::future::ready(()))), Job::Read(_));
         let (reply, answer) = oneshot::channel();
         let (client, device) = (self.client.clone(), self.clone_for_record());
         let work = async move {
+            // Nobody waits for it any more: a slow BMC is not asked again and again for callers who gave up. Writes begin all the same.
+            if reads && reply.is_closed() {
+                return;
+            }
             let outcome = work(client).await;
             device.record(&outcome);
             let _ = reply.send(outcome);
@@ -177,14 +183,25 @@ impl Device {
         {
             return Ok(doc);
         }
-        let all = self.read(|client| async move { systems::list(&client).await }).await?;
+        let only = id.is_empty();
+        let all = self.read(move |client| async move {
+            if only {
+                systems::list_all(&client).await
+            } else {
+                systems::list(&client).await
+            }
+        });
+        let all = all.await?;
         let one = systems::choose(all, id).map_err(|not_one| match not_one {
             systems::NotOne::Missing => DeviceError::NotOneSystem(format!("the BMC has no system {id:?}"), false),
             systems::NotOne::Several(ids) => {
                 DeviceError::NotOneSystem(format!("the BMC has several systems ({}); name one", ids.join(", ")), true)
             }
         })?;
-        if let Ok(mut known) = self.systems.lock() {
+        // "The only one" is looked for afresh each time: there may be others by then.
+        if let Ok(mut known) = self.systems.lock()
+            && !id.is_empty()
+        {
             known.insert(id.to_owned(), one.uri.clone());
         }
         Ok(one)

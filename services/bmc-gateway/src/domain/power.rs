@@ -119,7 +119,7 @@ pub fn plan(action: Action, progress: &Progress, seen: Option<PowerState>, now: 
         None => write(first),
         Some((last, at)) => {
             let waited = now.since(at);
-            if !progress.acted && seen != Some(on_its_way) && waited >= LOST && progress.writes < 4 {
+            if last != Write::Ask && !progress.acted && seen != Some(on_its_way) && waited >= LOST && progress.writes < 4 {
                 return write(last);
             }
             match last {

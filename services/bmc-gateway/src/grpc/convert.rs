@@ -184,6 +184,7 @@ pub fn operation_to(stored: Stored<Operation>) -> common::Operation {
         percent,
         phase,
         facts,
+        blocked_since: _,
         done,
         failure,
         cancel: _,

@@ -107,6 +107,7 @@ impl Reconcile for Operations {
         };
         match tracing::Instrument::instrument(step, span).await {
             Ok(Step::Wait(wait, phase)) => {
+                row.value.blocked_since = None;
                 self.phase(&mut row, &phase).await?;
                 Ok(Next::After(wait))
             }
@@ -168,8 +169,9 @@ impl Operations {
         if fault.reason == Reason::PeerUnavailable {
             return Err(fault);
         }
-        let waited = self.cx.now().since(row.updated_at);
-        if transient && waited < self.patience.unreachable {
+        let now = self.cx.now();
+        let since = *row.value.blocked_since.get_or_insert(now);
+        if transient && now.since(since) < self.patience.unreachable {
             let wait = fault.retry.unwrap_or(Duration::from_secs(1)).min(Duration::from_secs(10));
             self.phase(&mut row, &format!("Waiting: {}", fault.message)).await?;
             return Ok(Next::After(wait));

@@ -73,6 +73,11 @@ impl Operations {
                     return Ok(Step::Wait(Duration::from_millis(100), phase(write).to_owned()));
                 }
                 Next::Wait => {
+                    if progress.intent.is_none() && self.cx.now().since(row.created_at) > self.patience.power * 3 {
+                        let state = seen.map_or("unknown".to_owned(), |s| s.to_string());
+                        let why = format!("the machine does not settle: its power state stays {state}");
+                        return Err(Fault::new(ironyard_rpc::Reason::BmcTimeout, why));
+                    }
                     let waited = progress.intent.map_or(Duration::ZERO, |(_, at)| self.cx.now().since(at));
                     // Soon at first, then as BMCs like it.
                     let wait = (waited / 2).clamp(Duration::from_millis(100), Duration::from_secs(3));

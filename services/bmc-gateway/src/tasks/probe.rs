@@ -16,6 +16,8 @@ use crate::{
 /// How often a BMC that is well is looked at; one that is not, sooner (with the breaker in between).
 const WELL: Duration = Duration::from_secs(60);
 const UNWELL: Duration = Duration::from_secs(3);
+/// Longest look: a BMC that answers drop by drop must not hold a place that others need.
+const LOOK: Duration = Duration::from_secs(120);
 /// How old the stored time of the last contact may be: every write wakes all watchers.
 const CONTACT: Duration = Duration::from_secs(300);
 
@@ -36,7 +38,10 @@ impl Reconcile for Probe {
             return Ok(Next::Done);
         };
         let outcome = match self.devices.of(&bmc).await {
-            Ok(device) => look(&device).await.map_err(Fault::from),
+            Ok(device) => match tokio::time::timeout(LOOK, look(&device)).await {
+                Ok(outcome) => outcome.map_err(Fault::from),
+                Err(_) => Err(Fault::new(Reason::BmcUnreachable, "the BMC takes too long to answer")),
+            },
             Err(fault) => Err(fault),
         };
         let well = outcome.is_ok();

@@ -22,6 +22,10 @@ pub struct CleanupRun {
     pub system_uuid: String,
     /// Drives that the BMC shows.
     pub bmc_drives: Vec<Drive>,
+    /// Drives that the agent saw.
+    pub agent_drives: Vec<Drive>,
+    /// Since when a step fails for reasons that may pass.
+    pub failing_since: Option<Timestamp>,
     /// Run of the agent.
     pub agent_run: String,
     /// Drives on their way to the certificate.
@@ -129,7 +133,7 @@ impl Step {
 impl CleanupRun {
     /// Whether every drive passed, and nothing went wrong.
     pub fn passed(&self) -> bool {
-        self.failure.is_none() && self.jobs.iter().all(Job::passed)
+        self.failure.is_none() && !self.jobs.is_empty() && self.jobs.iter().all(Job::passed)
     }
 
     /// Remembers what went wrong and goes on to switch the agent off; the first failure counts.
@@ -140,9 +144,13 @@ impl CleanupRun {
             message,
             step,
         });
-        if self.step < Step::EndAgent {
-            (self.step, self.step_at) = (Step::EndAgent, now);
-        }
+        // Whatever fails, the agent is ended; and if that fails too, the record is written all the same.
+        self.step = if self.step < Step::EndAgent {
+            Step::EndAgent
+        } else {
+            Step::Certify
+        };
+        (self.step_at, self.failing_since, self.waiting) = (now, None, None);
     }
 }
 

@@ -105,19 +105,18 @@ impl Job {
 /// The drives to wipe: all that the BMC shows and all that the agent sees. An error names a drive that is known and missing, that
 /// cannot be told from others, or that cannot be wiped well enough.
 pub fn jobs(known: &[Drive], bmc: &[Drive], agent: &[Drive], minimum: Category) -> Result<Vec<Job>, String> {
-    if let Some(nameless) = bmc.iter().chain(agent).find(|d| d.serial_number.is_empty()) {
+    if let Some(nameless) = known.iter().chain(bmc).chain(agent).find(|d| d.serial_number.is_empty()) {
         return Err(format!(
             "drive {} cannot be told from others, so its wipe cannot be proven",
             nameless.label()
         ));
     }
     let on_agent = |serial: &str| agent.iter().any(|d| d.serial_number == serial);
-    if let Some(missing) = known
-        .iter()
-        .chain(bmc)
-        .find(|d| !d.serial_number.is_empty() && !on_agent(&d.serial_number))
-    {
+    if let Some(missing) = known.iter().chain(bmc).find(|d| !on_agent(&d.serial_number)) {
         return Err(format!("drive {} is known and missing: the agent does not see it", missing.label()));
+    }
+    if agent.is_empty() {
+        return Err("no drive was found, neither by the BMC nor by the agent; a server that really has none needs a waiver".to_owned());
     }
     let mut jobs: Vec<Job> = Vec::new();
     for drive in agent {
@@ -192,6 +191,14 @@ mod tests {
             ),
             ("missing inside", vec![], both.to_vec(), vec![a.clone()], Category::Clear),
             ("nameless", vec![], vec![drive("", &[])], vec![], Category::Clear),
+            (
+                "nameless before",
+                vec![drive("", &[])],
+                both.to_vec(),
+                both.to_vec(),
+                Category::Clear,
+            ),
+            ("none at all", vec![], vec![], vec![], Category::Clear),
             ("twice", vec![], vec![a.clone()], vec![a.clone(), a.clone()], Category::Clear),
             ("too weak", vec![], both.to_vec(), both.to_vec(), Category::Purge),
         ] {

@@ -24,9 +24,13 @@ impl Record for ServerClaim {
 
 impl Record for CleanupRun {
     const TABLE: &'static str = "cleanup_run";
-    const INDEX: &'static [&'static str] = &["server", "done"];
+    const INDEX: &'static [&'static str] = &["server", "done", "claim_uid"];
     fn index(&self) -> Vec<Option<String>> {
-        vec![Some(self.server.name.clone()), Some(self.done.to_string())]
+        vec![
+            Some(self.server.name.clone()),
+            Some(self.done.to_string()),
+            Some(self.claim.uid.clone()),
+        ]
     }
     fn metadata(&self) -> &Metadata {
         &self.metadata

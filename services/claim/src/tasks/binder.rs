@@ -63,14 +63,35 @@ impl Binder {
         let name = &claim.value.metadata.name;
         let metadata = server.metadata.clone().unwrap_or_default();
         let now = cx.now();
-        update::<ServerClaim>(cx, &Request::default(), name, "", |claim| {
+        let uid = claim.value.metadata.uid.clone();
+        let bound = update::<ServerClaim>(cx, &Request::default(), name, "", |claim| {
+            if claim.metadata.uid != uid {
+                return Err(Fault::new(Reason::ClaimNotFound, "another claim has this name now"));
+            }
             claim.phase = Phase::Bound;
             claim.server = Some(Reference::new(metadata.name, metadata.uid));
             claim.bound_at = Some(now);
             claim.waiting = None;
             Ok(())
         })
-        .await?;
+        .await;
+        match bound {
+            Ok(_) => {}
+            // The claim went away while its server was picked: nobody else would give it back.
+            Err(fault) if fault.reason == Reason::ClaimNotFound => {
+                let subject = ironyard_proto::common::Reference {
+                    name: name.clone(),
+                    uid: claim.value.metadata.uid.clone(),
+                };
+                let event = ironyard_proto::inventory::ServerEvent::Release;
+                self.0
+                    .inventory
+                    .transition(server, event, Some(subject), "its claim is gone")
+                    .await?;
+                return Ok(());
+            }
+            Err(fault) => return Err(fault.into()),
+        }
         self.0.claims.poke(name).await.map_err(store_fault)?;
         Ok(())
     }

@@ -86,10 +86,12 @@ impl Claims {
                     .await?;
                     return Ok(SOON);
                 }
-                let action = if wanted == PowerState::On {
-                    PowerAction::On
-                } else {
-                    PowerAction::GracefulOff
+                let image = !claim.value.applied.image.is_empty() && claim.value.applied.image == claim.value.spec.image;
+                let action = match wanted {
+                    // A machine that runs already boots the image only if it starts anew.
+                    PowerState::On if image => PowerAction::Cycle,
+                    PowerState::On => PowerAction::On,
+                    PowerState::Off | PowerState::PoweringOn | PowerState::PoweringOff => PowerAction::GracefulOff,
                 };
                 let power_key = format!("{}-power-{}", claim.value.metadata.uid, claim.value.applied.changes);
                 let operation = app

@@ -62,10 +62,10 @@ impl Cleanup {
     /// The run that is not over, or a fresh one.
     async fn run_of(&self, server: &Server, claim: Reference) -> Result<Stored<CleanupRun>, Error> {
         let cx = &self.0.cx;
-        let runs = record::list_oldest::<CleanupRun>(&cx.db, 1000, &[("server", &name(server))])
+        let ours = record::list_oldest::<CleanupRun>(&cx.db, 1000, &[("claim_uid", &claim.uid)])
             .await
             .map_err(store_fault)?;
-        let ours = runs.into_iter().filter(|r| r.value.claim.uid == claim.uid);
+        let ours = ours.into_iter().filter(|r| r.value.server.name == name(server));
         let (mut attempts, mut running) = (0, None);
         for run in ours {
             attempts += 1;
@@ -91,6 +91,8 @@ impl Cleanup {
             step_at: now,
             system_uuid: String::new(),
             bmc_drives: vec![],
+            agent_drives: vec![],
+            failing_since: None,
             agent_run: String::new(),
             jobs: vec![],
             failure: None,
@@ -116,13 +118,24 @@ impl Cleanup {
     async fn after(&self, server: &Server, run: &Stored<CleanupRun>, outcome: Result<Done, Error>) -> Result<Next, Error> {
         let app = &self.0;
         let soon = Next::After(Duration::from_millis(20));
-        let late = app.cx.now().since(run.value.step_at) > app.settings.patience;
+        let now = app.cx.now();
+        let late = run
+            .value
+            .failing_since
+            .is_some_and(|since| now.since(since) > app.settings.patience);
         match outcome {
             Ok(Done::Next) => {
                 self.change(&run.value, |run, now| {
-                    (run.step, run.step_at, run.waiting) = (run.step.next(), now, None);
+                    (run.step, run.step_at, run.waiting, run.failing_since) = (run.step.next(), now, None, None);
                 })
                 .await?;
+                Ok(soon)
+            }
+            Ok(Done::Wait(_, reason, message))
+                if limit(reason, app.settings.patience).is_some_and(|most| now.since(run.value.step_at) > most) =>
+            {
+                let message = format!("{:?} did not end in time: {message}", run.value.step);
+                self.change(&run.value, |run, now| run.fail("STEP_TIMED_OUT", message, now)).await?;
                 Ok(soon)
             }
             Ok(Done::Wait(wait, reason, message)) => {
@@ -182,5 +195,14 @@ impl Cleanup {
             }
             Err(error) => Err(error),
         }
+    }
+}
+
+/// How long a step may wait for this reason: an operator for ever, an erase for a day and a bit, anything else as long as a peer may be away.
+fn limit(reason: &str, patience: Duration) -> Option<Duration> {
+    match reason {
+        "RETAINED" => None,
+        "ERASING" | "WIPING" => Some(Duration::from_secs(26 * 3600)),
+        _ => Some(patience),
     }
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use ironyard_db::record;
 use ironyard_operation::Request;
 use ironyard_peers::{Gateway, name};
 use ironyard_proto::{
@@ -18,7 +19,7 @@ use ironyard_types::{Metadata, SystemUuid, hardware::Drive};
 
 use super::cleanup::{Cleanup, Done};
 use crate::{
-    app::Error,
+    app::{Error, store_fault},
     domain::{
         cleanup::{Certificate, CleanupRun, Step},
         sanitize::{Category, Tool, jobs},
@@ -138,7 +139,17 @@ impl Cleanup {
             AgentRunState::Running => {
                 let drives = |list: Vec<ironyard_proto::common::Drive>| list.into_iter().map(drive_from).collect::<Vec<_>>();
                 let inside = drives(agent_run.report.unwrap_or_default().drives);
-                let known = drives(server.observed.clone().unwrap_or_default().hardware.unwrap_or_default().drives);
+                let mut known = drives(server.observed.clone().unwrap_or_default().hardware.unwrap_or_default().drives);
+                // What an earlier run of the same claim saw counts as known: a drive that went away meanwhile was not wiped.
+                let earlier = record::list_oldest::<CleanupRun>(&app.cx.db, 1000, &[("claim_uid", &run.claim.uid)])
+                    .await
+                    .map_err(store_fault)?;
+                for run in earlier {
+                    known.extend(run.value.bmc_drives);
+                    known.extend(run.value.agent_drives);
+                }
+                let seen = inside.clone();
+                self.change(run, |run, _| run.agent_drives = seen).await?;
                 let minimum = match server
                     .spec
                     .as_ref()
@@ -187,7 +198,8 @@ impl Cleanup {
         };
         let agent_run = self.0.agent.clone().add_agent_command(request).await?.into_inner();
         let Some(command) = agent_run.commands.iter().find(|c| c.id == id && c.done) else {
-            return Ok(wait("AGENT_WORKING", format!("the agent works: {id} {} drives", drives.len())));
+            let reason = if only_agent { "WIPING" } else { "AGENT_WORKING" };
+            return Ok(wait(reason, format!("the agent works: {id} {} drives", drives.len())));
         };
         let mut failed = Vec::new();
         for task in &drives {

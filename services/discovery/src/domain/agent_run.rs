@@ -22,6 +22,8 @@ pub struct AgentRun {
     pub commands: Vec<Command>,
     /// Whether somebody asked it to stop.
     pub stop: bool,
+    /// How often switching off at the end has failed: each try has a key of its own.
+    pub end_attempts: u32,
     /// Why it failed.
     pub failure: Option<String>,
 }

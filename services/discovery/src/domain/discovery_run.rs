@@ -54,6 +54,8 @@ pub enum Next {
     WaitForAgent,
     /// Take over its report and stop it.
     TakeReport,
+    /// Stop it.
+    StopAgent,
     /// Wait until the machine is off again.
     WaitForEnd,
     /// Complete; with the reason why the inside was not seen, if it was not.
@@ -68,11 +70,13 @@ pub fn plan(run: &DiscoveryRun, policy: InBand, agent: &Agent) -> Next {
         return Next::ReadOutside;
     }
     match (policy, agent) {
-        (InBand::Off, _) => Next::Done(None),
+        (InBand::Off, Agent::NotBegun | Agent::Ended(_)) => Next::Done(None),
+        // The policy changed while the agent was on its way: it is not left behind.
+        (InBand::Off, Agent::Booting | Agent::Reported) => Next::StopAgent,
         (InBand::Required | InBand::Optional, Agent::NotBegun) => Next::BeginAgent,
         (InBand::Required | InBand::Optional, Agent::Booting) => Next::WaitForAgent,
         (InBand::Required | InBand::Optional, Agent::Reported) => Next::TakeReport,
-        (InBand::Required | InBand::Optional, Agent::Ending) => Next::WaitForEnd,
+        (InBand::Required | InBand::Optional | InBand::Off, Agent::Ending) => Next::WaitForEnd,
         (InBand::Required | InBand::Optional, Agent::Ended(None)) => Next::Done(None),
         (InBand::Required, Agent::Ended(Some(why))) => Next::Fail(why.clone()),
         (InBand::Optional, Agent::Ended(Some(why))) => Next::Done(Some(why.clone())),

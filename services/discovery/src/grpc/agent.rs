@@ -36,6 +36,7 @@ fn run_to(stored: Stored<AgentRun>) -> pb::AgentRun {
         report,
         commands,
         stop: _,
+        end_attempts: _,
         failure,
     } = stored.value;
     let state = match stage {

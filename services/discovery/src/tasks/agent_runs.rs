@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use ironyard_db::record;
 use ironyard_peers::{Gateway, PeerError};
-use ironyard_proto::{bmc::PowerAction, common::Operation};
+use ironyard_proto::{bmc::PowerAction, common::Operation, inventory::ServerState};
 use ironyard_reconcile::{Next, Reconcile};
 
 use super::Error;
@@ -77,6 +77,24 @@ impl AgentRuns {
                 .to(key, Stage::Over, Some(format!("server {} is gone, or has no BMC", run.server)))
                 .await;
         };
+        // A run acts only in the state that it was begun for; a machine that a tenant holds by now is left alone.
+        let (state, claimed) = server
+            .as_ref()
+            .map_or((ServerState::Unspecified, false), |s| (s.state(), s.claim_ref.is_some()));
+        let wanted = if run.purpose == "discover" {
+            ServerState::Discovery
+        } else {
+            ServerState::Cleanup
+        };
+        if state != wanted && claimed {
+            return self.to(key, Stage::Over, Some("a claim holds the server by now".to_owned())).await;
+        }
+        if state != wanted && run.stage < Stage::End {
+            let state = state.as_str_name().trim_start_matches("SERVER_STATE_").to_owned();
+            return self
+                .to(key, Stage::End, Some(format!("the server is in state {state} by now")))
+                .await;
+        }
         match run.stage {
             Stage::SwitchOff => {
                 let operation = app.gateway.power(&system, PowerAction::ForceOff, 0, &format!("{key}-off")).await?;
@@ -99,7 +117,22 @@ impl AgentRuns {
             Stage::Run if run.stop => self.to(key, Stage::End, None).await,
             Stage::Run => Ok(Next::After(Duration::from_secs(60))),
             Stage::End => {
-                let operation = app.gateway.power(&system, PowerAction::ForceOff, 0, &format!("{key}-end")).await?;
+                let end_key = format!("{key}-end-{}", run.end_attempts);
+                let operation = app.gateway.power(&system, PowerAction::ForceOff, 0, &end_key).await?;
+                if let Some(error) = &operation.error {
+                    tracing::warn!(
+                        run = key,
+                        error = error.message,
+                        "the machine could not be switched off; it is tried again"
+                    );
+                    self.0
+                        .change_run(key, |run| {
+                            run.end_attempts += 1;
+                            Ok(())
+                        })
+                        .await?;
+                    return Ok(Next::After(Duration::from_secs(10)));
+                }
                 self.after(key, &operation, Stage::Tidy).await
             }
             Stage::Tidy => {

@@ -196,7 +196,10 @@ impl Servers {
             Ok(next) => Ok(next),
             Err(Error::Peer(error)) => {
                 let waited = app.cx.now().since(run.value.started_at);
-                if waited > app.settings.patience {
+                if waited > app.settings.patience + app.settings.boot_timeout {
+                    if !run.value.agent_run.is_empty() {
+                        app.stop_run(&run.value.agent_run).await?;
+                    }
                     app.inventory
                         .fail(server, "DISCOVERY_FAILED", &error.message, "discovery", run.value.failures + 1)
                         .await?;
@@ -271,6 +274,10 @@ impl Servers {
                         .await?;
                     app.stop_run(&run.value.metadata.name).await?;
                 }
+                Ok(SOON)
+            }
+            Plan::StopAgent => {
+                app.stop_run(&run.agent_run).await?;
                 Ok(SOON)
             }
             Plan::WaitForEnd => {

@@ -30,6 +30,14 @@ pub(crate) fn store_fault(error: ironyard_db::Error) -> Fault {
             Reason::DuplicateSystemUuid,
             "another server has this system UUID (or maker and serial number); one machine is one server",
         ),
+        ironyard_db::Error::Unique { constraint } if constraint == "server_place_key" => Fault::new(
+            Reason::DuplicateSystemUuid,
+            "another server is this system of this BMC; one machine is one server",
+        ),
+        // Two calls at once with the same request id, or for the same claim: the loser repeats and gets the winner's answer.
+        ironyard_db::Error::Unique { constraint } if constraint.starts_with("request_") || constraint == "server_claim_uid_key" => {
+            Fault::new(Reason::ServerChanged, "the same request is being served; repeat it")
+        }
         other => Fault::internal(&other),
     }
 }

@@ -57,6 +57,12 @@ pub async fn update_server(
         } = spec;
         // An identity that is known stays: leaving it out leaves it alone, another one is another machine.
         if mask.covers("spec.system_uuid") && system_uuid.is_some() && system_uuid != server.spec.system_uuid {
+            if server.facts.claim.is_some() || server.facts.debt.is_some() {
+                return Err(Fault::field(
+                    "server.spec.system_uuid",
+                    "cannot change while the server is claimed or owes a wipe",
+                ));
+            }
             if server.spec.system_uuid.is_some() {
                 return Err(Fault::field(
                     "server.spec.system_uuid",

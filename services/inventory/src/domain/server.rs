@@ -150,10 +150,22 @@ impl Server {
     /// What makes it this machine and no other: the system UUID, or maker and serial number.
     pub fn identity(&self) -> Option<String> {
         if let Some(uuid) = &self.spec.system_uuid {
-            return Some(format!("uuid:{uuid}"));
+            // Firmware and BMC may give the first groups in either byte order: both are the same machine.
+            return Some(format!("uuid:{}", uuid.clone().min(uuid.swapped())));
         }
         let hardware = self.out_of_band.as_ref()?;
         (!hardware.serial_number.is_empty()).then(|| format!("serial:{}:{}", hardware.manufacturer, hardware.serial_number))
+    }
+
+    /// The place where it was found: one system of one BMC. Two records of the same place would be the same machine.
+    pub fn place(&self) -> Option<String> {
+        let bmc = &self.spec.bmc.as_ref()?.name;
+        let id = if self.system_id.is_empty() {
+            &self.spec.system_id
+        } else {
+            &self.system_id
+        };
+        (!id.is_empty()).then(|| format!("{bmc}/{id}"))
     }
 
     /// Serial numbers of the drives it is known to have; a wipe must cover every one.

@@ -11,7 +11,7 @@ use crate::domain::{claimability, server::Server};
 
 impl Record for Server {
     const TABLE: &'static str = "server";
-    const INDEX: &'static [&'static str] = &["state", "identity", "claimable", "bmc", "claim_uid"];
+    const INDEX: &'static [&'static str] = &["state", "identity", "claimable", "bmc", "claim_uid", "place"];
     fn index(&self) -> Vec<Option<String>> {
         vec![
             Some(self.state.to_string()),
@@ -19,6 +19,7 @@ impl Record for Server {
             Some(claimability::column(self).to_owned()),
             self.spec.bmc.as_ref().map(|b| b.name.clone()),
             self.facts.claim.as_ref().map(|c| c.uid.clone()),
+            self.place(),
         ]
     }
     fn metadata(&self) -> &Metadata {

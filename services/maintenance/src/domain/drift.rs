@@ -67,6 +67,12 @@ pub fn wanted_settings(entries: &[(String, BTreeMap<String, String>)], version: 
     fits.then_some(wanted)
 }
 
+/// A mark of these settings, by which a failure to apply them is told from a failure to apply others.
+pub fn mark(wanted: &BTreeMap<String, String>) -> String {
+    let digest = ironyard_types::sha256_hex(format!("{wanted:?}").as_bytes());
+    format!("settings {}", digest.get(..8).unwrap_or_default())
+}
+
 /// Settings that differ from what the BMC shows; attributes that it does not have differ.
 pub fn differing(wanted: &BTreeMap<String, String>, present: &BTreeMap<String, String>) -> BTreeMap<String, String> {
     wanted

@@ -14,6 +14,12 @@ pub struct ServerMaintenance {
     pub task: String,
     /// How far that is.
     pub bios: BiosProgress,
+    /// Power that was reached for it.
+    #[serde(default)]
+    pub power_applied: Option<PowerState>,
+    /// Power changes so far: each has a key of its own.
+    #[serde(default)]
+    pub power_changes: u32,
     /// Why it does not move.
     pub waiting: Option<Waiting>,
 }

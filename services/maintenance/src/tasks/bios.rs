@@ -12,7 +12,7 @@ use super::maintenances::Maintenances;
 use crate::{
     app::Error,
     domain::{
-        drift::{differing, wanted_settings},
+        drift::{differing, mark, wanted_settings},
         server_maintenance::{ServerMaintenance, Stage},
     },
 };
@@ -118,7 +118,19 @@ impl Maintenances {
 
     /// The settings cannot be applied: the server says so and goes back to the pool as it is.
     async fn give_up(&self, key: &str, server: &Server, why: &str) -> Result<Next, Error> {
-        self.0.inventory.condition(server, "BiosSettings", false, "NotApplied", why).await?;
+        let spec = server.spec.clone().unwrap_or_default();
+        let entries: Vec<(String, BTreeMap<String, String>)> = spec.bios.into_iter().map(|e| (e.version, e.settings)).collect();
+        let seen = ironyard_peers::Gateway::system_of(server);
+        let version = match seen {
+            Some(system) => self.0.gateway.bios(&system).await?.version,
+            None => String::new(),
+        };
+        // The mark tells these settings from others: a change of the spec is a new attempt.
+        let why = format!("{why} ({})", mark(&wanted_settings(&entries, &version).unwrap_or_default()));
+        self.0
+            .inventory
+            .condition(server, "BiosSettings", false, "NotApplied", &why)
+            .await?;
         self.to(key, Stage::Restore, |_| ()).await
     }
 }

@@ -124,21 +124,25 @@ impl Maintenances {
             Err(error) if !error.is(Reason::BmcUnsupported) => return Err(error.into()),
             Ok(_) | Err(_) => {}
         }
-        if let Some(wanted) = maintenance.spec.power {
+        if let Some(wanted) = maintenance.spec.power.filter(|wanted| maintenance.power_applied != Some(*wanted)) {
             let action = if wanted == PowerState::On {
                 PowerAction::On
             } else {
                 PowerAction::GracefulOff
             };
-            let power_key = format!("{}-power-{wanted}", maintenance.metadata.uid);
+            let power_key = format!("{}-power-{}-{wanted}", maintenance.metadata.uid, maintenance.power_changes);
             let operation = app.gateway.power(&system, action, 0, &power_key).await?;
             match (operation.done, operation.error) {
                 (false, _) => return Ok(Next::After(Duration::from_millis(200))),
                 (true, Some(error)) => {
                     self.wait(key, "POWER_FAILED", error.message).await?;
+                    self.change(key, |m| m.power_changes += 1).await?;
                     return Ok(Next::After(Duration::from_secs(60)));
                 }
-                (true, None) => {}
+                (true, None) => {
+                    self.change(key, |m| (m.power_applied, m.power_changes) = (Some(wanted), m.power_changes + 1))
+                        .await?
+                }
             }
         }
         self.change(key, |m| m.waiting = None).await?;

@@ -14,7 +14,7 @@ use ironyard_types::{Metadata, hardware::PowerState};
 use crate::{
     app::{App, Error, store_fault},
     domain::{
-        drift::{Mend, Seen, differing, mend, wanted_settings},
+        drift::{Mend, Seen, differing, mark, mend, wanted_settings},
         server_maintenance::{BIOS_SETTINGS, BiosProgress, ServerMaintenance, Spec},
     },
 };
@@ -186,10 +186,10 @@ impl Servers {
                 .await?;
             return Ok(None);
         }
-        let failed = server
-            .conditions
-            .iter()
-            .any(|c| c.r#type == "BiosSettings" && c.reason == "NotApplied");
+        let mark = mark(&wanted);
+        let tried =
+            |c: &ironyard_proto::common::Condition| c.r#type == "BiosSettings" && c.reason == "NotApplied" && c.message.contains(&mark);
+        let failed = server.conditions.iter().any(tried);
         if failed {
             // What the BIOS would not take once is not forced on it in a circle; a change of the spec is a new attempt.
             return Ok(None);
@@ -208,6 +208,8 @@ impl Servers {
             begun: false,
             task: BIOS_SETTINGS.to_owned(),
             bios: BiosProgress::default(),
+            power_applied: None,
+            power_changes: 0,
             waiting: None,
         };
         let key = maintenance.metadata.name.clone();
