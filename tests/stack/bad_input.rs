@@ -72,6 +72,30 @@ async fn mistakes_are_named_and_nothing_is_lost() {
     let duplicate = servers.create_server(create(server("b", &uuid.to_uppercase()))).await.unwrap_err();
     assert_eq!(ironyard_rpc::reason_of(&duplicate).unwrap(), "DUPLICATE_SYSTEM_UUID");
 
+    // The same machine with the other byte order of its first groups, and a second name for one BMC.
+    let swapped = servers
+        .create_server(create(server("b", "67453e12-9be8-d312-a456-426614174000")))
+        .await
+        .unwrap_err();
+    assert_eq!(ironyard_rpc::reason_of(&swapped).unwrap(), "DUPLICATE_SYSTEM_UUID");
+    let at = |name: &str| CreateBmcRequest {
+        bmc: Some(Bmc {
+            metadata: Some(Metadata {
+                name: name.into(),
+                ..Default::default()
+            }),
+            spec: Some(BmcSpec {
+                address: "127.90.7.7".into(),
+                ..Default::default()
+            }),
+            ..Default::default()
+        }),
+        request_id: String::new(),
+    };
+    world.clients.bmcs.clone().create_bmc(at("one")).await.unwrap();
+    let second = world.clients.bmcs.clone().create_bmc(at("two")).await.unwrap_err();
+    assert_eq!(ironyard_rpc::reason_of(&second).unwrap(), "BMC_EXISTS");
+
     let mut stale = first.clone();
     stale.metadata.as_mut().unwrap().etag = "0-old".into();
     let request = UpdateServerRequest {
