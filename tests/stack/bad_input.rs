@@ -244,3 +244,31 @@ async fn a_bmc_that_answers_nonsense_is_a_condition() {
         world.reaches("bmc-0-1", ironyard_proto::inventory::ServerState::Available).await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_record_of_a_machine_says_what_it_is() {
+    let world = World::with(On::Sqlite, 1, InBand::Off).await.unwrap();
+    // No UUID of its own, the same BMC: only discovery can tell that it is the same machine.
+    let mut second = server("second", "");
+    second.spec.as_mut().unwrap().bmc_ref = Some(ironyard_proto::common::Reference {
+        name: "bmc-0".into(),
+        uid: String::new(),
+    });
+    let request = CreateServerRequest {
+        server: Some(second),
+        request_id: String::new(),
+    };
+    world.clients.servers.clone().create_server(request).await.unwrap();
+    poll::until("it says why it goes nowhere", || async {
+        world
+            .server("second")
+            .await?
+            .waiting_because
+            .filter(|w| w.message.contains("another server is this system"))
+    })
+    .await;
+    assert_eq!(
+        world.server("second").await.unwrap().state(),
+        ironyard_proto::inventory::ServerState::Initial
+    );
+}

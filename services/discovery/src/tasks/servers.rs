@@ -38,7 +38,14 @@ impl Reconcile for Servers {
             return Ok(Next::Done);
         };
         match server.state() {
-            ServerState::Initial => self.initial(&server).await,
+            ServerState::Initial => match self.initial(&server).await {
+                // A server never waits silently: what is refused for good is told, and tried again when something changes.
+                Err(Error::Peer(error)) if !error.is_transient() => {
+                    app.inventory.wait(&server, "DISCOVERY_REFUSED", &error.message).await?;
+                    Ok(PATIENT)
+                }
+                outcome => outcome,
+            },
             ServerState::Discovery => self.discovery(&server).await,
             ServerState::Available
             | ServerState::Reserved
