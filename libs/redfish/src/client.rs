@@ -316,6 +316,7 @@ impl Client {
             uri: at.to_owned(),
             etag,
             value,
+            size: bytes.len(),
         };
         let location = location.or_else(|| (status == StatusCode::CREATED).then(|| doc.text("@odata.id")).flatten());
         let token = token.map(Secret::new);

@@ -12,11 +12,14 @@ use crate::{Client, Doc, Error, Result, uri};
 const PAGES: usize = 256;
 const MEMBERS: usize = 4096;
 const BUDGET: usize = 2000;
+/// Bytes of one reader: the most that a hostile BMC can make us hold at a time.
+const BYTES: usize = 64 << 20;
 
 /// Reads documents for one purpose: counts requests, and remembers what could not be read.
 pub struct Members<'a> {
     client: &'a Client,
     spent: AtomicUsize,
+    bytes: AtomicUsize,
     unreadable: std::sync::Mutex<Vec<String>>,
 }
 
@@ -26,6 +29,7 @@ impl<'a> Members<'a> {
         Self {
             client,
             spent: AtomicUsize::new(0),
+            bytes: AtomicUsize::new(0),
             unreadable: std::sync::Mutex::default(),
         }
     }
@@ -59,7 +63,15 @@ impl<'a> Members<'a> {
         if self.spent.fetch_add(1, Ordering::Relaxed) >= BUDGET {
             return Err(Error::Budget(BUDGET));
         }
-        self.client.get(path).await
+        if self.bytes.load(Ordering::Relaxed) > BYTES {
+            return Err(Error::TooLarge {
+                at: path.to_owned(),
+                cap: BYTES,
+            });
+        }
+        let doc = self.client.get(path).await?;
+        self.bytes.fetch_add(doc.size, Ordering::Relaxed);
+        Ok(doc)
     }
 
     /// Reads all members of a collection, every page of it. What cannot be read is noted and left out.
@@ -112,6 +124,7 @@ impl<'a> Members<'a> {
                 Err(_) if whole => Some(Doc {
                     uri: link,
                     etag: None,
+                    size: 0,
                     value: inline,
                 }),
                 Err(error) => {

@@ -11,6 +11,8 @@ pub struct Doc {
     pub etag: Option<String>,
     /// The document.
     pub value: Value,
+    /// Bytes that it took; 0 for a part of another one.
+    pub size: usize,
 }
 
 impl Doc {
@@ -19,6 +21,7 @@ impl Doc {
         Doc {
             uri: self.uri.clone(),
             etag: None,
+            size: 0,
             value: self.value.get(key).cloned().unwrap_or(Value::Null),
         }
     }

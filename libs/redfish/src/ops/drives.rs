@@ -42,6 +42,7 @@ async fn documents(members: &Members<'_>, system: &Doc) -> Vec<Doc> {
             drives.extend(devices.into_iter().map(|value| Doc {
                 uri: unit.uri.clone(),
                 etag: None,
+                size: 0,
                 value,
             }));
         }
