@@ -13,6 +13,10 @@ use ironyard_proto::{
     inventory::{self, Server, ServerState},
 };
 use ironyard_testkit::{Postgres, poll};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 
 /// A program that is killed with the test.
 pub struct Process {
@@ -137,6 +141,17 @@ async fn drive(clients: Clients) {
     }
 }
 
+/// What the simulator's admin API answers; plain HTTP by hand, because only the Redfish client may have an HTTP library.
+async fn admin(port: u16, path: &str) -> String {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nHost: simulator\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{path}: {answer}");
+    answer.split_once("\r\n\r\n").unwrap().1.to_owned()
+}
+
 async fn killed_and_restarted(database: Option<String>) {
     let data = tempfile::tempdir().unwrap();
     let simulator = Process::simulate(SERVERS);
@@ -230,17 +245,9 @@ async fn killed_and_restarted(database: Option<String>) {
         }
     }
     assert!(wipes > 0, "something was wiped meanwhile");
-    let admin = format!("http://127.0.0.1:{}/admin/bmcs", simulator.port);
     for n in 0..SERVERS {
-        let output = Command::new("python3")
-            .args([
-                "-c",
-                "import sys,urllib.request;print(urllib.request.urlopen(sys.argv[1]).read().decode())",
-                &format!("{admin}/{n}/writes"),
-            ])
-            .output()
-            .unwrap();
-        let body: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let answer = admin(simulator.port, &format!("/admin/bmcs/{n}/writes")).await;
+        let body: serde_json::Value = serde_json::from_str(&answer).unwrap();
         let writes = body["writes"].as_array().unwrap();
         assert!(!writes.is_empty());
         let repeated: Vec<_> = writes

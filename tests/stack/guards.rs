@@ -65,7 +65,7 @@ fn every_update_names_the_version_or_the_fence() {
 fn domains_name_no_outer_layer() {
     for (path, text) in sources().into_iter().filter(|(p, _)| p.display().to_string().contains("/domain/")) {
         for line in text.lines().map(str::trim_start).filter(|l| l.starts_with("use ")) {
-            for outer in ["tonic", "prost", "sqlx", "reqwest", "axum", "tokio"] {
+            for outer in ["tonic", "prost", "sqlx", "reqwest", "axum", "tokio", "ironyard_redfish"] {
                 assert!(!line.starts_with(&format!("use {outer}")), "{}: {line}", path.display());
             }
         }

@@ -1,6 +1,5 @@
 //! How the erasure of a drive goes on.
 
-use ironyard_redfish::ops::tasks::Handle;
 use serde::{Deserialize, Serialize};
 
 /// What is remembered between steps.
@@ -10,12 +9,12 @@ pub struct Progress {
     pub drive_uri: String,
     /// Where the erase is asked for.
     pub target: String,
-    /// The last task to that target before we asked: not ours.
-    pub before: Option<Handle>,
+    /// Path of the last task to that target before we asked: not ours.
+    pub before: Option<String>,
     /// Whether we decided to ask; stored before asking.
     pub intent: bool,
-    /// The task that we began.
-    pub task: Option<Handle>,
+    /// Path of the task that we began.
+    pub task: Option<String>,
     /// Whether the BMC accepted without a task to follow.
     pub accepted: bool,
 }
@@ -35,7 +34,7 @@ pub enum Next {
     Done,
 }
 
-/// Decides the next step from what was remembered. `fresh` is false when an earlier process decided to ask.
+/// Decides the next step from what was remembered.
 pub fn plan(progress: &Progress) -> Next {
     match (
         progress.target.is_empty(),

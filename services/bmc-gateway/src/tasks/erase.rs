@@ -51,7 +51,8 @@ impl Operations {
                     .await?;
                 progress.drive_uri = drive.uri;
                 let target = progress.target.clone();
-                progress.before = device.read(|client| async move { tasks::find(&client, &target).await }).await?;
+                let before = device.read(|client| async move { tasks::find(&client, &target).await }).await?;
+                progress.before = before.map(|task| task.uri);
                 self.remember(row, &progress).await?;
                 Ok(soon("Found the drive"))
             }
@@ -63,7 +64,7 @@ impl Operations {
             Next::Recover => {
                 let target = progress.target.clone();
                 let found = device.read(|client| async move { tasks::find(&client, &target).await }).await?;
-                match found.filter(|found| Some(found) != progress.before.as_ref()) {
+                match found.map(|task| task.uri).filter(|found| Some(found) != progress.before.as_ref()) {
                     Some(task) => {
                         progress.task = Some(task);
                         self.remember(row, &progress).await?;
@@ -74,9 +75,10 @@ impl Operations {
                 }
             }
             Next::Poll => {
-                let Some(task) = progress.task.clone() else {
+                let Some(uri) = progress.task.clone() else {
                     return Ok(soon("Looking for the task"));
                 };
+                let task = tasks::Handle { uri };
                 match device.read(move |client| async move { tasks::poll(&client, &task).await }).await? {
                     tasks::State::Running(percent) => {
                         if row.value.percent != percent {
@@ -107,9 +109,10 @@ impl Operations {
         mut progress: Progress,
     ) -> Result<Step, Fault> {
         let (uri, kind) = (progress.drive_uri.clone(), asked.kind.clone());
-        progress.task = device
+        let begun = device
             .write(|client| async move { drives::secure_erase(&client, &uri, &kind).await })
             .await?;
+        progress.task = begun.map(|task| task.uri);
         progress.accepted = progress.task.is_none();
         self.remember(row, &progress).await?;
         Ok(Step::Wait(Duration::from_millis(100), "Erasing".to_owned()))
