@@ -11,4 +11,4 @@ port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0));
 up=$!
 trap 'kill $up 2>/dev/null; wait $up 2>/dev/null; rm -rf "$data"' EXIT
 until grep -q ready "$data/out"; do kill -0 $up; sleep 0.1; done
-"$venv/bin/python" "$here/grpc_life.py" "127.0.0.1:$port" "$here/../../docs/grpcurl.md"
+"$venv/bin/python" "$here/grpc_life.py" "127.0.0.1:$port" "$here/../../docs/grpcurl.md" "$here/../../proto"

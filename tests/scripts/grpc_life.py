@@ -1,6 +1,7 @@
 """A second-language client: speaks to every service through reflection, and runs the calls of docs/grpcurl.md in their order."""
 
 import json
+import pathlib
 import re
 import shlex
 import sys
@@ -10,7 +11,7 @@ import grpc
 from google.protobuf import descriptor_pb2, descriptor_pool, json_format, message_factory
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-address, document = sys.argv[1:]
+address, document, protos = sys.argv[1:]
 channel = grpc.insecure_channel(address)
 stub = reflection_pb2_grpc.ServerReflectionStub(channel)
 pool = descriptor_pool.DescriptorPool()
@@ -31,7 +32,13 @@ def load(symbol):
 
 services = sorted(s.name for s in ask(list_services="").list_services_response.service)
 ours = [s for s in services if s.startswith("ironyard.")]
-assert len(ours) == 11, ours
+written = sorted(
+    f"{package.group(1)}.{name}"
+    for text in (file.read_text() for file in pathlib.Path(protos).rglob("*.proto"))
+    if (package := re.search(r"^package ([\w.]+);", text, re.M))
+    for name in re.findall(r"^service (\w+)", text, re.M)
+)
+assert ours == written, f"served {ours}, written {written}"
 for service in services:
     load(service)
 added = set()
@@ -65,8 +72,14 @@ def call(method, body):
     descriptor = pool.FindServiceByName(service).methods_by_name[name]
     request = json_format.ParseDict(body, message_factory.GetMessageClass(descriptor.input_type)())
     answer = message_factory.GetMessageClass(descriptor.output_type)
-    invoke = channel.unary_unary(f"/{service}/{name}", lambda m: m.SerializeToString(), answer.FromString)
-    return json_format.MessageToDict(invoke(request, timeout=30))
+    kind = channel.unary_stream if descriptor.server_streaming else channel.unary_unary
+    invoke = kind(f"/{service}/{name}", lambda m: m.SerializeToString(), answer.FromString)
+    replied = invoke(request, timeout=30)
+    if descriptor.server_streaming:
+        messages = [json_format.MessageToDict(one) for one in replied]
+        assert messages and all(messages), f"{method} streamed {messages}"
+        return messages[-1]
+    return json_format.MessageToDict(replied)
 
 
 text = open(document, encoding="utf-8").read()

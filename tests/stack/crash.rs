@@ -159,6 +159,8 @@ async fn killed_and_restarted(database: Option<String>) {
     let up = || {
         let mut arguments: Vec<String> = [
             "up",
+            "--requests-per-second",
+            "0",
             "--in-band",
             "off",
             "--port",

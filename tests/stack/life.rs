@@ -120,7 +120,10 @@ async fn a_hung_operating_system_does_not_keep_a_server() {
     let world = World::with(On::Sqlite, 1, InBand::Off).await.unwrap();
     world.claim("a").await;
     world.runs("a").await;
-    world.machine(0).set_knobs(Some(true), None);
+    world.machine(0).set_knobs(ironyard_bmc_simulator::Knobs {
+        hung_os: Some(true),
+        ..Default::default()
+    });
     let mut spec = world.get_claim("a").await.unwrap();
     spec.spec.as_mut().unwrap().power = PowerState::Off.into();
     spec.metadata.as_mut().unwrap().etag.clear();

@@ -18,6 +18,8 @@ async fn a_password_appears_nowhere() {
     let mut up = Command::new(env!("CARGO_BIN_EXE_ironyard-under-test"))
         .args([
             "up",
+            "--requests-per-second",
+            "0",
             "--json-logs",
             "--port",
             &port.to_string(),
@@ -44,6 +46,7 @@ async fn a_password_appears_nowhere() {
         name: "planted".into(),
         username: "admin".into(),
         password: PLANTED.into(),
+        replace_pending: false,
     };
     clients.credentials.clone().set_credential(request).await.unwrap();
     // It is used, and refused: errors are where secrets leak.

@@ -74,6 +74,7 @@ async fn the_seed_applies_verbatim_and_is_acted_on() {
         let data = tempfile::tempdir().unwrap();
         let mut config = Config::new(data.path(), ([127, 0, 0, 1], 0).into());
         config.in_band = ironyard_discovery::domain::discovery_run::InBand::Off;
+        config.gateway.requests_per_second = 0;
         let stack = Stack::start(config).await.unwrap();
         let machine = MachineConfig {
             address: IpAddr::V4(Ipv4Addr::new(127, 91, 0, 1)),

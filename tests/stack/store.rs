@@ -31,7 +31,11 @@ async fn store(on: On) -> Option<Store> {
             ..Config::url(server.url())
         },
     };
-    let migrations = [ironyard_reconcile::MIGRATION, ironyard_operation::MIGRATION];
+    let migrations = [
+        ironyard_reconcile::MIGRATION,
+        ironyard_operation::MIGRATIONS[0],
+        ironyard_operation::MIGRATIONS[1],
+    ];
     let db = Db::open(&config, &migrations).await.unwrap();
     // Opening again changes nothing.
     Db::open(&config, &migrations).await.unwrap().close().await;
@@ -43,7 +47,7 @@ async fn store(on: On) -> Option<Store> {
 }
 
 fn operation(n: usize) -> Operation {
-    let mut operation = Operation::new("Test", n.to_string(), serde_json::Value::Null, String::new());
+    let mut operation = Operation::new("Test", n.to_string(), None, serde_json::Value::Null, String::new());
     operation.metadata.name = format!("op-{n:04}");
     operation
 }

@@ -6,14 +6,20 @@ use ironyard::{
     client::Clients,
     stack::{Config, Stack},
 };
+use ironyard_bmc_gateway::conformance::{self, Outcome, Scope};
 use ironyard_discovery::domain::discovery_run::InBand;
 use ironyard_proto::{
     common::PowerState,
     inventory::{ListServersRequest, Server, ServerState},
 };
 use ironyard_testkit::poll;
+use ironyard_types::{Clock, SystemClock};
 
-use crate::{crash::free_port, seed::cli};
+use crate::{
+    conformance::{client, lines},
+    crash::free_port,
+    seed::cli,
+};
 
 fn emulator() -> Option<PathBuf> {
     let venv = std::env::var_os("IRONYARD_VENV").map(PathBuf::from);
@@ -64,6 +70,7 @@ async fn a_foreign_emulator_lives_its_life_and_fails_closed() {
 
     let mut config = Config::new(folder.path().join("data"), ([127, 0, 0, 1], 0).into());
     config.in_band = InBand::Off;
+    config.gateway.requests_per_second = 0;
     let stack = Stack::start(config).await.unwrap();
     let bmc = format!(
         "apiVersion: v1alpha1\nkind: BMC\nmetadata:\n  name: sushy\nspec:\n  address: 127.0.0.1\n  protocol:\n    name: Redfish\n    scheme: http\n    port: {port}\n"
@@ -123,3 +130,112 @@ async fn a_foreign_emulator_lives_its_life_and_fails_closed() {
     assert!(history.contains("Waive") && history.contains("Grace Hopper"), "{history}");
     stack.stop().await;
 }
+
+/// A file server that has one image.
+async fn image_server() -> (u16, tokio::task::JoinHandle<()>) {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let serving = tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut request = [0; 4096];
+            let _ = stream.read(&mut request).await;
+            let body = "x".repeat(2048);
+            let answer = format!(
+                "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+                body.len()
+            );
+            let _ = stream.write_all(answer.as_bytes()).await;
+        }
+    });
+    (port, serving)
+}
+
+/// Everything on the emulator, with the fake driver and with libvirt's test driver (which has a BIOS, and forgets power and boot at once).
+#[tokio::test(flavor = "multi_thread")]
+async fn the_foreign_emulator_conforms_as_far_as_it_goes() {
+    let Some(program) = emulator() else { return };
+    let (files, _serving) = image_server().await;
+    let folder = tempfile::tempdir().unwrap();
+    let node = folder.path().join("node.xml");
+    std::fs::write(&node, NODE).unwrap();
+    let libvirt = program.with_file_name("python");
+    let has_libvirt = Command::new(libvirt)
+        .args(["-c", "import libvirt"])
+        .status()
+        .is_ok_and(|s| s.success());
+    if !has_libvirt {
+        ironyard_testkit::skip("sushy-emulator on libvirt's test driver", "the virtualenv has no libvirt-python");
+    }
+    let fake = "SUSHY_EMULATOR_FAKE_SYSTEMS = [{'uuid': '0f000000-0000-4000-8000-0000000000aa', 'name': 'machine', 'power_state': 'Off', 'nics': [{'mac': '02:00:00:00:00:aa', 'ip': '192.0.2.11'}]}]\n";
+    let uri = format!("test://{}", node.display());
+    // What the emulator itself does not do.
+    type Run<'a> = (&'a str, Vec<&'a str>, &'a str, bool, &'a [&'a str]);
+    let runs: [Run<'_>; 2] = [
+        ("fake", vec!["--fake"], fake, true, &["volumes"]),
+        (
+            "libvirt",
+            vec!["--libvirt-uri", &uri],
+            "",
+            false,
+            &["volumes", "boot override", "virtual media, inserted"],
+        ),
+    ];
+    for (driver, args, more, power, fails) in runs {
+        if driver == "libvirt" && !has_libvirt {
+            continue;
+        }
+        let port = free_port();
+        let state = folder.path().join(driver);
+        std::fs::create_dir_all(&state).unwrap();
+        let config = format!(
+            "SUSHY_EMULATOR_LISTEN_IP = '127.0.0.1'\nSUSHY_EMULATOR_LISTEN_PORT = {port}\nSUSHY_EMULATOR_STATE_DIR = '{}'\n{more}",
+            state.display()
+        );
+        let file = state.join("sushy.conf");
+        std::fs::write(&file, config).unwrap();
+        let log = std::fs::File::create(state.join("log")).unwrap();
+        let child = Command::new(&program)
+            .args(&args)
+            .arg("--config")
+            .arg(&file)
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        let _emulator = Killed(child);
+        poll::until("the emulator answers", || async {
+            tokio::net::TcpStream::connect(("127.0.0.1", port)).await.ok()
+        })
+        .await;
+        let scope = Scope {
+            writes: true,
+            power,
+            image: format!("http://127.0.0.1:{files}/image.iso"),
+        };
+        let client = client(std::net::IpAddr::from([127, 0, 0, 1]), port, None);
+        let report = conformance::run(&client, &scope, SystemClock.now()).await;
+        let failed: Vec<&str> = report
+            .checks
+            .iter()
+            .filter(|c| matches!(c.outcome, Outcome::Fails(_)))
+            .filter_map(|c| c.name.split(": ").nth(1))
+            .collect();
+        assert_eq!(failed, fails, "{driver}:\n{}", lines(&report));
+        let bios = report.checks.iter().find(|c| c.name.ends_with(": BIOS")).unwrap();
+        assert_eq!(matches!(bios.outcome, Outcome::Works(_)), driver == "libvirt", "{driver}: {bios:?}");
+    }
+}
+
+const NODE: &str = r#"<node>
+  <domain type="test">
+    <name>machine</name>
+    <uuid>0f000000-0000-4000-8000-0000000000aa</uuid>
+    <memory>1048576</memory>
+    <vcpu>2</vcpu>
+    <os><type arch="x86_64">hvm</type><boot dev="hd"/></os>
+    <devices><interface type="network"><mac address="02:00:00:00:00:aa"/><source network="default"/></interface></devices>
+  </domain>
+  <network><name>default</name><bridge name="virbr0"/><forward mode="nat"/><ip address="192.168.122.1" netmask="255.255.255.0"/></network>
+</node>
+"#;

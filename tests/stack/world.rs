@@ -49,7 +49,8 @@ impl World {
         config.in_band = in_band;
         config.database_url = postgres.as_ref().map(Postgres::url);
         config.boot_timeout = Duration::from_secs(30);
-        config.patience = Patience {
+        config.gateway.requests_per_second = 0;
+        config.gateway.patience = Patience {
             graceful: Duration::from_secs(3),
             unreachable: Duration::from_secs(30),
             ..Patience::default()

@@ -2,26 +2,20 @@
 //!
 //! `GET /admin/bmcs`, `GET /admin/bmcs/N`, `GET /admin/bmcs/N/writes`, `POST /admin/bmcs/N/faults` (a rule), `DELETE …/faults`,
 //! `POST /admin/bmcs/N/drives/SERIAL` (`{"erase": "good|fails|lies", "present": bool}`), `POST /admin/bmcs/N/knobs`
-//! (`{"hung_os": bool, "power_lies": bool}`).
+//! (`{"hung_os": bool, "power_lies": bool, "tasks_stick": bool, "tasks_vanish": bool, "password_change_required": bool, "gone": bool, "clock_1970": bool,
+//! "certificate": "fresh|expired"}`).
 
 use hyper::Method;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::{EraseBehaviour, Fleet, Machine, Rule, http::Answer};
+use crate::{EraseBehaviour, Fleet, Knobs, Machine, Rule, http::Answer};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct DriveKnobs {
     erase: Option<EraseBehaviour>,
     present: Option<bool>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct MachineKnobs {
-    hung_os: Option<bool>,
-    power_lies: Option<bool>,
 }
 
 fn overview(machine: &Machine) -> Value {
@@ -33,7 +27,7 @@ fn overview(machine: &Machine) -> Value {
             .map(|d| json!({"serial": d.serial, "present": d.present, "dirty": d.dirty, "erase": d.behaviour}))
             .collect()
     };
-    json!({"number": machine.config.number, "address": machine.address().to_string(), "uuid": machine.config.uuid, "settings": machine.settings(), "drives": drives})
+    json!({"number": machine.config.number, "address": machine.address().to_string(), "uuid": machine.config.uuid, "profile": machine.config.profile.name, "requests": machine.requests(), "sessions": machine.sessions(), "settings": machine.settings(), "drives": drives})
 }
 
 pub(crate) fn answer(fleet: &Fleet, method: &Method, path: &str, body: &[u8]) -> Answer {
@@ -63,9 +57,9 @@ pub(crate) fn answer(fleet: &Fleet, method: &Method, path: &str, body: &[u8]) ->
             machine.clear_rules();
             Answer::done(true)
         }
-        ("POST", ["knobs"]) => match serde_json::from_slice::<MachineKnobs>(body) {
+        ("POST", ["knobs"]) => match serde_json::from_slice::<Knobs>(body) {
             Ok(knobs) => {
-                machine.set_knobs(knobs.hung_os, knobs.power_lies);
+                machine.set_knobs(knobs);
                 Answer::done(true)
             }
             Err(error) => bad(&error),

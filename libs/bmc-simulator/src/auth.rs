@@ -13,8 +13,9 @@ pub(crate) fn allowed(machine: &Machine, request: &Request<Full<Bytes>>) -> bool
     let Some(basic) = header(header::AUTHORIZATION.as_str()).and_then(|v| v.strip_prefix("Basic ")) else {
         return false;
     };
-    let expected = format!("{}:{}", machine.config.username, machine.config.password);
-    base64::engine::general_purpose::STANDARD
-        .decode(basic)
-        .is_ok_and(|given| given == expected.as_bytes())
+    let given = base64::engine::general_purpose::STANDARD.decode(basic).unwrap_or_default();
+    let given = String::from_utf8_lossy(&given);
+    given
+        .split_once(':')
+        .is_some_and(|(user, password)| machine.lock().bmc.knows(user, password))
 }

@@ -4,7 +4,7 @@ use std::{
     sync::Arc,
 };
 
-use crate::{Drive, Machine, OnBoot, Timing};
+use crate::{Drive, Machine, OnBoot, Profile, Timing, profile::GENERIC};
 
 /// What a fleet is like.
 #[derive(Debug, Clone)]
@@ -17,10 +17,12 @@ pub struct FleetConfig {
     pub username: String,
     /// With which password.
     pub password: String,
-    /// Sessions that a BMC keeps.
+    /// Sessions that a BMC keeps; 0: as many as its family keeps.
     pub session_limit: usize,
     /// How long things take.
     pub timing: Timing,
+    /// Families, in turn.
+    pub profiles: Vec<&'static Profile>,
 }
 
 impl Default for FleetConfig {
@@ -30,8 +32,9 @@ impl Default for FleetConfig {
             first: Ipv4Addr::new(127, 80, 0, 1),
             username: "admin".to_owned(),
             password: "simulated".to_owned(),
-            session_limit: 16,
+            session_limit: 0,
             timing: Timing::default(),
+            profiles: vec![&GENERIC],
         }
     }
 }
@@ -55,11 +58,15 @@ pub struct MachineConfig {
     pub session_limit: usize,
     /// How long things take.
     pub timing: Timing,
+    /// Family.
+    pub profile: &'static Profile,
 }
 
 impl MachineConfig {
     /// The machine of this number in a fleet.
     pub fn of(fleet: &FleetConfig, number: u32) -> Self {
+        let turn = usize::try_from(number).unwrap_or(0) % fleet.profiles.len().max(1);
+        let profile = fleet.profiles.get(turn).copied().unwrap_or(&GENERIC);
         Self {
             address: IpAddr::V4(Ipv4Addr::from(u32::from(fleet.first) + number)),
             number,
@@ -67,8 +74,13 @@ impl MachineConfig {
             bios_version: "1.0.3".to_owned(),
             username: fleet.username.clone(),
             password: fleet.password.clone(),
-            session_limit: fleet.session_limit,
+            session_limit: if fleet.session_limit == 0 {
+                profile.sessions
+            } else {
+                fleet.session_limit
+            },
             timing: fleet.timing,
+            profile,
         }
     }
 
@@ -147,6 +159,11 @@ impl Fleet {
         let mut machines: Vec<_> = self.machines.values().cloned().collect();
         machines.sort_by_key(|m| m.config.number);
         machines
+    }
+
+    /// Addresses of all BMCs, by number.
+    pub(crate) fn addresses(&self) -> Vec<IpAddr> {
+        self.machines().iter().map(|m| m.address()).collect()
     }
 
     /// The machine behind an address.

@@ -1,22 +1,39 @@
 use std::{
     convert::Infallible,
-    io,
+    io::{self, Write as _},
     net::{IpAddr, SocketAddr},
     sync::Arc,
     time::Duration,
 };
 
-use http_body_util::{BodyExt, Full, Limited};
-use hyper::{Method, Request, Response, StatusCode, body::Bytes, header, server::conn::http1, service::service_fn};
+use flate2::{Compression, write::GzEncoder};
+use futures_util::{StreamExt, TryStreamExt, stream};
+use http_body_util::{BodyExt, Full, Limited, StreamBody, combinators::UnsyncBoxBody};
+use hyper::{
+    Method, Request, Response, StatusCode,
+    body::{Bytes, Frame},
+    header,
+    server::conn::http1,
+    service::service_fn,
+};
 use hyper_util::rt::TokioIo;
-use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use serde_json::{Value, json};
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::broadcast,
+    time::Instant,
+};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Action, Fleet, Machine, Write, admin, auth, faults, patch, post, resources};
+use crate::{
+    Action, Fleet, Machine, Write, admin, auth, faults,
+    management::{Certificate, CertificateKind},
+    patch, post,
+    profile::Etags,
+    resources,
+};
 
 /// An answer before it is a response.
 pub(crate) struct Answer {
@@ -85,26 +102,16 @@ fn listener(port: u16) -> io::Result<TcpListener> {
     TcpListener::from_std(socket.into())
 }
 
-fn acceptor() -> io::Result<TlsAcceptor> {
-    let other = |e: &dyn std::fmt::Display| io::Error::other(e.to_string());
-    let made = rcgen::generate_simple_self_signed(vec!["simulated-bmc".to_owned()]).map_err(|e| other(&e))?;
-    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()));
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = rustls::ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|e| other(&e))?
-        .with_no_client_auth()
-        .with_single_cert(vec![made.cert.der().clone()], key)
-        .map_err(|e| other(&e))?;
-    Ok(TlsAcceptor::from(Arc::new(config)))
-}
-
 /// Serves a fleet on a port (0: any), over HTTP or over HTTPS with a certificate of its own. The admin API is plain HTTP on HTTP
 /// fleets, HTTPS on HTTPS fleets, on 127.0.0.1.
 pub fn serve(fleet: Fleet, port: u16, tls: bool) -> io::Result<Serving> {
     let listener = listener(port)?;
     let port = listener.local_addr()?.port();
-    let acceptor = if tls { Some(acceptor()?) } else { None };
+    let acceptor = if tls {
+        Some(Certificate::make_for(CertificateKind::Fresh, &fleet.addresses())?.acceptor)
+    } else {
+        None
+    };
     let stop = CancellationToken::new();
     let stopped = stop.clone();
     tokio::spawn(async move {
@@ -132,11 +139,21 @@ pub fn serve(fleet: Fleet, port: u16, tls: bool) -> io::Result<Serving> {
 async fn connection(fleet: Fleet, acceptor: Option<TlsAcceptor>, stream: TcpStream) {
     let Ok(local) = stream.local_addr().map(|a| a.ip()) else { return };
     let _ = stream.set_nodelay(true);
+    // A BMC that was given a certificate of its own shows that one.
+    let own = fleet
+        .at(local)
+        .and_then(|m| m.lock().bmc.certificate.as_ref().map(|c| c.acceptor.clone()));
+    if fleet.at(local).is_some_and(|m| m.lock().bmc.gone) {
+        return;
+    }
+    let acceptor = acceptor.map(|shared| own.unwrap_or(shared));
     let service = service_fn(move |request| {
         let fleet = fleet.clone();
         async move { respond(&fleet, local, request).await }
     });
-    let builder = http1::Builder::new();
+    let mut builder = http1::Builder::new();
+    // Ten thousand connections at a time.
+    builder.max_buf_size(16 << 10);
     // A client that goes away, or a fault that drops the connection, is no event.
     let _ = match acceptor {
         None => builder.serve_connection(TokioIo::new(stream), service).await,
@@ -165,9 +182,41 @@ impl From<Infallible> for Dropped {
     }
 }
 
-async fn respond(fleet: &Fleet, local: IpAddr, request: Request<hyper::body::Incoming>) -> Result<Response<Full<Bytes>>, Dropped> {
+type Body = UnsyncBoxBody<Bytes, Dropped>;
+
+fn full(bytes: impl Into<Bytes>) -> Body {
+    Full::new(bytes.into()).map_err(Dropped::from).boxed_unsync()
+}
+
+/// Chunks, one after the other.
+fn streamed<S>(chunks: S) -> Body
+where
+    S: futures_util::Stream<Item = Result<Bytes, Dropped>> + Send + 'static,
+{
+    StreamBody::new(chunks.map_ok(Frame::data)).boxed_unsync()
+}
+
+/// What names the container of the service, for clients that ask OData's way.
+const METADATA: &str = r#"<?xml version="1.0" encoding="UTF-8"?>
+<edmx:Edmx xmlns:edmx="http://docs.oasis-open.org/odata/ns/edmx" Version="4.0">
+  <edmx:Reference Uri="http://redfish.dmtf.org/schemas/v1/ServiceRoot_v1.xml">
+    <edmx:Include Namespace="ServiceRoot"/>
+    <edmx:Include Namespace="ServiceRoot.v1_16_0"/>
+  </edmx:Reference>
+  <edmx:DataServices>
+    <Schema xmlns="http://docs.oasis-open.org/odata/ns/edm" Namespace="Service">
+      <EntityContainer Name="Service" Extends="ServiceRoot.v1_16_0.ServiceContainer"/>
+    </Schema>
+  </edmx:DataServices>
+</edmx:Edmx>
+"#;
+
+/// Largest request: images are pushed.
+const REQUEST: usize = 64 << 20;
+
+async fn respond(fleet: &Fleet, local: IpAddr, request: Request<hyper::body::Incoming>) -> Result<Response<Body>, Dropped> {
     let (head, body) = request.into_parts();
-    let body = Limited::new(body, 1 << 20)
+    let body = Limited::new(body, REQUEST)
         .collect()
         .await
         .map(http_body_util::Collected::to_bytes)
@@ -184,25 +233,218 @@ async fn respond(fleet: &Fleet, local: IpAddr, request: Request<hyper::body::Inc
     let Some(machine) = fleet.at(local) else {
         return Ok(render(admin::answer(fleet, request.method(), &path, &body), None));
     };
-    let fault = faults::take(&mut machine.lock().rules, request.method().as_str(), &path);
-    match &fault {
-        Some(Action::Latency(ms)) => tokio::time::sleep(Duration::from_millis(*ms)).await,
+    let profile = machine.config.profile;
+    let path = profile.inside(&path);
+    let fault = {
+        let mut state = machine.lock();
+        state.requests += 1;
+        if state.bmc.gone || state.bmc.down_until.is_some_and(|until| Instant::now() < until) {
+            return Err(Dropped);
+        }
+        let fault = faults::take(&mut state.rules, request.method().as_str(), &path);
+        state.held += u64::from(fault == Some(Action::Hang));
+        fault
+    };
+    if let Some(instead) = before(&fault).await? {
+        return Ok(instead);
+    }
+    if request.method() == Method::GET && path.trim_end_matches('/') == "/redfish/v1/$metadata" {
+        let mut response = Response::new(full(METADATA));
+        json_headers(&mut response, vec![]);
+        let xml = header::HeaderValue::from_static("application/xml;charset=utf-8");
+        response.headers_mut().insert(header::CONTENT_TYPE, xml);
+        return Ok(response);
+    }
+    if request.method() == Method::GET && path == "/redfish/v1/EventService/SSE" && profile.sse && auth::allowed(&machine, &request) {
+        return Ok(events(&machine));
+    }
+    let gzip = request
+        .headers()
+        .get(header::ACCEPT_ENCODING)
+        .and_then(|v| v.to_str().ok())
+        .is_some_and(|v| v.contains("gzip"));
+    let mut answer = answer(&machine, &request, &path, &body);
+    match fault {
+        Some(Action::HangAfter) => {
+            machine.lock().held += 1;
+            std::future::pending().await
+        }
+        Some(Action::DropAfter) => return Err(Dropped),
+        _ => {}
+    }
+    page(&mut answer, &path, request.uri().query(), profile.page);
+    profile.show(&mut answer.body);
+    for (name, value) in &mut answer.headers {
+        if *name == "location"
+            && let Some(shown) = profile.shown(value)
+        {
+            *value = shown;
+        }
+    }
+    if let Some(action) = &fault
+        && answer.status < 300
+    {
+        let whole = request.uri().path_and_query().map_or(path.as_str(), |p| p.as_str());
+        faults::spoil(action, whole, &mut answer.body);
+    }
+    if profile.gzip_registry && path.starts_with("/redfish/v1/Registries/Store/") {
+        return Ok(if gzip {
+            compressed(&answer.body)
+        } else {
+            render(Answer::error(406, "NotAcceptable", "Only gzip."), None)
+        });
+    }
+    Ok(render(answer, fault))
+}
+
+/// Faults that come instead of an answer, or before it.
+async fn before(fault: &Option<Action>) -> Result<Option<Response<Body>>, Dropped> {
+    let plain = |bytes: Vec<u8>| {
+        let mut response = Response::new(full(bytes));
+        json_headers(&mut response, vec![]);
+        Some(response)
+    };
+    Ok(match fault {
+        Some(Action::Latency(ms)) => {
+            tokio::time::sleep(Duration::from_millis(*ms)).await;
+            None
+        }
         Some(Action::Hang) => std::future::pending().await,
         Some(Action::Drop) => return Err(Dropped),
-        Some(Action::Status(status)) => return Ok(render(Answer::error(*status, "GeneralError", "a simulated fault"), None)),
-        Some(Action::Oversize(bytes)) => {
-            let body = json!({"Name": "x".repeat(*bytes)});
-            return Ok(render(Answer::ok(body), None));
+        Some(Action::Status(status)) => Some(render(Answer::error(*status, "GeneralError", "a simulated fault"), None)),
+        Some(Action::Refuse(status, id)) => Some(render(Answer::error(*status, id, "a simulated refusal"), None)),
+        Some(Action::RetryAfter(status, after)) => {
+            let mut answer = Answer::error(*status, "ServiceTemporarilyUnavailable", "a simulated fault");
+            answer.headers.push(("retry-after", after.clone()));
+            Some(render(answer, None))
         }
-        Some(Action::Truncate | Action::WrongTypes) | None => {}
+        Some(Action::Redirect(to)) => {
+            let mut answer = Answer::error(302, "Redirect", "elsewhere");
+            answer.headers.push(("location", to.clone()));
+            Some(render(answer, None))
+        }
+        Some(Action::Oversize(bytes)) => {
+            let block = Bytes::from(vec![b'x'; 64 << 10]);
+            let blocks = bytes / block.len();
+            let start = stream::once(async { Ok(Bytes::from_static(b"{\"Name\":\"")) });
+            let end = stream::once(async { Ok(Bytes::from_static(b"\"}")) });
+            let mut response = Response::new(streamed(
+                start.chain(stream::repeat_with(move || Ok(block.clone())).take(blocks)).chain(end),
+            ));
+            json_headers(&mut response, vec![]);
+            Some(response)
+        }
+        Some(Action::GzipBomb(bytes)) => {
+            let mut encoder = GzEncoder::new(vec![], Compression::best());
+            let block = vec![b' '; 64 << 10];
+            for _ in 0..bytes / block.len() {
+                let _ = encoder.write_all(&block);
+            }
+            let mut response = Response::new(full(encoder.finish().unwrap_or_default()));
+            json_headers(&mut response, vec![("content-encoding", "gzip".to_owned())]);
+            Some(response)
+        }
+        Some(Action::Deep(depth)) => {
+            let (open, close) = ("{\"a\":".repeat(*depth), "}".repeat(*depth));
+            plain(format!("{open}1{close}").into_bytes())
+        }
+        Some(Action::Drip) => {
+            let drops = stream::unfold((), |()| async {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                Some((Ok(Bytes::from_static(b" ")), ()))
+            });
+            let mut response = Response::new(streamed(drops));
+            json_headers(&mut response, vec![]);
+            Some(response)
+        }
+        Some(Action::Html) => {
+            let mut response = Response::new(full("<html><body>Welcome</body></html>"));
+            response
+                .headers_mut()
+                .insert(header::CONTENT_TYPE, header::HeaderValue::from_static("text/html"));
+            Some(response)
+        }
+        Some(Action::Empty) => plain(vec![]),
+        Some(Action::DropMiddle) => {
+            let start = stream::iter([Ok(Bytes::from_static(b"{\"Name\": ")), Err(Dropped)]);
+            let mut response = Response::new(streamed(start));
+            json_headers(&mut response, vec![("content-length", "5000".to_owned())]);
+            Some(response)
+        }
+        Some(
+            Action::HangAfter
+            | Action::DropAfter
+            | Action::Truncate
+            | Action::NotAnObject
+            | Action::WrongTypes
+            | Action::MissingFields
+            | Action::DuplicateIds
+            | Action::LinkCycle
+            | Action::EndlessNext
+            | Action::LinksElsewhere
+            | Action::ControlCharacters,
+        )
+        | None => None,
+    })
+}
+
+/// Server-sent events, as they happen.
+fn events(machine: &Machine) -> Response<Body> {
+    let receiver = {
+        let mut state = machine.lock();
+        state.bmc.events.get_or_insert_with(|| broadcast::channel(64).0).subscribe()
+    };
+    let hello = stream::once(async { Ok(Bytes::from_static(b": connected\n\n")) });
+    let events = stream::unfold(receiver, |mut receiver| async move {
+        let event = receiver.recv().await.ok()?;
+        Some((Ok(Bytes::from(format!("id: 1\ndata: {event}\n\n"))), receiver))
+    });
+    let mut response = Response::new(streamed(hello.chain(events)));
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, header::HeaderValue::from_static("text/event-stream"));
+    response
+}
+
+fn compressed(body: &Value) -> Response<Body> {
+    let mut encoder = GzEncoder::new(vec![], Compression::fast());
+    let _ = encoder.write_all(body.to_string().as_bytes());
+    let mut response = Response::new(full(encoder.finish().unwrap_or_default()));
+    json_headers(&mut response, vec![("content-encoding", "gzip".to_owned())]);
+    response
+}
+
+/// Shows a page of a collection, and where the next one is.
+fn page(answer: &mut Answer, path: &str, query: Option<&str>, size: usize) {
+    if size == 0 {
+        return;
     }
-    let answer = answer(&machine, &request, &path, &body);
-    Ok(render(answer, fault))
+    let Some(members) = answer.body.get_mut("Members").and_then(Value::as_array_mut) else {
+        return;
+    };
+    let skip: usize = query
+        .and_then(|q| q.strip_prefix("$skip="))
+        .and_then(|n| n.parse().ok())
+        .unwrap_or(0);
+    let total = members.len();
+    *members = members.iter().skip(skip).take(size).cloned().collect();
+    if skip + size < total {
+        answer.body["Members@odata.nextLink"] = json!(format!("{path}?$skip={}", skip + size));
+    }
 }
 
 fn answer(machine: &Arc<Machine>, request: &Request<Full<Bytes>>, path: &str, body: &[u8]) -> Answer {
     let open = ["/redfish", "/redfish/v1", "/redfish/v1/odata", "/redfish/v1/$metadata"];
-    let login = request.method() == Method::POST && path.trim_end_matches('/') == "/redfish/v1/SessionService/Sessions";
+    let sessions = path.trim_end_matches('/').trim_end_matches("/Members");
+    let login = request.method() == Method::POST && sessions == "/redfish/v1/SessionService/Sessions";
+    let unknown = |pair: &str| pair.starts_with('$') && !pair.starts_with("$skip=");
+    if request.uri().query().is_some_and(|query| query.split('&').any(unknown)) {
+        return Answer::error(501, "QueryNotSupported", "The query is not supported.");
+    }
+    let version = request.headers().get("odata-version").map(|v| v.to_str().unwrap_or_default());
+    if version.is_some_and(|version| version != "4.0") {
+        return Answer::error(412, "PreconditionFailed", "OData-Version: 4.0 is what this service speaks.");
+    }
     if !login && !open.contains(&path.trim_end_matches('/')) && !auth::allowed(machine, request) {
         let mut answer = Answer::error(
             401,
@@ -213,39 +455,89 @@ fn answer(machine: &Arc<Machine>, request: &Request<Full<Bytes>>, path: &str, bo
         return answer;
     }
     let path = path.trim_end_matches('/');
+    let own = path.starts_with("/redfish/v1/AccountService") || path.starts_with("/redfish/v1/SessionService");
+    if !own && !open.contains(&path) && machine.lock().bmc.password_change_required {
+        return Answer::error(403, "PasswordChangeRequired", "The password must be changed.");
+    }
     match *request.method() {
         Method::GET | Method::HEAD => match resources::get(machine, path) {
             Some(body) => {
                 let mut answer = Answer::ok(body);
-                answer.headers.push(("etag", etag(machine)));
-                answer.headers.push(("allow", methods(path).to_owned()));
+                if machine.config.profile.etags != Etags::None {
+                    answer.headers.push(("etag", etag(machine)));
+                }
+                answer.headers.push(("allow", methods(machine, path).to_owned()));
+                answer.headers.push(("link", schema_link(&answer.body)));
                 answer
             }
-            None => Answer::error(
-                404,
-                "ResourceMissingAtURI",
-                &format!("The resource at the URI '{path}' was not found."),
-            ),
+            None => match monitored(machine, path) {
+                Some(answer) => answer,
+                None => Answer::error(
+                    404,
+                    "ResourceMissingAtURI",
+                    &format!("The resource at the URI '{path}' was not found."),
+                ),
+            },
         },
         Method::POST | Method::PATCH | Method::DELETE => {
-            let parsed: Value = if body.is_empty() {
+            let pushed = path == "/redfish/v1/UpdateService/upload" || path == "/redfish/v1/UpdateService/update";
+            let parsed: Value = if body.is_empty() || pushed {
                 json!({})
             } else {
                 serde_json::from_slice(body).unwrap_or(Value::Null)
             };
-            let answer = write(machine, request, path, &parsed);
+            let answer = if pushed && request.method() == Method::POST {
+                post::push(machine, path, body)
+            } else {
+                write(machine, request, path, &parsed)
+            };
+            // What is there and takes no such write says so otherwise than what is not there.
+            let answer = if matches!(answer.status, 404 | 405) && resources::get(machine, path).is_some() {
+                not_allowed(machine, path)
+            } else {
+                answer
+            };
             let shown = if login { json!({}) } else { parsed };
-            machine.lock().writes.push(Write {
-                method: request.method().to_string(),
-                path: path.to_owned(),
-                body: shown,
-                status: answer.status,
-                effect: answer.effect,
-            });
+            let mut state = machine.lock();
+            // What a long test wrote, and no more.
+            if state.writes.len() < 10_000 {
+                state.writes.push(Write {
+                    method: request.method().to_string(),
+                    path: path.to_owned(),
+                    body: shown,
+                    status: answer.status,
+                    effect: answer.effect,
+                });
+            }
+            drop(state);
             answer
         }
-        _ => Answer::error(405, "OperationNotAllowed", "The HTTP method is not allowed on this resource."),
+        _ => not_allowed(machine, path),
     }
+}
+
+fn not_allowed(machine: &Machine, path: &str) -> Answer {
+    let mut answer = Answer::error(405, "OperationNotAllowed", "The HTTP method is not allowed on this resource.");
+    answer.headers.push(("allow", methods(machine, path).to_owned()));
+    answer
+}
+
+/// A monitor of a task: 202 while it runs, then what the operation answers, once.
+fn monitored(machine: &Machine, path: &str) -> Option<Answer> {
+    let id: u64 = path.strip_prefix("/redfish/v1/TaskService/TaskMonitors/")?.parse().ok()?;
+    let (state, message) = {
+        let state = machine.lock();
+        let task = state.tasks.iter().find(|t| t.id == id && !t.vanished)?;
+        (task.state, task.message.clone())
+    };
+    Some(match state {
+        "Running" => Answer {
+            status: 202,
+            ..Answer::done(false)
+        },
+        "Completed" => Answer::done(false),
+        _ => Answer::error(400, "GeneralError", &message),
+    })
 }
 
 fn write(machine: &Arc<Machine>, request: &Request<Full<Bytes>>, path: &str, body: &Value) -> Answer {
@@ -255,8 +547,16 @@ fn write(machine: &Arc<Machine>, request: &Request<Full<Bytes>>, path: &str, bod
     match *request.method() {
         Method::PATCH => {
             let given = request.headers().get(header::IF_MATCH).and_then(|v| v.to_str().ok());
-            if given.is_some_and(|given| given != "*" && given != etag(machine)) {
-                return Answer::error(412, "PreconditionFailed", "The ETag does not match.");
+            let own = etag(machine);
+            let fine = match (machine.config.profile.etags, given) {
+                (Etags::None, _) | (Etags::Checked | Etags::NoStar, None) => true,
+                (Etags::Checked, Some(given)) => given == "*" || given == own,
+                (Etags::NoStar, Some(given)) => given == own,
+                (Etags::StarOnly, given) => given == Some("*"),
+            };
+            if !fine {
+                let status = if given.is_none() { 428 } else { 412 };
+                return Answer::error(status, "PreconditionFailed", "The ETag does not match.");
             }
             patch::patch(machine, path, body)
         }
@@ -265,12 +565,30 @@ fn write(machine: &Arc<Machine>, request: &Request<Full<Bytes>>, path: &str, bod
     }
 }
 
+/// Where the schema of a body is.
+fn schema_link(body: &Value) -> String {
+    let kind = body
+        .get("@odata.type")
+        .and_then(Value::as_str)
+        .unwrap_or("#ServiceRoot.ServiceRoot");
+    let name = kind.trim_start_matches('#').split('.').next().unwrap_or_default();
+    format!("<http://redfish.dmtf.org/schemas/v1/{name}.json>; rel=describedby")
+}
+
 /// What a resource lets be done to it.
-fn methods(path: &str) -> &'static str {
-    match path {
-        "/redfish/v1/Systems/1" | "/redfish/v1/Systems/1/Bios/Settings" => "GET, HEAD, PATCH",
-        "/redfish/v1/SessionService/Sessions" => "GET, HEAD, POST",
-        _ if path.starts_with("/redfish/v1/SessionService/Sessions/") => "GET, HEAD, DELETE",
+fn methods(machine: &Machine, path: &str) -> &'static str {
+    let rest = path.strip_prefix("/redfish/v1/").unwrap_or_default();
+    match rest.split('/').collect::<Vec<_>>().as_slice() {
+        ["Systems", "1"] | ["Systems", "1", "Bios", "Settings"] | ["Systems", "1", "SecureBoot"] => "GET, HEAD, PATCH",
+        ["Managers", "BMC"] | ["Managers", "BMC", "NetworkProtocol"] => "GET, HEAD, PATCH",
+        ["SessionService", "Sessions"] | ["EventService", "Subscriptions"] => "GET, HEAD, POST",
+        ["AccountService", "Accounts"] if !machine.config.profile.account_slots => "GET, HEAD, POST",
+        ["AccountService", "Accounts", _] if machine.config.profile.account_slots => "GET, HEAD, PATCH",
+        ["AccountService", "Accounts", _] => "GET, HEAD, PATCH, DELETE",
+        ["Systems", "1", "Storage", "1", "Volumes"] => "GET, HEAD, POST",
+        ["SessionService", "Sessions", _] | ["EventService", "Subscriptions", _] | ["Systems", "1", "Storage", "1", "Volumes", _] => {
+            "GET, HEAD, DELETE"
+        }
         _ => "GET, HEAD",
     }
 }
@@ -279,36 +597,33 @@ fn etag(machine: &Machine) -> String {
     format!("W/\"{}\"", machine.lock().version)
 }
 
-fn render(answer: Answer, fault: Option<Action>) -> Response<Full<Bytes>> {
-    let Answer {
-        status,
-        mut body,
-        headers,
-        effect: _,
-    } = answer;
-    if fault == Some(Action::WrongTypes)
-        && let Value::Object(map) = &mut body
-    {
-        for (key, value) in map.iter_mut().filter(|(key, _)| !key.starts_with('@')) {
-            *value = if value.is_string() { json!(7) } else { json!(key) };
-        }
-    }
-    let mut bytes = if body.is_null() { vec![] } else { body.to_string().into_bytes() };
-    if fault == Some(Action::Truncate) {
-        bytes.truncate(bytes.len() / 2);
-    }
-    let mut response = Response::new(Full::new(Bytes::from(bytes)));
-    *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+fn json_headers(response: &mut Response<Body>, more: Vec<(&'static str, String)>) {
     let fixed = [
         ("content-type", "application/json; charset=utf-8"),
         ("odata-version", "4.0"),
         ("cache-control", "no-cache"),
     ];
-    let all = fixed.into_iter().map(|(k, v)| (k, v.to_owned())).chain(headers);
+    let all = fixed.into_iter().map(|(k, v)| (k, v.to_owned())).chain(more);
     for (name, value) in all {
         if let Ok(value) = header::HeaderValue::from_str(&value) {
             response.headers_mut().insert(name, value);
         }
     }
+}
+
+fn render(answer: Answer, fault: Option<Action>) -> Response<Body> {
+    let Answer {
+        status,
+        body,
+        headers,
+        effect: _,
+    } = answer;
+    let mut bytes = if body.is_null() { vec![] } else { body.to_string().into_bytes() };
+    if fault == Some(Action::Truncate) {
+        bytes.truncate(bytes.len() / 2);
+    }
+    let mut response = Response::new(full(bytes));
+    *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    json_headers(&mut response, headers);
     response
 }

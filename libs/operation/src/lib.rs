@@ -9,8 +9,15 @@ pub use mutate::{MutateError, create, delete, update};
 pub use operation::{Failure, Operation};
 
 /// Schema of operations and of the ledger.
-pub const MIGRATION: ironyard_db::Migration = ironyard_db::Migration {
-    version: 3,
-    name: "operation",
-    sql: include_str!("../migrations/0003_operation.sql"),
-};
+pub const MIGRATIONS: [ironyard_db::Migration; 2] = [
+    ironyard_db::Migration {
+        version: 3,
+        name: "operation",
+        sql: include_str!("../migrations/0003_operation.sql"),
+    },
+    ironyard_db::Migration {
+        version: 4,
+        name: "operation line",
+        sql: include_str!("../migrations/0004_line.sql"),
+    },
+];

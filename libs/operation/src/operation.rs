@@ -32,6 +32,9 @@ pub struct Operation {
     pub failure: Option<Failure>,
     /// Whether somebody asked it to stop.
     pub cancel: bool,
+    /// Those with the same line go one after the other; none: it goes beside all others.
+    #[serde(default)]
+    pub line: Option<String>,
     /// W3C trace context of the call that began it.
     pub traceparent: String,
 }
@@ -49,7 +52,7 @@ pub struct Failure {
 
 impl Operation {
     /// A new one.
-    pub fn new(verb: &str, target: String, request: serde_json::Value, traceparent: String) -> Self {
+    pub fn new(verb: &str, target: String, line: Option<String>, request: serde_json::Value, traceparent: String) -> Self {
         let uid = ironyard_types::random_id();
         Self {
             metadata: Metadata {
@@ -68,6 +71,7 @@ impl Operation {
             done: false,
             failure: None,
             cancel: false,
+            line,
             traceparent,
         }
     }
@@ -75,9 +79,10 @@ impl Operation {
 
 impl Record for Operation {
     const TABLE: &'static str = "operation";
-    const INDEX: &'static [&'static str] = &["done"];
+    const INDEX: &'static [&'static str] = &["done", "line"];
     fn index(&self) -> Vec<Option<String>> {
-        vec![Some(self.done.to_string())]
+        // Who is done waits for nobody, and nobody for it.
+        vec![Some(self.done.to_string()), self.line.clone().filter(|_| !self.done)]
     }
     fn metadata(&self) -> &Metadata {
         &self.metadata

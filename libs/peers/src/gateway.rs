@@ -123,7 +123,7 @@ impl Gateway {
             system: Some(system.clone()),
             target: target.to_owned(),
             continuous: false,
-            http_boot_uri: String::new(),
+            ..pb::SetBootOverrideRequest::default()
         };
         Ok(self.systems.clone().set_boot_override(request).await?.into_inner().changed)
     }

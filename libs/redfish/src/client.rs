@@ -1,20 +1,26 @@
-use std::{net::IpAddr, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
 
 use ironyard_types::Secret;
-use reqwest::{Method, StatusCode, Url, header, redirect};
+use reqwest::{Method, Url, redirect};
 use serde_json::Value;
 use tokio::sync::{Mutex, Semaphore};
 use tracing::Instrument;
 
-use crate::{Doc, Error, Result, Trust, error, session::Session, tls, uri};
+use crate::{Doc, Error, Lanes, Result, Trust, pace::Pace, session::Session, tls, transport::Body, uri};
 
 /// Where a BMC is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
     /// `https` or `http`.
     pub scheme: String,
-    /// Address, resolved and checked by the caller.
+    /// Address, resolved and checked by the caller; the only one that is connected to.
     pub address: IpAddr,
+    /// Name that a certificate is checked for, when the BMC is known by one.
+    pub name: Option<String>,
     /// Port.
     pub port: u16,
 }
@@ -26,6 +32,8 @@ pub struct Login {
     pub username: String,
     /// Password.
     pub password: Secret<String>,
+    /// The password that a change in progress may have set already; tried once, after the other was refused.
+    pub pending: Option<Secret<String>>,
 }
 
 /// What one BMC may cost.
@@ -43,6 +51,12 @@ pub struct Limits {
     pub concurrency: usize,
     /// First wait before a read is repeated; it doubles.
     pub backoff: Duration,
+    /// Requests in a second, on average; 0: no limit.
+    pub rate: u32,
+    /// Requests at once before the rate holds.
+    pub burst: u32,
+    /// What all BMCs share.
+    pub lanes: Lanes,
 }
 
 impl Default for Limits {
@@ -54,7 +68,10 @@ impl Default for Limits {
             write: Duration::from_secs(120),
             body: 16 << 20,
             concurrency: 2,
-            backoff: Duration::from_millis(500),
+            backoff: Duration::from_secs(1),
+            rate: 0,
+            burst: 10,
+            lanes: Lanes::default(),
         }
     }
 }
@@ -66,6 +83,8 @@ pub struct Reply {
     pub status: u16,
     /// `Location`, resolved.
     pub location: Option<String>,
+    /// When to look again, if it said so.
+    pub retry_after: Option<Duration>,
     /// Body, Null when there is none.
     pub doc: Doc,
     /// `X-Auth-Token`, when it opened a session.
@@ -79,8 +98,13 @@ pub struct Client {
     pub(crate) login: Option<Login>,
     pub(crate) limits: Limits,
     permits: Semaphore,
+    pace: Pace,
+    /// The form of If-Match that this BMC takes: a step of the ladder.
+    etag_step: AtomicUsize,
     pub(crate) session: Mutex<Session>,
     pub(crate) keeper: Option<crate::session::SessionKeeper>,
+    /// The account whose password the BMC wants changed, as it said at the login.
+    pub(crate) own_account: std::sync::Mutex<Option<String>>,
     seen: tls::Seen,
 }
 
@@ -90,9 +114,10 @@ const TRIES: u32 = 3;
 impl Client {
     /// A client that has not connected yet.
     pub fn new(target: &Target, trust: &Trust, login: Option<Login>, limits: Limits) -> Result<Self> {
-        let host = match target.address {
-            IpAddr::V4(v4) => v4.to_string(),
-            IpAddr::V6(v6) => format!("[{v6}]"),
+        let host = match (&target.name, target.address) {
+            (Some(name), _) => name.clone(),
+            (None, IpAddr::V4(v4)) => v4.to_string(),
+            (None, IpAddr::V6(v6)) => format!("[{v6}]"),
         };
         let base = Url::parse(&format!("{}://{host}:{}/", target.scheme, target.port)).map_err(|e| Error::Protocol {
             at: "the address".to_owned(),
@@ -110,16 +135,25 @@ impl Client {
             .pool_max_idle_per_host(limits.concurrency)
             .pool_idle_timeout(Duration::from_secs(10))
             .tls_backend_preconfigured(tls::config(trust, seen.clone())?);
+        // The name is not looked up again: what was checked is what is used.
+        let builder = match &target.name {
+            Some(name) => builder.resolve(name, SocketAddr::new(target.address, target.port)),
+            None => builder,
+        };
         let http = builder.build().map_err(|e| Error::Tls(e.without_url().to_string()))?;
         let permits = Semaphore::new(limits.concurrency);
+        let pace = Pace::new(limits.rate, limits.burst);
         Ok(Self {
             http,
             base,
             login,
             limits,
             permits,
+            pace,
+            etag_step: AtomicUsize::new(0),
             session: Mutex::new(Session::None),
             keeper: None,
+            own_account: std::sync::Mutex::default(),
             seen,
         })
     }
@@ -136,6 +170,40 @@ impl Client {
         self.seen.lock().ok().and_then(|seen| seen.clone())
     }
 
+    /// The path of the account that logged in, where the BMC named it because its password must be changed.
+    pub async fn password_change_uri(&self) -> Option<String> {
+        // The login itself is what tells.
+        let _ = self.login(None).await;
+        self.own_account.lock().ok().and_then(|uri| uri.clone())
+    }
+
+    /// Opens a stream of server-sent events.
+    pub async fn open_stream(&self, path: &str) -> Result<reqwest::Response> {
+        let url = uri::resolve(&self.base, path)?;
+        let auth = self.login(None).await?;
+        let request = self.http.get(url).header(reqwest::header::ACCEPT, "text/event-stream");
+        let opened = tokio::time::timeout(self.limits.read, auth.apply(request).send()).await;
+        let response = opened
+            .map_err(|_| Error::Timeout { write: false })?
+            .map_err(|e| Error::Unreachable(crate::error::clean(&e.without_url().to_string())))?;
+        if response.status().is_success() {
+            Ok(response)
+        } else {
+            Err(Error::from_status(response.status().as_u16(), path, &Value::Null, None))
+        }
+    }
+
+    /// Whether the BMC takes the login, and no other: proved by a session, or by a closed resource that it then shows. What proves nothing is
+    /// an error.
+    pub async fn try_login(&self) -> Result<()> {
+        let Some(login) = &self.login else {
+            return Err(Error::AuthenticationFailed);
+        };
+        let proof = self.prove(login);
+        let outcome = tokio::time::timeout(self.limits.read, proof).await;
+        outcome.unwrap_or(Err(Error::Timeout { write: false }))
+    }
+
     /// The service root.
     pub async fn root(&self) -> Result<Doc> {
         self.get("/redfish/v1/").await
@@ -143,64 +211,112 @@ impl Client {
 
     /// Reads a document; repeats where that is safe and worth it.
     pub async fn get(&self, path: &str) -> Result<Doc> {
+        let reply = self.get_reply(path).await?;
+        if reply.doc.value.is_object() {
+            Ok(reply.doc)
+        } else {
+            Err(Error::Protocol {
+                at: reply.doc.uri,
+                problem: "it is empty".to_owned(),
+            })
+        }
+    }
+
+    /// As `get`, and of the document only these members: for what is read of thousands all the time.
+    pub async fn get_only(&self, path: &str, wanted: &[&str]) -> Result<Doc> {
+        Ok(self.get_for(path, Some(wanted)).await?.doc)
+    }
+
+    /// As `get`, with the status: what a monitor answers may have no body.
+    pub async fn get_reply(&self, path: &str) -> Result<Reply> {
+        self.get_for(path, None).await
+    }
+
+    async fn get_for(&self, path: &str, only: Option<&[&str]>) -> Result<Reply> {
         let mut attempt = 1;
         loop {
-            let wait = match self.request(Method::GET, path, None, None).await {
-                Ok(reply) => return Ok(reply.doc),
+            let backoff = self.limits.backoff * (1 << (attempt - 1));
+            let wait = match self.request_for(Method::GET, path, Body::None, None, self.limits.read, only).await {
+                Ok(reply) => return Ok(reply),
                 Err(error) if attempt == TRIES => return Err(error),
-                Err(Error::Busy { retry_after, .. }) => retry_after.unwrap_or(self.limits.backoff).min(Duration::from_secs(60)),
-                Err(Error::Failed { .. } | Error::Unreachable(_)) => self.limits.backoff * (1 << (attempt - 1)),
+                Err(Error::Busy { retry_after, .. }) => retry_after.unwrap_or(backoff),
+                Err(Error::Failed { .. } | Error::Unreachable(_)) => backoff,
                 Err(error) => return Err(error),
             };
-            tokio::time::sleep(wait).await;
+            // Many readers of one service that came back must not come back as one.
+            tokio::time::sleep(wait.mul_f64(1.0 + ironyard_types::random_fraction() / 4.0)).await;
             attempt += 1;
         }
     }
 
     /// Calls an action or creates a resource. Never repeated.
     pub async fn post(&self, path: &str, body: &Value) -> Result<Reply> {
-        self.request(Method::POST, path, Some(body), None).await
+        self.request(Method::POST, path, Body::Json(body), None, self.limits.write).await
     }
 
-    /// Changes a resource. The version is sent as BMCs want it: the ladder goes on only after a refusal of the version.
+    /// Sends a form with a file in it. Never repeated; the time grows with the file.
+    pub async fn post_form(&self, path: &str, form: reqwest::multipart::Form, bytes: u64) -> Result<Reply> {
+        self.request(Method::POST, path, Body::Form(form), None, self.upload_time(bytes))
+            .await
+    }
+
+    /// Sends a file as it is. Never repeated; the time grows with the file.
+    pub async fn post_file(&self, path: &str, file: reqwest::Body, bytes: u64) -> Result<Reply> {
+        self.request(Method::POST, path, Body::Raw(file, bytes), None, self.upload_time(bytes))
+            .await
+    }
+
+    /// The slowest upload that is waited for: 10 KB/s.
+    fn upload_time(&self, bytes: u64) -> Duration {
+        self.limits.write + Duration::from_secs(bytes / 10_000)
+    }
+
+    /// Changes a resource. The version is sent as this BMC wants it: the ladder goes on only after a refusal of the version, and the step
+    /// that was taken is where the next change begins.
     pub async fn patch(&self, path: &str, body: &Value) -> Result<Reply> {
-        let fresh = self.get(path).await.ok().and_then(|doc| doc.etag).filter(|etag| !etag.is_empty());
-        let mut ladder: Vec<Option<String>> = Vec::new();
-        if let Some(etag) = fresh {
-            ladder.push(Some(etag.clone()));
-            if let Some(strong) = etag.strip_prefix("W/") {
-                ladder.push(Some(strong.to_owned()));
-            }
-            ladder.push(Some(etag.trim_start_matches("W/").trim_matches('"').to_owned()));
-        }
-        ladder.extend([None, Some("*".to_owned())]);
-        let mut refused = Error::PreconditionFailed;
-        for etag in ladder {
-            match self.request(Method::PATCH, path, Some(body), etag.as_deref()).await {
-                Err(Error::PreconditionFailed) => refused = Error::PreconditionFailed,
-                outcome => return outcome,
+        let first = self.etag_step.load(Ordering::Relaxed);
+        let fresh = self.get(path).await.ok().and_then(|doc| doc.etag);
+        for step in (first..ETAG_STEPS).chain(0..first) {
+            let Some(etag) = etag_of(step, fresh.as_deref()) else { continue };
+            let etag = etag.as_deref();
+            match self.request(Method::PATCH, path, Body::Json(body), etag, self.limits.write).await {
+                Err(Error::PreconditionFailed) => {}
+                outcome => {
+                    self.etag_step.store(step, Ordering::Relaxed);
+                    return outcome;
+                }
             }
         }
-        Err(refused)
+        Err(Error::PreconditionFailed)
     }
 
     /// Deletes a resource.
     pub async fn delete(&self, path: &str) -> Result<Reply> {
-        self.request(Method::DELETE, path, None, None).await
+        self.request(Method::DELETE, path, Body::None, None, self.limits.write).await
     }
 
-    async fn request(&self, method: Method, path: &str, body: Option<&Value>, if_match: Option<&str>) -> Result<Reply> {
+    async fn request(&self, method: Method, path: &str, body: Body<'_>, if_match: Option<&str>, limit: Duration) -> Result<Reply> {
+        self.request_for(method, path, body, if_match, limit, None).await
+    }
+
+    async fn request_for(
+        &self,
+        method: Method,
+        path: &str,
+        body: Body<'_>,
+        if_match: Option<&str>,
+        limit: Duration,
+        only: Option<&[&str]>,
+    ) -> Result<Reply> {
         let url = uri::resolve(&self.base, path)?;
         let span = tracing::debug_span!("bmc.request", otel.kind = "client", http.request.method = %method, url.path = url.path(), server.address = self.base.host_str());
         async {
-            let _permit = self
-                .permits
-                .acquire()
-                .await
-                .map_err(|_| Error::Unreachable("the client is closed".to_owned()))?;
+            let closed = |_| Error::Unreachable("the client is closed".to_owned());
+            let _permit = self.permits.acquire().await.map_err(closed)?;
+            self.pace.turn().await;
             let write = method != Method::GET;
-            let limit = if write { self.limits.write } else { self.limits.read };
-            match tokio::time::timeout(limit, self.authenticated(&method, url, body, if_match)).await {
+            let work = tokio::time::timeout(limit, self.authenticated(&method, url, body, if_match, only));
+            match self.limits.lanes.through(work).await {
                 Ok(outcome) => outcome,
                 Err(_) => Err(Error::Timeout { write }),
             }
@@ -210,151 +326,49 @@ impl Client {
     }
 
     /// Sends with the session; logs in once more when the BMC has forgotten it.
-    async fn authenticated(&self, method: &Method, url: Url, body: Option<&Value>, if_match: Option<&str>) -> Result<Reply> {
-        // The root is open to all, and the first thing that is read.
-        let open = url.path().trim_end_matches('/') == "/redfish/v1";
-        let mut auth = if open { Session::None } else { self.login(None).await? };
-        let outcome = self.send(method, url.clone(), body, if_match, &auth).await;
-        if matches!(outcome, Err(Error::AuthenticationFailed)) && !open && matches!(auth, Session::Token { .. }) {
-            auth = self.login(Some(&auth)).await?;
-            return self.send(method, url, body, if_match, &auth).await;
-        }
-        outcome
-    }
-
-    pub(crate) async fn send(
+    async fn authenticated(
         &self,
         method: &Method,
         url: Url,
-        body: Option<&Value>,
+        body: Body<'_>,
         if_match: Option<&str>,
-        auth: &Session,
+        only: Option<&[&str]>,
     ) -> Result<Reply> {
-        let mut url = url;
-        for _ in 0..3 {
-            let mut request = self
-                .http
-                .request(method.clone(), url.clone())
-                .header(header::ACCEPT, "application/json")
-                .header("OData-Version", "4.0");
-            request = auth.apply(request);
-            if let Some(etag) = if_match {
-                request = request.header(header::IF_MATCH, etag);
-            }
-            if let Some(body) = body {
-                request = request.json(body);
-            }
-            let response = request.send().await.map_err(|e| transport(e, method))?;
-            let status = response.status();
-            if matches!(
-                status,
-                StatusCode::MOVED_PERMANENTLY | StatusCode::FOUND | StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT
-            ) && *method == Method::GET
-                && let Some(to) = response.headers().get(header::LOCATION).and_then(|v| v.to_str().ok())
-            {
-                url = uri::resolve(&self.base, to)?;
-                continue;
-            }
-            return self.read(response, method, url.path()).await;
-        }
-        Err(Error::Protocol {
-            at: url.path().to_owned(),
-            problem: "it redirects in a circle".to_owned(),
-        })
-    }
-
-    async fn read(&self, mut response: reqwest::Response, method: &Method, at: &str) -> Result<Reply> {
-        let status = response.status();
-        let head = |name: header::HeaderName| response.headers().get(name).and_then(|v| v.to_str().ok()).map(str::to_owned);
-        let (etag, location, retry_after) = (head(header::ETAG), head(header::LOCATION), head(header::RETRY_AFTER));
-        // A BMC that names itself otherwise than we do has done its work all the same; its link is just not followed.
-        let location = location
-            .and_then(|to| uri::resolve(&self.base, &to).ok())
-            .map(|url| url.path().to_owned());
-        let token = response
-            .headers()
-            .get("x-auth-token")
-            .and_then(|v| v.to_str().ok())
-            .map(str::to_owned);
-        let cap = if status.is_success() { self.limits.body } else { 256 << 10 };
-        let mut bytes = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(|e| transport(e, method))? {
-            if bytes.len() + chunk.len() > cap {
-                return Err(Error::TooLarge { at: at.to_owned(), cap });
-            }
-            bytes.extend_from_slice(&chunk);
-        }
-        let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
-        let parsed: std::result::Result<Value, _> = if text.iter().all(u8::is_ascii_whitespace) {
-            Ok(Value::Null)
-        } else {
-            serde_json::from_slice(text)
+        // The root is open to all, and the first thing that is read.
+        let open = url.path().trim_end_matches('/') == "/redfish/v1";
+        let auth = if open { Session::None } else { self.login(None).await? };
+        let again = match &body {
+            Body::None => Some(Body::None),
+            Body::Json(json) => Some(Body::Json(json)),
+            // What was streamed is gone.
+            Body::Form(_) | Body::Raw(..) => None,
         };
-        if !status.is_success() {
-            let retry_after = retry_after.as_deref().and_then(retry_after_of);
-            return Err(Error::from_status(status.as_u16(), at, &parsed.unwrap_or(Value::Null), retry_after));
+        let outcome = self.send_for(method, url.clone(), body, if_match, &auth, only).await;
+        if matches!(outcome, Err(Error::AuthenticationFailed)) && !open && matches!(auth, Session::Token { .. }) {
+            let auth = self.login(Some(&auth)).await?;
+            return match again {
+                Some(body) => self.send_for(method, url, body, if_match, &auth, only).await,
+                None => Err(Error::Busy {
+                    message: "the session ended before the upload".to_owned(),
+                    retry_after: None,
+                }),
+            };
         }
-        let value = match parsed {
-            Ok(value) => value,
-            Err(problem) if *method == Method::GET => {
-                return Err(Error::Protocol {
-                    at: at.to_owned(),
-                    problem: problem.to_string(),
-                });
-            }
-            // Some BMCs answer actions with HTML or plain text; the status is what counts.
-            Err(_) => Value::Null,
-        };
-        if *method == Method::GET && !value.is_object() {
-            return Err(Error::Protocol {
-                at: at.to_owned(),
-                problem: "it is not a JSON object".to_owned(),
-            });
-        }
-        let etag = etag.or_else(|| value.get("@odata.etag").and_then(Value::as_str).map(str::to_owned));
-        let doc = Doc {
-            uri: at.to_owned(),
-            etag,
-            value,
-            size: bytes.len(),
-        };
-        let location = location.or_else(|| (status == StatusCode::CREATED).then(|| doc.text("@odata.id")).flatten());
-        let token = token.map(Secret::new);
-        Ok(Reply {
-            status: status.as_u16(),
-            location,
-            doc,
-            token,
-        })
+        outcome
     }
 }
 
-/// A transport error without its URL and without anything the BMC said.
-fn transport(error: reqwest::Error, method: &Method) -> Error {
-    if error.is_timeout() && !error.is_connect() {
-        return Error::Timeout {
-            write: *method != Method::GET,
-        };
-    }
-    let mut text = String::new();
-    let mut source: Option<&dyn std::error::Error> = Some(&error);
-    while let Some(inner) = source {
-        text = inner.to_string();
-        if let Some(rustls) = inner.downcast_ref::<rustls::Error>() {
-            return Error::Tls(error::clean(&rustls.to_string()));
-        }
-        source = inner.source();
-        if let Some(io) = inner.downcast_ref::<std::io::Error>()
-            && let Some(rustls) = io.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>())
-        {
-            return Error::Tls(error::clean(&rustls.to_string()));
-        }
-    }
-    Error::Unreachable(error::clean(&text))
-}
+/// Steps of the ladder below.
+const ETAG_STEPS: usize = 5;
 
-/// `Retry-After`: seconds or an HTTP date.
-fn retry_after_of(text: &str) -> Option<Duration> {
-    // A date needs the BMC's clock, which may be years off; half a minute is what it means.
-    Some(text.trim().parse().map_or(Duration::from_secs(30), Duration::from_secs))
+/// If-Match at a step of the ladder: as it was read, strong, unquoted, none at all, any. `None` where the step makes no sense.
+fn etag_of(step: usize, fresh: Option<&str>) -> Option<Option<String>> {
+    let strong = fresh.map(|etag| etag.trim_start_matches("W/"));
+    match step {
+        0 => fresh.map(|etag| Some(etag.to_owned())),
+        1 => strong.filter(|s| Some(*s) != fresh).map(|s| Some(s.to_owned())),
+        2 => strong.filter(|s| s.contains('"')).map(|s| Some(s.trim_matches('"').to_owned())),
+        3 => Some(None),
+        _ => Some(Some("*".to_owned())),
+    }
 }

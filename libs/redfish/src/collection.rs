@@ -5,6 +5,7 @@ use std::{
 
 use futures_util::{StreamExt, stream};
 use serde_json::Value;
+use tokio::sync::OwnedSemaphorePermit;
 
 use crate::{Client, Doc, Error, Result, uri};
 
@@ -20,6 +21,8 @@ pub struct Members<'a> {
     client: &'a Client,
     spent: AtomicUsize,
     bytes: AtomicUsize,
+    /// What it holds of the memory that all readers share.
+    held: std::sync::Mutex<Vec<OwnedSemaphorePermit>>,
     unreadable: std::sync::Mutex<Vec<String>>,
 }
 
@@ -30,6 +33,7 @@ impl<'a> Members<'a> {
             client,
             spent: AtomicUsize::new(0),
             bytes: AtomicUsize::new(0),
+            held: std::sync::Mutex::default(),
             unreadable: std::sync::Mutex::default(),
         }
     }
@@ -71,11 +75,28 @@ impl<'a> Members<'a> {
         }
         let doc = self.client.get(path).await?;
         self.bytes.fetch_add(doc.size, Ordering::Relaxed);
+        let Some(share) = self.client.limits.lanes.hold(doc.size) else {
+            return Err(Error::Busy {
+                message: "too much is being read from all BMCs together".to_owned(),
+                retry_after: None,
+            });
+        };
+        if let Ok(mut held) = self.held.lock() {
+            match held.first_mut() {
+                Some(all) => all.merge(share),
+                None => held.push(share),
+            }
+        }
         Ok(doc)
     }
 
     /// Reads all members of a collection, every page of it. What cannot be read is noted and left out.
     pub async fn of(&self, path: &str) -> Vec<Doc> {
+        self.of_at_most(path, MEMBERS).await
+    }
+
+    /// As `of`, and no more than so many members.
+    pub async fn of_at_most(&self, path: &str, most: usize) -> Vec<Doc> {
         let mut members: Vec<(String, Value)> = Vec::new();
         let mut known = HashSet::new();
         let mut pages = HashSet::new();
@@ -84,11 +105,15 @@ impl<'a> Members<'a> {
             if !pages.insert(uri::identity(&page)) || pages.len() > PAGES {
                 break;
             }
+            if members.len() >= most {
+                break;
+            }
             let Some(doc) = self.get(&page).await else { break };
             next = doc.text("Members@odata.nextLink").or_else(|| doc.text("@odata.nextLink"));
             let Some(Value::Array(list)) = doc.value.get("Members") else {
                 continue;
             };
+            let before = members.len();
             for member in list {
                 let link = Doc {
                     value: member.clone(),
@@ -96,11 +121,15 @@ impl<'a> Members<'a> {
                 }
                 .text("@odata.id");
                 if let Some(link) = link
-                    && members.len() < MEMBERS
+                    && members.len() < most.min(MEMBERS)
                     && known.insert(uri::identity(&link))
                 {
                     members.push((link, member.clone()));
                 }
+            }
+            // Some list everything and a next page with it all again; and a page that brings nothing may have no end.
+            if members.len() == before {
+                break;
             }
         }
         self.all(members).await
@@ -115,10 +144,22 @@ impl<'a> Members<'a> {
 
     async fn all(&self, links: Vec<(String, Value)>) -> Vec<Doc> {
         let reads = links.into_iter().map(|(link, inline)| async move {
-            // Some trees show members only inline; a body with more than a link is as good as the document.
+            // Some trees show members only inline, and logs show all of them so: a body with more than a link is as good as the document.
             let whole = inline
                 .as_object()
                 .is_some_and(|map| map.contains_key("Id") && map.contains_key("Name") && map.len() > 4);
+            let entry = inline
+                .get("@odata.type")
+                .and_then(Value::as_str)
+                .is_some_and(|t| t.contains("LogEntry."));
+            if whole && entry {
+                return Some(Doc {
+                    uri: link,
+                    etag: None,
+                    size: 0,
+                    value: inline,
+                });
+            }
             match self.try_get(&link).await {
                 Ok(doc) => Some(doc),
                 Err(_) if whole => Some(Doc {

@@ -26,6 +26,20 @@ impl Doc {
         }
     }
 
+    /// The objects of an array as documents of their own.
+    pub fn parts(&self, key: &str) -> Vec<Doc> {
+        let list = self.value.get(key).and_then(Value::as_array);
+        let objects = list.into_iter().flatten().filter(|v| v.is_object());
+        objects
+            .map(|value| Doc {
+                uri: self.uri.clone(),
+                etag: None,
+                size: 0,
+                value: value.clone(),
+            })
+            .collect()
+    }
+
     /// Text, trimmed and cleaned; absent when empty. Numbers are text too.
     pub fn text(&self, key: &str) -> Option<String> {
         let text = match self.value.get(key)? {

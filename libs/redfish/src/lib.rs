@@ -8,15 +8,22 @@ mod client;
 mod collection;
 mod doc;
 mod error;
+#[cfg(test)]
+mod fuzz;
+mod glance;
+mod lanes;
 pub mod ops;
+mod pace;
 mod session;
 mod tls;
+mod transport;
 mod uri;
 
 pub use client::{Client, Limits, Login, Reply, Target};
 pub use collection::Members;
 pub use doc::Doc;
 pub use error::Error;
+pub use lanes::Lanes;
 pub use session::{SavedSession, SessionKeeper};
 pub use tls::{Trust, install_crypto};
 

@@ -1,7 +1,7 @@
 use reqwest::{Method, RequestBuilder};
 use serde_json::json;
 
-use crate::{Client, Error, Result, client::Login, uri};
+use crate::{Client, Error, Result, client::Login, transport::Body, uri};
 
 /// How requests show who they are.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,39 +72,93 @@ impl Client {
         Ok(session.clone())
     }
 
+    /// Logs in with the password, then once with the one that a change in progress may have set.
     async fn open(&self, login: &Login) -> Result<Session> {
-        let basic = || Session::Basic(login.username.clone(), login.password.clone());
+        let first = self.open_with(&login.username, &login.password).await;
+        match (&first, &login.pending) {
+            (Err(Error::AuthenticationFailed), Some(pending)) => self.open_with(&login.username, pending).await,
+            _ => first,
+        }
+    }
+
+    pub(crate) async fn prove(&self, login: &Login) -> Result<()> {
+        let session = self.open_with(&login.username, &login.password).await?;
+        match &session {
+            Session::Token { .. } => {
+                *self.session.lock().await = session;
+                self.logout().await;
+                Ok(())
+            }
+            Session::Basic(..) | Session::None => {
+                let root = self
+                    .send(
+                        &Method::GET,
+                        uri::resolve(&self.base, "/redfish/v1/")?,
+                        Body::None,
+                        None,
+                        &Session::None,
+                    )
+                    .await?
+                    .doc;
+                let closed = root.link("Systems").or_else(|| root.link("Managers"));
+                let closed = closed.ok_or_else(|| Error::Unsupported("anything that shows whether a login is good".to_owned()))?;
+                let url = uri::resolve(&self.base, &closed)?;
+                self.send(&Method::GET, url, Body::None, None, &session).await.map(|_| ())
+            }
+        }
+    }
+
+    async fn open_with(&self, username: &str, password: &ironyard_types::Secret<String>) -> Result<Session> {
         let root_url = uri::resolve(&self.base, "/redfish/v1/")?;
-        let root = self.send(&Method::GET, root_url, None, None, &Session::None).await?.doc;
+        let root = self.send(&Method::GET, root_url, Body::None, None, &Session::None).await?.doc;
         let linked = root.part("Links").link("Sessions");
         let Some(sessions) = linked.or_else(|| root.link("SessionService").map(|s| format!("{}/Sessions", s.trim_end_matches('/')))) else {
-            return Ok(basic());
+            return self.basic(&root, username, password).await;
         };
-        let body = json!({"UserName": login.username, "Password": login.password.expose()});
-        match self
-            .send(
-                &Method::POST,
-                uri::resolve(&self.base, &sessions)?,
-                Some(&body),
-                None,
-                &Session::None,
-            )
-            .await
-        {
-            Ok(reply) => match reply.token {
-                Some(token) => Ok(Session::Token {
-                    token,
-                    location: reply.location,
-                }),
-                None => Ok(basic()),
-            },
-            Err(Error::NotFound(_) | Error::Unsupported(_)) => Ok(basic()),
+        let body = json!({"UserName": username, "Password": password.expose()});
+        let sessions = uri::resolve(&self.base, &sessions)?;
+        match self.send(&Method::POST, sessions, Body::Json(&body), None, &Session::None).await {
+            Ok(reply) => {
+                self.note_own_account(&reply.doc);
+                match reply.token {
+                    Some(token) => Ok(Session::Token {
+                        token,
+                        location: reply.location.or_else(|| reply.doc.text("@odata.id")),
+                    }),
+                    None => self.basic(&root, username, password).await,
+                }
+            }
+            Err(Error::NotFound(_) | Error::Unsupported(_)) => self.basic(&root, username, password).await,
             // Others hold every session: show the password with each request rather than not serve at all.
-            Err(Error::SessionLimit) => Ok(basic()),
+            Err(Error::SessionLimit) => Ok(Session::Basic(username.to_owned(), password.clone())),
             // A login that is refused in other words is still a login that is refused.
-            Err(Error::Refused { status: 400, .. }) => Err(Error::AuthenticationFailed),
+            Err(Error::Refused { status: 400, .. } | Error::Forbidden(_) | Error::InvalidValue { .. }) => Err(Error::AuthenticationFailed),
             Err(error) => Err(error),
         }
+    }
+
+    /// A login that is told to change its password first is told which account that is.
+    fn note_own_account(&self, session: &crate::Doc) {
+        let infos = session.parts("@Message.ExtendedInfo");
+        let named = infos
+            .iter()
+            .filter(|i| i.text_or_empty("MessageId").ends_with("PasswordChangeRequired"))
+            .find_map(|i| i.texts("MessageArgs").into_iter().find(|arg| arg.starts_with('/')));
+        if let Ok(mut own) = self.own_account.lock() {
+            *own = named;
+        }
+    }
+
+    /// The password with each request, once the BMC has shown that it takes it.
+    async fn basic(&self, root: &crate::Doc, username: &str, password: &ironyard_types::Secret<String>) -> Result<Session> {
+        let basic = Session::Basic(username.to_owned(), password.clone());
+        if let Some(closed) = root.link("Systems").or_else(|| root.link("Managers")) {
+            let url = uri::resolve(&self.base, &closed)?;
+            if let Err(Error::AuthenticationFailed) = self.send(&Method::GET, url, Body::None, None, &basic).await {
+                return Err(Error::AuthenticationFailed);
+            }
+        }
+        Ok(basic)
     }
 
     /// Ends the session, so that the BMC can give it to somebody else.
@@ -116,7 +170,11 @@ impl Client {
         } = &old
             && let Ok(url) = uri::resolve(&self.base, location)
         {
-            let ended = tokio::time::timeout(std::time::Duration::from_secs(5), self.send(&Method::DELETE, url, None, None, &old)).await;
+            let ended = tokio::time::timeout(
+                std::time::Duration::from_secs(5),
+                self.send(&Method::DELETE, url, Body::None, None, &old),
+            )
+            .await;
             // One that may still be there is kept: the next process goes on with it.
             if matches!(ended, Ok(Ok(_) | Err(Error::AuthenticationFailed | Error::NotFound(_)))) {
                 self.keep(&Session::None);

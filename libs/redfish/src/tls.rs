@@ -1,9 +1,9 @@
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 
 use rustls::{
     ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
     client::{
-        WebPkiServerVerifier,
+        Resumption, WebPkiServerVerifier,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     },
     crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature},
@@ -17,10 +17,10 @@ use crate::{Error, Result};
 pub enum Trust {
     /// Signed by one of these (DER).
     Ca(Vec<Vec<u8>>),
-    /// This one: SHA-256, hex.
-    Pin(String),
-    /// Whichever comes first; the caller records it and pins it.
-    FirstUse,
+    /// One of these: SHA-256, hex. More than one while a certificate is being replaced.
+    Pin(Vec<String>),
+    /// Whichever comes; the caller records it and pins it, or was told not to care.
+    Any,
 }
 
 /// Makes aws-lc-rs the process's provider; safe to call again.
@@ -33,7 +33,7 @@ pub(crate) type Seen = Arc<Mutex<Option<String>>>;
 
 #[derive(Debug)]
 struct Verifier {
-    pin: Option<String>,
+    pins: Option<Vec<String>>,
     seen: Seen,
     provider: Arc<CryptoProvider>,
 }
@@ -51,10 +51,11 @@ impl ServerCertVerifier for Verifier {
         if let Ok(mut seen) = self.seen.lock() {
             *seen = Some(shown.clone());
         }
-        match &self.pin {
-            Some(pin) if !pin.eq_ignore_ascii_case(&shown) => {
-                Err(rustls::Error::General(format!("certificate {shown} is not the pinned {pin}")))
-            }
+        match &self.pins {
+            Some(pins) if !pins.iter().any(|pin| pin.eq_ignore_ascii_case(&shown)) => Err(rustls::Error::General(format!(
+                "certificate {shown} is not the pinned {}",
+                pins.join(" or ")
+            ))),
             Some(_) | None => Ok(ServerCertVerified::assertion()),
         }
     }
@@ -82,8 +83,11 @@ impl ServerCertVerifier for Verifier {
     }
 }
 
+/// Shared by all connections: thousands of copies of one table are megabytes.
+static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| Arc::new(aws_lc_rs::default_provider()));
+
 pub(crate) fn config(trust: &Trust, seen: Seen) -> Result<ClientConfig> {
-    let provider = Arc::new(aws_lc_rs::default_provider());
+    let provider = PROVIDER.clone();
     let tls = |e: &dyn std::fmt::Display| Error::Tls(e.to_string());
     let builder = ClientConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
@@ -98,12 +102,19 @@ pub(crate) fn config(trust: &Trust, seen: Seen) -> Result<ClientConfig> {
                 .build()
                 .map_err(|e| tls(&e))?
         }
-        Trust::Pin(pin) => Arc::new(Verifier {
-            pin: Some(pin.clone()),
+        Trust::Pin(pins) => Arc::new(Verifier {
+            pins: Some(pins.clone()),
             seen,
             provider,
         }),
-        Trust::FirstUse => Arc::new(Verifier { pin: None, seen, provider }),
+        Trust::Any => Arc::new(Verifier {
+            pins: None,
+            seen,
+            provider,
+        }),
     };
-    Ok(builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth())
+    let mut config = builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth();
+    // One BMC, one session to resume: the default keeps room for hundreds.
+    config.resumption = Resumption::in_memory_sessions(2);
+    Ok(config)
 }

@@ -68,6 +68,7 @@ table! {
         "SetCredential" once OPERATORS;
         "ListCredentials" repeat OPERATORS_DISCOVERY;
         "DeleteCredential" once OPERATORS;
+        "RotateCredential" once OPERATORS;
     }
     "ironyard.bmc.v1" "SystemService" {
         "ListSystems" repeat HARDWARE;
@@ -84,6 +85,42 @@ table! {
         "SetIndicatorLed" once HARDWARE;
         "InsertMedia" once HARDWARE;
         "EjectMedia" once HARDWARE;
+        "GetBiosRegistry" repeat HARDWARE;
+        "ChangeBiosPassword" once OPERATORS;
+        "GetSecureBoot" repeat HARDWARE;
+        "SetSecureBoot" once OPERATORS_MAINTENANCE;
+        "ResetSecureBootKeys" once OPERATORS_MAINTENANCE;
+    }
+    "ironyard.bmc.v1" "StorageService" {
+        "ListVolumes" repeat HARDWARE;
+        "CreateVolume" once OPERATORS_MAINTENANCE;
+        "DeleteVolume" once &[OPERATOR, CLAIM, MAINTENANCE];
+    }
+    "ironyard.bmc.v1" "TelemetryService" {
+        "SweepPower" repeat HARDWARE;
+        "GetSensors" repeat HARDWARE;
+        "ListLogs" repeat HARDWARE;
+        "ReadLog" repeat HARDWARE;
+        "ClearLog" once OPERATORS;
+    }
+    "ironyard.bmc.v1" "ManagerService" {
+        "GetManager" repeat HARDWARE;
+        "ResetManager" once OPERATORS_MAINTENANCE;
+        "SyncClock" once OPERATORS_MAINTENANCE;
+        "SetNtp" once OPERATORS_MAINTENANCE;
+        "ListAccounts" repeat OPERATORS;
+        "CreateAccount" once OPERATORS;
+        "DeleteAccount" once OPERATORS;
+        "GenerateCsr" once OPERATORS;
+        "ReplaceCertificate" once OPERATORS;
+        "ListFirmware" repeat HARDWARE;
+        "UpdateFirmware" once OPERATORS_MAINTENANCE;
+        "PushFirmware" once OPERATORS_MAINTENANCE;
+        "GetRaw" repeat OPERATORS;
+    }
+    "ironyard.bmc.v1" "ConsoleService" {
+        "Attach" once OPERATORS;
+        "GetConsoleLog" repeat OPERATORS;
     }
     "ironyard.bmc.v1" "OperationService" {
         "GetOperation" repeat EVERYONE;

@@ -32,6 +32,8 @@ pub enum Kind {
     Cancelled,
     /// INTERNAL.
     Internal,
+    /// UNKNOWN.
+    Unknown,
 }
 
 impl Kind {
@@ -48,6 +50,7 @@ impl Kind {
             Self::Unauthenticated => Code::Unauthenticated,
             Self::Unavailable => Code::Unavailable,
             Self::Deadline => Code::DeadlineExceeded,
+            Self::Unknown => Code::Unknown,
             Self::Cancelled => Code::Cancelled,
             Self::Internal => Code::Internal,
         }

@@ -20,3 +20,7 @@ pub use fault::{Fault, Kind, reason_of};
 pub use identity::{Identity, Role};
 pub use reason::Reason;
 pub use telemetry::{current_traceparent, follow};
+
+/// Services allocate small things on every thread at once, and keep tens of thousands of connections.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

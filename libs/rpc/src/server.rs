@@ -4,9 +4,11 @@ use std::{net::SocketAddr, time::Duration};
 
 use serde::Deserialize;
 use tokio::net::TcpListener;
-use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
-use tonic::service::{Routes, RoutesBuilder};
+use tonic::{
+    service::{Routes, RoutesBuilder},
+    transport::server::TcpIncoming,
+};
 use tower::ServiceBuilder;
 
 use crate::incoming::IncomingLayer;
@@ -108,7 +110,6 @@ pub async fn serve(
         .concurrency_limit_per_connection(512)
         // A call that sets no deadline gets one; a watch streams beyond it.
         .timeout(Duration::from_secs(300))
-        .tcp_nodelay(true)
         .http2_keepalive_interval(Some(Duration::from_secs(30)))
         .layer(layers)
         .add_routes(routes);
@@ -116,7 +117,9 @@ pub async fn serve(
     let drain = shutdown.clone();
     let ops = config.ops_listen.map(|at| crate::ops::serve(at, health, shutdown.clone()));
     let ops = ops.map(tokio::spawn);
-    let serving = router.serve_with_incoming_shutdown(TcpListenerStream::new(listener), drain.cancelled_owned());
+    // The builder's own setting does not reach sockets that it did not accept: without this every answer waits 40 ms for an acknowledgement.
+    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    let serving = router.serve_with_incoming_shutdown(incoming, drain.cancelled_owned());
     let late = async {
         shutdown.cancelled().await;
         for service in services {

@@ -12,7 +12,7 @@ mod system_uuid;
 mod time;
 
 pub use mac::MacAddress;
-pub use names::{Invalid, ResourceName, dns_label, random_hex, random_id, sha256_hex};
+pub use names::{Invalid, ResourceName, dns_label, random_fraction, random_hex, random_id, random_password, sha256_hex};
 pub use resource::{Condition, ConditionStatus, Metadata, Reference, Waiting};
 pub use secret::Secret;
 pub use system_uuid::SystemUuid;

@@ -96,6 +96,29 @@ pub fn random_hex(bytes: usize) -> String {
     sha256_hex(out.as_bytes()).chars().cycle().take(bytes * 2).collect()
 }
 
+/// A random number in [0, 1): for jitter.
+pub fn random_fraction() -> f64 {
+    let bits = u32::from_str_radix(&random_hex(4), 16).unwrap_or(0);
+    f64::from(bits) / (f64::from(u32::MAX) + 1.0)
+}
+
+/// A random password that every BMC family takes: 18 characters, letters and digits with one `-`, no look-alikes, about 80 bits.
+pub fn random_password() -> String {
+    const LETTERS: &[u8] = b"ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnpqrstuvwxyz23456789";
+    let bytes = hex::decode(random_hex(32)).unwrap_or_default();
+    let mut text: String = bytes
+        .iter()
+        .take(17)
+        .map(|byte| char::from(LETTERS[usize::from(*byte) % LETTERS.len()]))
+        .collect();
+    // One of each class, whatever the draw: most BMCs insist.
+    text.insert(9, '-');
+    text.replace_range(0..1, "K");
+    text.replace_range(1..2, "m");
+    text.replace_range(2..3, "7");
+    text
+}
+
 /// SHA-256, hex.
 pub fn sha256_hex(data: &[u8]) -> String {
     hex::encode(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, data))

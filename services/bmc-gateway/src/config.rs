@@ -1,10 +1,13 @@
 use std::{path::PathBuf, time::Duration};
 
 use ipnet::IpNet;
-use ironyard_redfish::Limits;
+use ironyard_redfish::{Lanes, Limits};
 use serde::Deserialize;
 
-use crate::{domain::bmc::TlsTrust, tasks::operations::Patience};
+use crate::{
+    domain::bmc::TlsTrust,
+    tasks::{operations::Patience, probe::Polling},
+};
 
 /// Configuration of the gateway.
 #[derive(Debug, Clone, Deserialize)]
@@ -39,9 +42,36 @@ pub struct Gateway {
     /// Files with authorities for BMC certificates, PEM.
     #[serde(default)]
     pub authorities: Vec<PathBuf>,
+    /// Whether a BMC may be given `TLS_TRUST_INSECURE`.
+    #[serde(default)]
+    pub allow_insecure: bool,
     /// Longest read of one document.
     #[serde(default = "read_timeout", with = "humantime_serde")]
     pub read_timeout: Duration,
+    /// Longest write.
+    #[serde(default = "write_timeout", with = "humantime_serde")]
+    pub write_timeout: Duration,
+    /// First wait before a read is repeated; it doubles.
+    #[serde(default = "backoff", with = "humantime_serde")]
+    pub retry_backoff: Duration,
+    /// Requests in a second to one BMC, on average; 0: no limit.
+    #[serde(default = "rate")]
+    pub requests_per_second: u32,
+    /// Requests in flight to all BMCs together.
+    #[serde(default = "in_flight")]
+    pub requests_in_flight: usize,
+    /// Bytes of large documents that are read at once, and of documents that are held, from all BMCs together.
+    #[serde(default = "memory")]
+    pub document_bytes: usize,
+    /// Where pushed images wait for their BMC.
+    #[serde(default = "spool")]
+    pub spool: PathBuf,
+    /// Largest image, bytes.
+    #[serde(default = "max_image_bytes")]
+    pub max_image_bytes: u64,
+    /// How often BMCs are looked at.
+    #[serde(default)]
+    pub polling: Polling,
     /// How long operations may take.
     #[serde(default)]
     pub patience: Patience,
@@ -49,6 +79,76 @@ pub struct Gateway {
 
 fn first_use() -> TlsTrust {
     TlsTrust::FirstUse
+}
+
+fn write_timeout() -> Duration {
+    Limits::default().write
+}
+
+fn backoff() -> Duration {
+    Limits::default().backoff
+}
+
+/// What slow BMCs are known to stand.
+fn rate() -> u32 {
+    5
+}
+
+fn in_flight() -> usize {
+    500
+}
+
+fn memory() -> usize {
+    128 << 20
+}
+
+fn spool() -> PathBuf {
+    std::env::temp_dir().join("ironyard-firmware")
+}
+
+fn max_image_bytes() -> u64 {
+    1 << 30
+}
+
+impl Gateway {
+    /// The defaults, with the key in this file.
+    pub fn new(key_file: impl Into<PathBuf>) -> Self {
+        Self {
+            key_file: key_file.into(),
+            create_key: false,
+            allowed_ranges: vec![],
+            default_trust: first_use(),
+            authorities: vec![],
+            allow_insecure: false,
+            read_timeout: read_timeout(),
+            write_timeout: write_timeout(),
+            retry_backoff: backoff(),
+            requests_per_second: rate(),
+            requests_in_flight: in_flight(),
+            document_bytes: memory(),
+            spool: spool(),
+            max_image_bytes: max_image_bytes(),
+            polling: Polling::default(),
+            patience: Patience::default(),
+        }
+    }
+
+    /// What one BMC, and all of them together, may cost.
+    pub(crate) fn limits(&self) -> Limits {
+        Limits {
+            read: self.read_timeout,
+            write: self.write_timeout,
+            backoff: self.retry_backoff,
+            rate: self.requests_per_second,
+            lanes: Lanes::new(
+                self.requests_in_flight,
+                4 * self.requests_in_flight,
+                Duration::from_secs(1),
+                self.document_bytes,
+            ),
+            ..Limits::default()
+        }
+    }
 }
 
 fn read_timeout() -> Duration {

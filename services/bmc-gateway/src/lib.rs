@@ -2,6 +2,7 @@
 
 pub mod app;
 mod config;
+pub mod conformance;
 pub mod device;
 pub mod domain;
 pub mod grpc;
@@ -16,12 +17,15 @@ use device::{Devices, Settings};
 use ironyard_db::{Db, Migration};
 use ironyard_proto::bmc::{
     bmc_service_server::{self, BmcServiceServer},
+    console_service_server::{self, ConsoleServiceServer},
     credential_service_server::{self, CredentialServiceServer},
+    manager_service_server::{self, ManagerServiceServer},
     operation_service_server::{self, OperationServiceServer},
+    storage_service_server::{self, StorageServiceServer},
     system_service_server::{self, SystemServiceServer},
+    telemetry_service_server::{self, TelemetryServiceServer},
 };
 use ironyard_reconcile::{Queue, Runner};
-use ironyard_redfish::Limits;
 use ironyard_resource::Context;
 use ironyard_types::Clock;
 use rustls_pki_types::{CertificateDer, pem::PemObject};
@@ -32,11 +36,17 @@ use vault::Vault;
 
 const MIGRATIONS: &[Migration] = &[
     ironyard_reconcile::MIGRATION,
-    ironyard_operation::MIGRATION,
+    ironyard_operation::MIGRATIONS[0],
+    ironyard_operation::MIGRATIONS[1],
     Migration {
         version: 101,
         name: "bmc",
         sql: include_str!("../migrations/0101_bmc.sql"),
+    },
+    Migration {
+        version: 102,
+        name: "rotation",
+        sql: include_str!("../migrations/0102_rotation.sql"),
     },
 ];
 
@@ -74,6 +84,10 @@ impl Service {
         bmc_service_server::SERVICE_NAME,
         credential_service_server::SERVICE_NAME,
         system_service_server::SERVICE_NAME,
+        storage_service_server::SERVICE_NAME,
+        telemetry_service_server::SERVICE_NAME,
+        manager_service_server::SERVICE_NAME,
+        console_service_server::SERVICE_NAME,
         operation_service_server::SERVICE_NAME,
     ];
 
@@ -96,10 +110,8 @@ impl Service {
             allowed: config.allowed_ranges.clone(),
             default_trust: config.default_trust,
             authorities,
-            limits: Limits {
-                read: config.read_timeout,
-                ..Limits::default()
-            },
+            allow_insecure: config.allow_insecure,
+            limits: config.limits(),
         };
         Ok(Self {
             devices: Devices::new(cx.clone(), vault, settings),
@@ -123,11 +135,27 @@ impl Service {
             cx: cx.clone(),
             devices: devices.clone(),
             probes,
+            operations: operations.clone(),
         }));
-        routes.add_service(SystemServiceServer::new(grpc::system::Grpc {
+        let shared = grpc::Shared {
             cx: cx.clone(),
             devices,
             operations: operations.clone(),
+        };
+        routes.add_service(SystemServiceServer::new(grpc::system::Grpc {
+            shared: shared.clone(),
+            registries: device::Registries::default(),
+        }));
+        routes.add_service(StorageServiceServer::new(grpc::storage::Grpc(shared.clone())));
+        routes.add_service(TelemetryServiceServer::new(grpc::telemetry::Grpc(shared.clone())));
+        routes.add_service(ConsoleServiceServer::new(grpc::console::Grpc {
+            shared: shared.clone(),
+            consoles: device::Consoles::default(),
+        }));
+        routes.add_service(ManagerServiceServer::new(grpc::manager::Grpc {
+            shared,
+            spool: self.config.spool.clone(),
+            max_image_bytes: self.config.max_image_bytes,
         }));
         routes.add_service(OperationServiceServer::new(grpc::operation::Grpc { cx, operations }));
     }
@@ -149,6 +177,7 @@ impl Service {
         let probe = Arc::new(Probe {
             cx: self.cx.clone(),
             devices: self.devices.clone(),
+            polling: self.config.polling,
         });
         let operations = Arc::new(Operations {
             cx: self.cx.clone(),
@@ -161,4 +190,26 @@ impl Service {
         self.devices.clear().await;
         self.cx.db.close().await;
     }
+}
+
+/// What the program does, under whichever name it was built.
+pub fn main() -> std::process::ExitCode {
+    ironyard_rpc::server::main(
+        "bmc-gateway",
+        "BMC_GATEWAY",
+        |config: &Config| config.telemetry.clone(),
+        |config| async move {
+            let clock = Arc::new(ironyard_types::SystemClock);
+            let service = Service::open(&config.database, config.gateway, clock).await?;
+            let worker = service.clone();
+            ironyard_rpc::server::run(
+                &config.server,
+                Service::NAMES,
+                |routes| service.register(routes),
+                |shutdown| worker.run(shutdown),
+            )
+            .await?;
+            Ok(())
+        },
+    )
 }

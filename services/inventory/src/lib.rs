@@ -17,7 +17,8 @@ use tokio_util::sync::CancellationToken;
 use tonic::service::RoutesBuilder;
 
 const MIGRATIONS: &[Migration] = &[
-    ironyard_operation::MIGRATION,
+    ironyard_operation::MIGRATIONS[0],
+    ironyard_operation::MIGRATIONS[1],
     Migration {
         version: 101,
         name: "server",

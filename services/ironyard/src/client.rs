@@ -2,8 +2,10 @@
 
 use ironyard_proto::{
     bmc::{
-        bmc_service_client::BmcServiceClient, credential_service_client::CredentialServiceClient,
-        operation_service_client::OperationServiceClient, system_service_client::SystemServiceClient,
+        bmc_service_client::BmcServiceClient, console_service_client::ConsoleServiceClient,
+        credential_service_client::CredentialServiceClient, manager_service_client::ManagerServiceClient,
+        operation_service_client::OperationServiceClient, storage_service_client::StorageServiceClient,
+        system_service_client::SystemServiceClient, telemetry_service_client::TelemetryServiceClient,
     },
     claim::{sanitization_service_client::SanitizationServiceClient, server_claim_service_client::ServerClaimServiceClient},
     discovery::endpoint_service_client::EndpointServiceClient,
@@ -55,6 +57,14 @@ pub struct Clients {
     pub credentials: CredentialServiceClient<Channel>,
     /// Systems.
     pub systems: SystemServiceClient<Channel>,
+    /// Volumes.
+    pub storage: StorageServiceClient<Channel>,
+    /// Sensors, logs, power of many.
+    pub telemetry: TelemetryServiceClient<Channel>,
+    /// BMCs themselves.
+    pub managers: ManagerServiceClient<Channel>,
+    /// Consoles.
+    pub consoles: ConsoleServiceClient<Channel>,
     /// Operations.
     pub operations: OperationServiceClient<Channel>,
     /// Endpoints.
@@ -78,6 +88,10 @@ impl Clients {
             bmcs: BmcServiceClient::new(gateway.clone()).max_decoding_message_size(big),
             credentials: CredentialServiceClient::new(gateway.clone()),
             systems: SystemServiceClient::new(gateway.clone()).max_decoding_message_size(big),
+            storage: StorageServiceClient::new(gateway.clone()),
+            telemetry: TelemetryServiceClient::new(gateway.clone()).max_decoding_message_size(big),
+            managers: ManagerServiceClient::new(gateway.clone()).max_decoding_message_size(big),
+            consoles: ConsoleServiceClient::new(gateway.clone()),
             operations: OperationServiceClient::new(gateway).max_decoding_message_size(big),
             endpoints: EndpointServiceClient::new(Channel::new(&addresses.discovery, tls)?),
             claims: ServerClaimServiceClient::new(claim.clone()).max_decoding_message_size(big),

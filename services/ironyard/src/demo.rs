@@ -36,6 +36,7 @@ pub async fn register(clients: &Clients, fleet: &FleetConfig, port: u16) -> Resu
         name: "simulated".to_owned(),
         username: fleet.username.clone(),
         password: fleet.password.clone(),
+        replace_pending: false,
     };
     clients.credentials.clone().set_credential(secret).await?;
     for n in 0..fleet.count {
@@ -136,6 +137,7 @@ pub async fn run(count: u32) -> Result<(), BoxError> {
     let folder = tempfile::tempdir()?;
     let mut config = Config::new(folder.path(), SocketAddr::from(([127, 0, 0, 1], 0)));
     config.in_band = ironyard_discovery::domain::discovery_run::InBand::Off;
+    config.gateway.requests_per_second = 0;
     let stack = Stack::start(config).await?;
     let fleet_config = FleetConfig {
         count,

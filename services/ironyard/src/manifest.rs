@@ -82,6 +82,15 @@ struct Tls {
     sha256: String,
 }
 
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+struct ConsoleProtocol {
+    name: String,
+    port: i32,
+    /// `SHA256:…`, as `ssh-keygen -l` shows it.
+    host_key: String,
+}
+
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct BmcSpec {
@@ -92,7 +101,7 @@ struct BmcSpec {
     #[serde(default)]
     protocol: Protocol,
     #[serde(default)]
-    console_protocol: Protocol,
+    console_protocol: ConsoleProtocol,
     tls: Option<Tls>,
 }
 
@@ -365,6 +374,7 @@ fn secret(name: &str, map: &mut serde_json::Map<String, Value>) -> Result<bmc::S
         name: name.to_owned(),
         username: get("username")?,
         password: get("password")?,
+        replace_pending: false,
     })
 }
 
@@ -383,7 +393,8 @@ fn bmc_spec(spec: BmcSpec) -> Result<bmc::BmcSpec, String> {
             "ca" => (bmc::TlsTrust::Ca, sha256),
             "pin" => (bmc::TlsTrust::Pin, sha256),
             "first-use" => (bmc::TlsTrust::FirstUse, sha256),
-            other => return Err(format!("spec.tls.trust: {other:?} is unknown: use ca, pin or first-use")),
+            "insecure" => (bmc::TlsTrust::Insecure, sha256),
+            other => return Err(format!("spec.tls.trust: {other:?} is unknown: use ca, pin, first-use or insecure")),
         },
     };
     Ok(bmc::BmcSpec {
@@ -397,6 +408,7 @@ fn bmc_spec(spec: BmcSpec) -> Result<bmc::BmcSpec, String> {
         certificate_sha256: sha256,
         console_protocol: console_protocol.name,
         console_port: console_protocol.port,
+        console_host_key: console_protocol.host_key,
     })
 }
 

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use ironyard_bmc_gateway::{Gateway, tasks::operations::Patience};
+use ironyard_bmc_gateway::Gateway;
 use ironyard_discovery::Settings as DiscoverySettings;
 use ironyard_rpc::server;
 use ironyard_types::SystemClock;
@@ -25,8 +25,8 @@ pub struct Config {
     pub in_band: ironyard_discovery::domain::discovery_run::InBand,
     /// Time for a machine to boot the agent.
     pub boot_timeout: Duration,
-    /// How long hardware may take.
-    pub patience: Patience,
+    /// The gateway: how long hardware may take, how often it is asked.
+    pub gateway: Gateway,
     /// MAC prefixes.
     pub mac_prefixes: Vec<ironyard_discovery::domain::endpoint::MacPrefix>,
     /// Time for one step of a cleanup.
@@ -43,7 +43,11 @@ impl Config {
             ops_listen: None,
             in_band: ironyard_discovery::domain::discovery_run::InBand::Optional,
             boot_timeout: Duration::from_secs(600),
-            patience: Patience::default(),
+            gateway: Gateway {
+                read_timeout: Duration::from_secs(20),
+                retry_backoff: Duration::from_millis(500),
+                ..Gateway::new("")
+            },
             mac_prefixes: vec![],
             cleanup_patience: Duration::from_secs(900),
         }
@@ -88,10 +92,8 @@ impl Stack {
             create_key: true,
             // `up` is for laboratories: simulated BMCs live on loopback.
             allowed_ranges: vec!["0.0.0.0/0".parse()?, "::/0".parse()?],
-            default_trust: ironyard_bmc_gateway::domain::bmc::TlsTrust::FirstUse,
-            authorities: vec![],
-            read_timeout: Duration::from_secs(20),
-            patience: config.patience,
+            spool: config.data.join("firmware"),
+            ..config.gateway.clone()
         };
         let discovery = DiscoverySettings {
             agent_url: address.clone(),

@@ -23,7 +23,8 @@ use tonic::service::RoutesBuilder;
 
 const MIGRATIONS: &[Migration] = &[
     ironyard_reconcile::MIGRATION,
-    ironyard_operation::MIGRATION,
+    ironyard_operation::MIGRATIONS[0],
+    ironyard_operation::MIGRATIONS[1],
     Migration {
         version: 101,
         name: "maintenance",

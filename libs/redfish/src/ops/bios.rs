@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use ironyard_types::Secret;
 use serde_json::{Map, Value, json};
 
+use super::registry::{self, Registry};
 use crate::{Client, Doc, Error, Result};
 
 /// The BIOS as the BMC shows it.
@@ -22,7 +24,7 @@ pub struct Bios {
 }
 
 /// Attributes whose values are secrets or hashes of secrets.
-fn is_secret(name: &str) -> bool {
+pub(crate) fn is_secret(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     ["password", "passwd", "secret", "sha256", "salt", "hash"]
         .iter()
@@ -73,49 +75,10 @@ fn object(doc: &Doc, key: &str) -> Map<String, Value> {
     doc.value.get(key).and_then(Value::as_object).cloned().unwrap_or_default()
 }
 
-/// What still differs from the wanted values, in the type that the BMC shows. An attribute that the BMC does not have is an error.
-pub fn difference(bios: &Bios, wanted: &BTreeMap<String, String>) -> Result<Map<String, Value>> {
-    let mut change = Map::new();
-    for (name, text) in wanted {
-        let present = bios.attributes.get(name);
-        let Some(present) = present else {
-            return Err(Error::Unsupported(format!("the BIOS attribute {name:?}")));
-        };
-        let coming = bios.pending.get(name).unwrap_or(present);
-        if as_text(coming).as_deref() == Some(text.as_str()) {
-            continue;
-        }
-        let value = match present {
-            Value::Number(_) => match text.parse::<i64>() {
-                Ok(number) => json!(number),
-                Err(_) => {
-                    return Err(Error::Refused {
-                        status: 400,
-                        message: format!("BIOS attribute {name} is a number, not {text:?}"),
-                    });
-                }
-            },
-            Value::Bool(_) => match text.to_ascii_lowercase().as_str() {
-                "true" | "enabled" => json!(true),
-                "false" | "disabled" => json!(false),
-                _ => {
-                    return Err(Error::Refused {
-                        status: 400,
-                        message: format!("BIOS attribute {name} is true or false, not {text:?}"),
-                    });
-                }
-            },
-            Value::String(_) | Value::Null | Value::Array(_) | Value::Object(_) => json!(text),
-        };
-        change.insert(name.clone(), value);
-    }
-    Ok(change)
-}
-
-/// Sets attributes for the next boot unless they are so or will be; true when something was written.
-pub async fn set(client: &Client, system: &Doc, wanted: &BTreeMap<String, String>) -> Result<bool> {
+/// Sets attributes for the next boot unless they are so or will be; true when something was written. What the BMC stored is read back.
+pub async fn set(client: &Client, system: &Doc, wanted: &BTreeMap<String, String>, registry: Option<&Registry>) -> Result<bool> {
     let bios = read(client, system).await?;
-    let change = difference(&bios, wanted)?;
+    let change = registry::difference(&bios, registry, wanted)?;
     if change.is_empty() {
         return Ok(false);
     }
@@ -125,17 +88,44 @@ pub async fn set(client: &Client, system: &Doc, wanted: &BTreeMap<String, String
         .ok_or_else(|| Error::Unsupported("pending BIOS settings".to_owned()))?;
     let times = bios.doc.part("@Redfish.Settings").texts("SupportedApplyTimes");
     let plain = json!({"Attributes": change});
-    if times.iter().any(|t| t == "OnReset") {
+    let timed = times.iter().any(|t| t == "OnReset").then(|| {
         let mut timed = plain.clone();
         timed["@Redfish.SettingsApplyTime"] = json!({"ApplyTime": "OnReset"});
-        match client.patch(&settings.uri, &timed).await {
-            Ok(_) => return Ok(true),
+        timed
+    });
+    let written = match timed {
+        Some(timed) => match client.patch(&settings.uri, &timed).await {
             // Lenovo lists OnReset and refuses to be told so.
-            Err(Error::Refused { .. }) => {}
-            Err(error) => return Err(error),
-        }
+            Err(Error::Refused { .. } | Error::InvalidValue { .. }) => client.patch(&settings.uri, &plain).await,
+            outcome => outcome,
+        },
+        None => client.patch(&settings.uri, &plain).await,
+    };
+    written?;
+    let after = read(client, system).await?;
+    let missing = change.iter().find(|(name, value)| {
+        let pending = after.pending.get(*name);
+        // Taken at once, or pending; a BMC that shows no pending values at all has to be believed.
+        after.attributes.get(*name) != Some(value) && pending != Some(value) && (pending.is_some() || !after.pending.is_empty())
+    });
+    match missing {
+        Some((name, _)) => Err(Error::NotApplied(format!("another value of {name}"))),
+        None => Ok(true),
     }
-    client.patch(&settings.uri, &plain).await.map(|_| true)
+}
+
+/// Changes one of the BIOS's own passwords, at the next boot.
+pub async fn change_password(client: &Client, system: &Doc, name: &str, old: &Secret<String>, new: &Secret<String>) -> Result<()> {
+    let bios = read(client, system).await?;
+    let action = bios
+        .doc
+        .action("#Bios.ChangePassword")
+        .or_else(|| bios.settings.as_ref().and_then(|s| s.action("#Bios.ChangePassword")));
+    let target = action
+        .and_then(|a| a.text("target"))
+        .ok_or_else(|| Error::Unsupported("Bios.ChangePassword".to_owned()))?;
+    let body = json!({"PasswordName": name, "OldPassword": old.expose(), "NewPassword": new.expose()});
+    client.post(&target, &body).await.map(|_| ())
 }
 
 /// Resets to defaults at the next boot, unless that is pending; true when something was written.
@@ -153,7 +143,7 @@ pub async fn reset(client: &Client, system: &Doc) -> Result<bool> {
         .ok_or_else(|| Error::Unsupported("Bios.ResetBios".to_owned()))?;
     match client.post(&target, &json!({})).await {
         Ok(_) => Ok(true),
-        Err(Error::Refused { .. }) => client.post(&target, &json!({"ResetType": "Reset"})).await.map(|_| true),
+        Err(Error::Refused { .. } | Error::InvalidValue { .. }) => client.post(&target, &json!({"ResetType": "Reset"})).await.map(|_| true),
         Err(error) => Err(error),
     }
 }

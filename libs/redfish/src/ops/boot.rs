@@ -1,5 +1,6 @@
 //! Boot override and boot order.
 
+use ironyard_types::MacAddress;
 use serde_json::{Value, json};
 
 use crate::{Client, Doc, Error, Members, Result};
@@ -12,51 +13,138 @@ pub fn override_of(system: &Doc) -> (String, String) {
     (target, enabled)
 }
 
-/// Sets the override unless it is as wanted; true when something was written. `None` disables it.
-pub async fn set_override(client: &Client, system: &Doc, target: &str, continuous: bool, http_uri: &str) -> Result<bool> {
-    let (now_target, now_enabled) = override_of(system);
+/// An override that is wanted.
+#[derive(Debug, Clone, Default)]
+pub struct Override {
+    /// `None` (which disables it), `Pxe`, `Cd`, `Hdd`, `Usb`, `UefiHttp`, `BiosSetup`, `UefiBootNext`.
+    pub target: String,
+    /// Every boot rather than the next one only.
+    pub continuous: bool,
+    /// URI for `UefiHttp`.
+    pub http_uri: String,
+    /// `UEFI`, `Legacy` or empty for what it is.
+    pub mode: String,
+    /// Boot option, by reference or by the MAC address of its interface, for the next boot only.
+    pub option: String,
+}
+
+/// Sets the override unless it is as wanted; true when something was written. What the BMC stored is read back.
+pub async fn set_override(client: &Client, system: &Doc, wanted: &Override) -> Result<bool> {
     let boot = system.part("Boot");
-    let wanted = if target == "None" {
-        "Disabled"
-    } else if continuous {
-        "Continuous"
-    } else {
-        "Once"
-    };
-    let same_uri = http_uri.is_empty() || boot.text("HttpBootUri").as_deref() == Some(http_uri);
-    // Some BMCs store Once as Continuous; the same target that is enabled at all is as wanted.
-    let same = if wanted == "Disabled" {
-        now_enabled == "Disabled" || now_target == "None"
-    } else {
-        now_target == target && now_enabled != "Disabled"
-    };
-    if same && same_uri {
-        return Ok(false);
-    }
     if !boot.value.is_object() {
         return Err(Error::Unsupported("a boot override".to_owned()));
     }
-    let mut short = json!({"BootSourceOverrideEnabled": wanted, "BootSourceOverrideTarget": target});
-    if !http_uri.is_empty() {
-        short["HttpBootUri"] = json!(http_uri);
+    let body = match wanted.option.as_str() {
+        "" => wanted_body(&boot, wanted),
+        name => {
+            let options = options(client, system).await;
+            let option = find_option(&options, name).ok_or_else(|| Error::NotFound(format!("a boot option {name}")))?;
+            json!({"BootSourceOverrideEnabled": "Once", "BootSourceOverrideTarget": "UefiBootNext", "BootNext": option.reference})
+        }
+    };
+    if holds(&boot, &body) {
+        return Ok(false);
     }
-    let mut full = short.clone();
-    full["BootSourceOverrideMode"] = json!(boot.text("BootSourceOverrideMode").unwrap_or_else(|| "UEFI".to_owned()));
+    let mode = match wanted.mode.as_str() {
+        "" => boot.text("BootSourceOverrideMode").unwrap_or_else(|| "UEFI".to_owned()),
+        mode => mode.to_owned(),
+    };
+    let mut full = body.clone();
+    full["BootSourceOverrideMode"] = json!(mode);
+    // Supermicro's virtual CD is a CD at the USB.
+    let usb_cd = (wanted.target == "Cd"
+        && boot
+            .texts("BootSourceOverrideTarget@Redfish.AllowableValues")
+            .iter()
+            .any(|v| v == "UsbCd"))
+    .then(|| {
+        let mut usb = full.clone();
+        usb["BootSourceOverrideTarget"] = json!("UsbCd");
+        usb
+    });
     let settings = system.part("@Redfish.Settings").link("SettingsObject");
+    let own = Some(system.uri.clone());
+    // Without the mode where it is not writable; but a mode that was asked for is not dropped in silence.
+    let short = wanted.mode.is_empty().then_some(body.clone());
+    let ladder = [
+        (own.clone(), usb_cd),
+        (own.clone(), Some(full.clone())),
+        (own, short.clone()),
+        (settings, short.or(Some(full))),
+    ];
     let mut last = Error::Unsupported("a boot override".to_owned());
-    for (path, body) in [
-        (Some(system.uri.clone()), &full),
-        (Some(system.uri.clone()), &short),
-        (settings, &short),
-    ] {
-        let Some(path) = path else { continue };
+    for (path, body) in ladder {
+        let (Some(path), Some(body)) = (path, body) else { continue };
         match client.patch(&path, &json!({"Boot": body})).await {
-            Ok(_) => return Ok(true),
-            Err(error @ (Error::Refused { .. } | Error::Unsupported(_) | Error::NotFound(_))) => last = error,
+            Ok(_) => {
+                let shown = client.get(&system.uri).await?.part("Boot");
+                return if path != system.uri || holds(&shown, &body) {
+                    Ok(true)
+                } else {
+                    let (target, enabled) = (
+                        shown.text_or_empty("BootSourceOverrideTarget"),
+                        shown.text_or_empty("BootSourceOverrideEnabled"),
+                    );
+                    Err(Error::NotApplied(format!("{target}, {enabled}")))
+                };
+            }
+            Err(error) if error.is_refusal() => last = error,
             Err(error) => return Err(error),
         }
     }
     Err(last)
+}
+
+fn wanted_body(boot: &Doc, wanted: &Override) -> Value {
+    if wanted.target == "None" {
+        return json!({"BootSourceOverrideEnabled": "Disabled", "BootSourceOverrideTarget": "None"});
+    }
+    let enabled = if wanted.continuous { "Continuous" } else { "Once" };
+    let mut body = json!({"BootSourceOverrideEnabled": enabled, "BootSourceOverrideTarget": wanted.target});
+    if !wanted.http_uri.is_empty() && boot.text("HttpBootUri").as_deref() != Some(&wanted.http_uri) {
+        body["HttpBootUri"] = json!(wanted.http_uri);
+    }
+    body
+}
+
+/// Whether a system shows an override. Some store Once as Continuous: a target that is enabled at all is as wanted.
+fn holds(shown: &Doc, body: &Value) -> bool {
+    let text = |key: &str| body.get(key).and_then(Value::as_str);
+    let target = shown.text("BootSourceOverrideTarget").unwrap_or_else(|| "None".to_owned());
+    let disabled = target == "None" || shown.text("BootSourceOverrideEnabled").is_none_or(|e| e == "Disabled");
+    if text("BootSourceOverrideEnabled") == Some("Disabled") {
+        return disabled;
+    }
+    let same = |key: &str| text(key).is_none_or(|wanted| shown.text(key).as_deref() == Some(wanted));
+    let target = text("BootSourceOverrideTarget") == Some(target.as_str());
+    let continuous = text("BootSourceOverrideEnabled") != Some("Continuous") || same("BootSourceOverrideEnabled");
+    // A mode that the BMC does not show cannot be compared.
+    let mode = shown.text("BootSourceOverrideMode").is_none() || same("BootSourceOverrideMode");
+    target && !disabled && continuous && mode && same("HttpBootUri") && same("BootNext")
+}
+
+/// The option of that reference, or the first one of the interface with that MAC address.
+fn find_option<'a>(options: &'a [BootOption], name: &str) -> Option<&'a BootOption> {
+    options.iter().find(|o| o.reference == name).or_else(|| {
+        let mac = MacAddress::parse(name).ok()?.to_string();
+        options.iter().find(|o| o.mac == mac)
+    })
+}
+
+/// The MAC address in a device path `…/MAC(B83FD2D7F74A,0x1)/…`, or in a name.
+fn mac_of(path: &str, name: &str) -> String {
+    let in_path = path.split("MAC(").nth(1).and_then(|rest| rest.get(..12));
+    let with_colons = in_path.map(|hex| {
+        let pairs: Vec<&str> = (0..6).filter_map(|n| hex.get(2 * n..2 * n + 2)).collect();
+        pairs.join(":")
+    });
+    let in_name = || {
+        name.split(|c: char| c.is_whitespace() || c == '(' || c == ')')
+            .find(|word| word.len() == 17)
+            .map(str::to_owned)
+    };
+    let found = with_colons.or_else(in_name).and_then(|text| MacAddress::parse(&text).ok());
+    found.map(|mac| mac.to_string()).unwrap_or_default()
 }
 
 /// One thing that a system can boot from.
@@ -68,6 +156,8 @@ pub struct BootOption {
     pub display_name: String,
     /// Symbolic device, or empty.
     pub device: &'static str,
+    /// MAC address of its interface, or empty.
+    pub mac: String,
 }
 
 /// Options in boot order; those that the order does not name come last.
@@ -79,9 +169,11 @@ pub async fn options(client: &Client, system: &Doc) -> Vec<BootOption> {
         for doc in Members::new(client).of(&link).await {
             let reference = doc.text("BootOptionReference").unwrap_or_else(|| doc.id());
             let display_name = doc.text_or_empty("DisplayName");
-            let device = device_of(&display_name, &doc.text_or_empty("UefiDevicePath"), &doc.text_or_empty("Alias"));
+            let path = doc.text_or_empty("UefiDevicePath");
+            let device = device_of(&display_name, &path, &doc.text_or_empty("Alias"));
             found.push(BootOption {
                 reference,
+                mac: mac_of(&path, &display_name),
                 display_name,
                 device,
             });
@@ -94,6 +186,7 @@ pub async fn options(client: &Client, system: &Doc) -> Vec<BootOption> {
                 reference: reference.clone(),
                 display_name: reference.clone(),
                 device: device_of(reference, "", reference),
+                mac: mac_of("", reference),
             });
         }
     }
@@ -133,9 +226,15 @@ fn device_of(name: &str, path: &str, alias: &str) -> &'static str {
     }
 }
 
-/// The order that puts these devices first and keeps the rest as it is.
+/// Whether a name means an option: its symbolic device, its reference or the MAC address of its interface.
+fn means(name: &str, option: &BootOption) -> bool {
+    let mac = || MacAddress::parse(name).is_ok_and(|mac| mac.to_string() == option.mac);
+    !name.is_empty() && (name == option.device || name == option.reference || mac())
+}
+
+/// The order that puts these first and keeps the rest as it is.
 pub fn order_for(options: &[BootOption], devices: &[String]) -> Vec<String> {
-    let rank = |o: &BootOption| devices.iter().position(|d| d == o.device).unwrap_or(usize::MAX);
+    let rank = |o: &BootOption| devices.iter().position(|d| means(d, o)).unwrap_or(usize::MAX);
     let mut sorted: Vec<&BootOption> = options.iter().collect();
     sorted.sort_by_key(|o| rank(o));
     sorted.into_iter().map(|o| o.reference.clone()).collect()
@@ -144,7 +243,7 @@ pub fn order_for(options: &[BootOption], devices: &[String]) -> Vec<String> {
 /// Sets the boot order by symbolic device unless it is as wanted; true when something was written.
 pub async fn set_order(client: &Client, system: &Doc, devices: &[String]) -> Result<bool> {
     let options = options(client, system).await;
-    if let Some(missing) = devices.iter().find(|d| !options.iter().any(|o| o.device == *d)) {
+    if let Some(missing) = devices.iter().find(|d| !options.iter().any(|o| means(d, o))) {
         return Err(Error::Unsupported(format!("to boot from {missing}: no boot option is one")));
     }
     let wanted = order_for(&options, devices);
@@ -163,12 +262,24 @@ pub async fn set_order(client: &Client, system: &Doc, devices: &[String]) -> Res
     }
     let body = json!({"Boot": {"BootOrder": wanted.into_iter().map(Value::String).collect::<Vec<_>>()}});
     match client.patch(&system.uri, &body).await {
-        Ok(_) => Ok(true),
-        Err(error @ (Error::Refused { .. } | Error::Unsupported(_))) => match settings {
-            Some(path) => client.patch(&path, &body).await.map(|_| true),
-            None => Err(error),
+        Ok(_) => {}
+        Err(error) if error.is_refusal() => match &settings {
+            Some(path) => client.patch(path, &body).await.map(|_| ())?,
+            None => return Err(error),
         },
-        Err(error) => Err(error),
+        Err(error) => return Err(error),
+    }
+    let order = |doc: Doc| doc.part("Boot").texts("BootOrder");
+    let shown = order(client.get(&system.uri).await?);
+    let pending = match &settings {
+        Some(path) => client.get(path).await.map(order).unwrap_or_default(),
+        None => vec![],
+    };
+    let wanted = body["Boot"]["BootOrder"].clone();
+    if json!(shown) == wanted || json!(pending) == wanted || settings.is_some() && pending.is_empty() {
+        Ok(true)
+    } else {
+        Err(Error::NotApplied(format!("the boot order {}", shown.join(", "))))
     }
 }
 
@@ -191,11 +302,20 @@ mod tests {
     }
 
     #[test]
+    fn interfaces_are_found_by_their_address() {
+        assert_eq!(mac_of("PciRoot(0x0)/MAC(B83FD2D7F74A,0x1)/IPv4(0.0.0.0)", ""), "b8:3f:d2:d7:f7:4a");
+        assert_eq!(mac_of("", "Slot 5 : NIC - B8:3F:D2:D7:F7:4A (PXE)"), "b8:3f:d2:d7:f7:4a");
+        assert_eq!(mac_of("MAC(ä", "x"), "");
+        assert_eq!(mac_of("MAC(", ""), "");
+    }
+
+    #[test]
     fn wanted_devices_come_first_and_the_rest_stays() {
         let option = |reference: &str, device| BootOption {
             reference: reference.into(),
             display_name: String::new(),
             device,
+            mac: String::new(),
         };
         let options = [option("1", "Disk"), option("2", ""), option("3", "Network"), option("4", "Network")];
         assert_eq!(order_for(&options, &["Network".into()]), ["3", "4", "1", "2"]);

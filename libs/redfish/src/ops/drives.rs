@@ -7,7 +7,7 @@ use super::{power::allowable, systems::is_placeholder, tasks};
 use crate::{Client, Doc, Error, Members, Result};
 
 /// Health, from `Status`.
-pub(crate) fn health(doc: &Doc) -> Option<Health> {
+pub fn health(doc: &Doc) -> Option<Health> {
     match doc.part("Status").text("Health").as_deref() {
         Some("OK" | "Ok") => Some(Health::Ok),
         Some("Warning") => Some(Health::Warning),

@@ -26,7 +26,7 @@ pub async fn set(client: &Client, system: &Doc, on: bool) -> Result<bool> {
                 json!({"IndicatorLED": if on { "Blinking" } else { "Off" }})
             };
             match client.patch(&system.uri, &body).await {
-                Err(Error::Refused { .. }) if on && body.get("IndicatorLED").is_some() => {
+                Err(Error::Refused { .. } | Error::InvalidValue { .. }) if on && body.get("IndicatorLED").is_some() => {
                     client.patch(&system.uri, &json!({"IndicatorLED": "Lit"})).await.map(|_| true)
                 }
                 outcome => outcome.map(|_| true),

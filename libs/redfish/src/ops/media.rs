@@ -35,6 +35,14 @@ pub async fn inserted(client: &Client, system: &Doc) -> Result<String> {
     Ok(slots(client, system).await?.iter().find_map(image_of).unwrap_or_default())
 }
 
+/// How many virtual drives take a CD.
+pub async fn count(client: &Client, system: &Doc) -> Result<usize> {
+    match slots(client, system).await?.len() {
+        0 => Err(Error::Unsupported("virtual media".to_owned())),
+        n => Ok(n),
+    }
+}
+
 /// Inserts an image unless it is there; another one is ejected first. True when something was written.
 pub async fn insert(client: &Client, system: &Doc, image: &str) -> Result<bool> {
     let slots = slots(client, system).await?;
@@ -52,10 +60,12 @@ pub async fn insert(client: &Client, system: &Doc, image: &str) -> Result<bool> 
     let long = json!({"Image": image, "Inserted": true, "WriteProtected": true});
     let mut last = Error::Unsupported("virtual media".to_owned());
     if let Some(target) = slot.action("#VirtualMedia.InsertMedia").and_then(|a| a.text("target")) {
-        for body in [json!({"Image": image}), long.clone()] {
+        let mut wordy = long.clone();
+        wordy["TransferProtocolType"] = json!(image.split(':').next().unwrap_or_default().to_ascii_uppercase());
+        for body in [json!({"Image": image}), long.clone(), wordy] {
             match client.post(&target, &body).await {
                 Ok(_) => return Ok(true),
-                Err(error @ (Error::Refused { .. } | Error::Unsupported(_))) => last = error,
+                Err(error) if error.is_refusal() => last = error,
                 Err(error) => return Err(error),
             }
         }

@@ -54,6 +54,15 @@ pub enum Change {
     GracefulOff,
     /// Cut.
     ForceOff,
+    /// Interrupt the operating system.
+    Nmi,
+}
+
+/// What the BMC takes as a change of power; empty when it does not say.
+pub async fn offered(client: &Client, system: &Doc) -> Result<Vec<String>> {
+    let action = system.action("#ComputerSystem.Reset");
+    let action = action.ok_or_else(|| Error::Unsupported("ComputerSystem.Reset".to_owned()))?;
+    Ok(allowable(client, &action, "ResetType").await)
 }
 
 /// Asks for a change. The caller has read the state before, and observes it after.
@@ -69,6 +78,7 @@ pub async fn reset(client: &Client, system: &Doc, change: Change) -> Result<()> 
         Change::On => ON,
         Change::GracefulOff => GRACEFUL_OFF,
         Change::ForceOff => FORCE_OFF,
+        Change::Nmi => &["Nmi"],
     };
     let value = if offered.is_empty() {
         wanted.first()
@@ -78,4 +88,33 @@ pub async fn reset(client: &Client, system: &Doc, change: Change) -> Result<()> 
     let value = value.ok_or_else(|| Error::Unsupported(format!("any of {} among {}", wanted.join(", "), offered.join(", "))))?;
     client.post(&target, &json!({"ResetType": value})).await?;
     Ok(())
+}
+
+/// Takes the mains from the machine and gives it back, by whichever action the BMC has for that. The caller has switched the host off.
+pub async fn ac_cycle(client: &Client, system: &Doc) -> Result<()> {
+    // The machine's maker's own action, of the system.
+    let oem = system.part("Actions").part("Oem");
+    let actions = oem.value.as_object().cloned().unwrap_or_default();
+    let known = [
+        ("LenovoComputerSystem.SystemReset", "ACPowerCycle"),
+        ("OemSystemExtensions.Reset", "ACCycle"),
+    ];
+    let own = known.into_iter().find_map(|(part, kind)| {
+        let value = actions.iter().find(|(name, _)| name.contains(part))?.1.get("target")?;
+        Some((value.as_str()?.to_owned(), kind))
+    });
+    if let Some((target, kind)) = own {
+        return client.post(&target, &json!({"ResetType": kind})).await.map(|_| ());
+    }
+    let members = crate::Members::new(client);
+    for chassis in members.linked(system.part("Links").links("Chassis")).await {
+        let Some(action) = chassis.action("#Chassis.Reset") else { continue };
+        let offered = allowable(client, &action, "ResetType").await;
+        if let Some(target) = action.text("target")
+            && (offered.is_empty() || offered.iter().any(|o| o == "PowerCycle"))
+        {
+            return client.post(&target, &json!({"ResetType": "PowerCycle"})).await.map(|_| ());
+        }
+    }
+    Err(Error::Unsupported("to cut the mains".to_owned()))
 }

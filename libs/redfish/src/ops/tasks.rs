@@ -20,6 +20,8 @@ pub enum State {
     Completed,
     /// It failed, in its own words.
     Failed(String),
+    /// It is over for now, and takes effect when the host is restarted.
+    Staged,
     /// It is gone: verify by effect.
     Vanished,
 }
@@ -27,51 +29,85 @@ pub enum State {
 /// The task that a reply began; `None` when the work is already done (or when nothing can be followed).
 pub fn begun(reply: &Reply) -> Option<Handle> {
     let body = &reply.doc;
-    let is_task = body.text("@odata.type").is_some_and(|t| t.contains("Task.") || t.contains("Job."));
+    let kind = body.text_or_empty("@odata.type");
+    let is_task = kind.contains("Task.") || kind.contains("Job.");
     // A read of a finished monitor may delete it: the task itself is preferred.
     let task = is_task.then(|| body.text("@odata.id")).flatten();
-    let follows = |location: &String| {
-        reply.status == 202 || location.contains("/Tasks/") || location.contains("/Jobs/") || location.contains("/TaskMonitors/")
+    // Supermicro hides the path among the arguments of a message.
+    let hidden = || {
+        let infos = [body.part("Accepted"), body.part("Success"), body.clone()].map(|d| d.parts("@Message.ExtendedInfo"));
+        let args = infos.into_iter().flatten().flat_map(|info| info.texts("MessageArgs"));
+        args.into_iter().find(|arg| follows(arg))
     };
-    let uri = task.or_else(|| reply.location.clone().filter(follows));
-    uri.map(|uri| Handle { uri })
+    let location = reply.location.clone().filter(|location| reply.status == 202 || follows(location));
+    task.or(location).or_else(hidden).map(|uri| Handle { uri })
+}
+
+/// Whether a path is one of a task, a job or a monitor.
+fn follows(path: &str) -> bool {
+    path.starts_with('/')
+        && ["/Tasks/", "/Jobs/", "/TaskMonitors/", "/taskmon/"]
+            .iter()
+            .any(|part| path.contains(part))
 }
 
 /// Looks at a task once.
 pub async fn poll(client: &Client, handle: &Handle) -> Result<State> {
-    match client.get(&handle.uri).await {
-        Ok(doc) => Ok(state_of(&doc)),
+    match client.get_reply(&handle.uri).await {
+        Ok(Reply { status, doc, .. }) => {
+            let named = doc.text("TaskState").or_else(|| doc.text("JobState")).is_some();
+            if status == 202 && !named {
+                return Ok(State::Running(0));
+            }
+            // Lenovo's task is over when its job begins.
+            let jobs = doc.parts("Messages");
+            let moved = jobs
+                .iter()
+                .filter(|m| m.text_or_empty("MessageId").ends_with("OperationTransitionedToJob"))
+                .find_map(|m| m.texts("MessageArgs").into_iter().find(|arg| follows(arg) && *arg != handle.uri));
+            match moved {
+                Some(job) => match client.get(&job).await {
+                    Ok(job) => Ok(state_of(&job)),
+                    Err(Error::NotFound(_)) => Ok(State::Vanished),
+                    Err(error) => Err(error),
+                },
+                None => Ok(state_of(&doc)),
+            }
+        }
         Err(Error::NotFound(_)) => Ok(State::Vanished),
         Err(Error::Refused { message, .. }) => Ok(State::Failed(message)),
         Err(error) => Err(error),
     }
 }
 
-fn state_of(task: &Doc) -> State {
+pub(crate) fn state_of(task: &Doc) -> State {
     let state = task.text("TaskState").or_else(|| task.text("JobState")).unwrap_or_default();
     let status = task.text("TaskStatus").unwrap_or_default();
     let words = || {
-        let messages = task
-            .value
-            .get("Messages")
-            .and_then(serde_json::Value::as_array)
-            .cloned()
-            .unwrap_or_default();
-        let texts: Vec<String> = messages
-            .into_iter()
-            .filter_map(|value| Doc { value, ..Doc::default() }.text("Message"))
-            .collect();
+        let texts: Vec<String> = task.parts("Messages").iter().filter_map(|m| m.text("Message")).collect();
         if texts.is_empty() {
             format!("it ended as {state} ({status})")
         } else {
             texts.join(" ")
         }
     };
+    let percent = task
+        .integer("PercentComplete")
+        .or_else(|| task.part("Oem").part("Dell").integer("PercentComplete"))
+        .unwrap_or(0);
     match state.as_str() {
         "Completed" if status == "Critical" => State::Failed(words()),
         "Completed" => State::Completed,
         "Killed" | "Exception" | "Cancelled" | "Failed" | "CompletedWithErrors" => State::Failed(words()),
-        _ => State::Running(task.integer("PercentComplete").unwrap_or(0)),
+        // It waits for a restart of the host: nothing more happens by itself.
+        "Scheduled" | "RebootPending" | "Pending" if percent >= 100 || state == "Scheduled" => State::Staged,
+        // What a finished monitor answers is the answer of the operation itself.
+        "" if task.value.get("error").is_none() => State::Completed,
+        "" => match task.part("error").text_or_empty("code").rsplit('.').next() {
+            Some("Success" | "ExtendedInfo" | "NoOperation") => State::Completed,
+            _ => State::Failed(task.part("error").text("message").unwrap_or_else(words)),
+        },
+        _ => State::Running(percent),
     }
 }
 

@@ -25,7 +25,8 @@ pub fn power_from(power: pb::PowerState) -> Option<PowerState> {
     }
 }
 
-fn health_to(health: Option<Health>) -> i32 {
+/// To the wire.
+pub fn health_to(health: Option<Health>) -> i32 {
     match health {
         None => pb::Health::Unspecified,
         Some(Health::Ok) => pb::Health::Ok,
@@ -35,7 +36,8 @@ fn health_to(health: Option<Health>) -> i32 {
     .into()
 }
 
-fn health_from(health: i32) -> Option<Health> {
+/// From the wire.
+pub fn health_from(health: i32) -> Option<Health> {
     match pb::Health::try_from(health) {
         Ok(pb::Health::Ok) => Some(Health::Ok),
         Ok(pb::Health::Warning) => Some(Health::Warning),

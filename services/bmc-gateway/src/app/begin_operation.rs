@@ -12,6 +12,7 @@ pub async fn begin_operation<A: Serialize>(
     request: &Request,
     verb: &str,
     target: String,
+    line: Option<String>,
     asked: &A,
 ) -> Result<Stored<Operation>, Fault> {
     let store = |e: ironyard_db::Error| Fault::internal(&e);
@@ -21,7 +22,7 @@ pub async fn begin_operation<A: Serialize>(
         Known::Reused => return Err(Fault::new(Reason::RequestIdReused, "this request_id was used for another request")),
         Known::Replay(name) => name,
         Known::Fresh => {
-            let operation = Operation::new(verb, target, asked, current_traceparent());
+            let operation = Operation::new(verb, target, line, asked, current_traceparent());
             let stored = record::insert(&mut tx, operation, cx.now()).await.map_err(store)?;
             let name = stored.value.metadata.name.clone();
             queue.poke_in(&mut tx, &name).await.map_err(store)?;

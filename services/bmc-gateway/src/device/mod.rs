@@ -1,7 +1,11 @@
 //! One owner task per BMC: all traffic to a BMC goes through it.
 
+mod console;
+mod registries;
 mod registry;
 mod task;
 
-pub use registry::{Devices, Settings};
+pub use console::{Attached, ConsoleError, Consoles, Place};
+pub use registries::Registries;
+pub use registry::{Credential, Devices, Settings};
 pub use task::{Device, DeviceError};

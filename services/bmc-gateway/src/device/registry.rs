@@ -7,19 +7,24 @@ use std::{
 use ipnet::IpNet;
 use ironyard_db::Stored;
 use ironyard_redfish::{Client, Limits, Login, SavedSession, SessionKeeper, Target, Trust};
-use ironyard_resource::{Context, get};
+use ironyard_resource::{Context, get, update};
 use ironyard_rpc::{Fault, Reason};
 use ironyard_types::Secret;
 use tokio::task::JoinHandle;
 
-use super::{Device, DeviceError};
+use super::{Device, DeviceError, Place};
 use crate::{
     domain::{
         address,
         bmc::{Bmc, TlsTrust},
+        breaker::Breaker,
+        console,
     },
-    store::{credential, session},
-    vault::Vault,
+    store::{
+        credential::{self, StoredCredential},
+        session,
+    },
+    vault::{Sealed, Vault},
 };
 
 /// What all devices share.
@@ -31,8 +36,29 @@ pub struct Settings {
     pub default_trust: TlsTrust,
     /// Authorities for `Ca`, DER.
     pub authorities: Vec<Vec<u8>>,
+    /// Whether a BMC may be trusted whatever it shows.
+    pub allow_insecure: bool,
     /// What one BMC may cost.
     pub limits: Limits,
+}
+
+fn not_ready(why: String) -> Fault {
+    Fault::from(DeviceError::NotReady(why))
+}
+
+/// A credential as it is stored, and what tells it from any other.
+pub struct Credential {
+    row: StoredCredential,
+    version: String,
+}
+
+impl Credential {
+    /// The sealed data key is another one with every write, also after a credential was deleted and set again.
+    pub fn new(row: StoredCredential) -> Self {
+        let pending = row.pending.as_ref().map_or("", |p| p.key.as_str());
+        let version = ironyard_types::sha256_hex(format!("{}{pending}", row.sealed.key).as_bytes());
+        Self { row, version }
+    }
 }
 
 /// The owners of all BMCs that were needed so far. A change of address, credential or trust starts a new one.
@@ -57,11 +83,6 @@ impl Devices {
         }
     }
 
-    /// The vault, to seal credentials.
-    pub fn vault(&self) -> &Vault {
-        &self.vault
-    }
-
     /// Addresses that may be reached.
     pub fn allowed(&self) -> &[IpNet] {
         &self.settings.allowed
@@ -75,41 +96,24 @@ impl Devices {
 
     /// The owner of a BMC that was read.
     pub async fn of(&self, bmc: &Stored<Bmc>) -> Result<Device, Fault> {
+        let name = bmc.value.spec.credential.as_str();
+        let credential = if name.is_empty() {
+            None
+        } else {
+            credential::get(&self.cx.db, name).await.map_err(|e| Fault::internal(&e))?
+        };
+        self.of_with(bmc, credential.map(Credential::new).as_ref()).await
+    }
+
+    /// The owner of a BMC, given its credential.
+    pub async fn of_with(&self, bmc: &Stored<Bmc>, credential: Option<&Credential>) -> Result<Device, Fault> {
         let spec = &bmc.value.spec;
-        let not_ready = |why: String| Fault::from(DeviceError::NotReady(why));
-        if spec.address.is_empty() {
-            return Err(not_ready(match &spec.endpoint {
-                Some(endpoint) => format!("waiting for the address of endpoint {}", endpoint.name),
-                None => "it has no address".to_owned(),
-            }));
+        if credential.is_none() && !spec.credential.is_empty() {
+            return Err(not_ready(format!("credential {} does not exist", spec.credential)));
         }
-        let credential = match spec.credential.as_str() {
-            "" => None,
-            name => {
-                let row = credential::get(&self.cx.db, name).await.map_err(|e| Fault::internal(&e))?;
-                Some(row.ok_or_else(|| not_ready(format!("credential {name} does not exist")))?)
-            }
-        };
-        let trust = spec.trust.unwrap_or(self.settings.default_trust);
-        let pin = match trust {
-            TlsTrust::Pin => spec.certificate_sha256.clone(),
-            TlsTrust::FirstUse => bmc.value.observed.certificate_sha256.clone(),
-            TlsTrust::Ca => String::new(),
-        };
-        // The sealed data key is another one with every write, also after a credential was deleted and set again.
-        let version = credential
-            .as_ref()
-            .map_or(String::new(), |c| ironyard_types::sha256_hex(c.sealed.key.as_bytes()));
-        // Resolved anew each time: a name that has moved is another device.
-        let address = resolve(&spec.address, &self.settings.allowed).await?;
-        let key = format!(
-            "{}|{}://{}:{}|{}@{version}|{trust:?}{pin}",
-            bmc.value.metadata.uid,
-            spec.scheme,
-            address,
-            spec.port_or_default(),
-            spec.credential
-        );
+        let version = credential.map(|c| c.version.clone()).unwrap_or_default();
+        let (target, trust) = self.target(bmc).await?;
+        let key = format!("{}|{target:?}|{}@{version}|{trust:?}", bmc.value.metadata.uid, spec.credential);
         let name = &bmc.value.metadata.name;
         if let Ok(running) = self.running.lock()
             && let Some((known, device)) = running.get(name)
@@ -117,27 +121,17 @@ impl Devices {
         {
             return Ok(device.clone());
         }
-        let login = match credential {
-            Some(row) => Some(self.open(&row.name, &row)?),
-            None => None,
-        };
-        let trust = match (trust, pin.is_empty()) {
-            (TlsTrust::Ca, _) => Trust::Ca(self.settings.authorities.clone()),
-            (TlsTrust::FirstUse, true) => Trust::FirstUse,
-            (TlsTrust::Pin | TlsTrust::FirstUse, _) => Trust::Pin(pin),
-        };
-        let target = Target {
-            scheme: spec.scheme.clone(),
-            address,
-            port: spec.port_or_default(),
-        };
+        let login = credential.map(|c| self.open_credential(&c.row)).transpose()?;
         let client = Client::new(&target, &trust, login, self.settings.limits.clone()).map_err(|e| Fault::from(DeviceError::Redfish(e)))?;
         let uid = bmc.value.metadata.uid.clone();
         let client = client.with_keeper(self.keeper(&uid, &key));
         if let Some(saved) = self.saved_session(&uid, &key).await {
             client.resume(saved).await;
         }
-        let (device, owner) = Device::start(client, self.cx.clock.clone());
+        // What was refused before a restart is not tried again after it.
+        let refused = !version.is_empty() && bmc.value.observed.refused_credential == version;
+        let breaker = if refused { Breaker::latched() } else { Breaker::default() };
+        let (device, owner) = Device::start(client, self.cx.clock.clone(), breaker, version);
         if let Ok(mut owners) = self.owners.lock() {
             owners.retain(|owner| !owner.is_finished());
             owners.push(owner);
@@ -153,14 +147,147 @@ impl Devices {
         Ok(device)
     }
 
-    fn open(&self, name: &str, row: &credential::StoredCredential) -> Result<Login, Fault> {
-        let secret = self.vault.open_sealed(name, &row.sealed).map_err(|e| Fault::internal(&e))?;
+    /// Where a BMC is and how its certificate is trusted. A name is resolved anew each time: one that has moved is another device.
+    async fn target(&self, bmc: &Stored<Bmc>) -> Result<(Target, Trust), Fault> {
+        let (spec, observed) = (&bmc.value.spec, &bmc.value.observed);
+        if spec.address.is_empty() {
+            return Err(not_ready(match &spec.endpoint {
+                Some(endpoint) => format!("waiting for the address of endpoint {}", endpoint.name),
+                None => "it has no address".to_owned(),
+            }));
+        }
+        let with_next = |pin: &String| {
+            let next = Some(&observed.next_certificate_sha256).filter(|next| !next.is_empty());
+            Trust::Pin([Some(pin), next].into_iter().flatten().cloned().collect())
+        };
+        let trust = match spec.trust.unwrap_or(self.settings.default_trust) {
+            TlsTrust::Ca => Trust::Ca(self.settings.authorities.clone()),
+            TlsTrust::Pin => with_next(&spec.certificate_sha256),
+            TlsTrust::FirstUse if observed.certificate_sha256.is_empty() => Trust::Any,
+            TlsTrust::FirstUse => with_next(&observed.certificate_sha256),
+            TlsTrust::Insecure if self.settings.allow_insecure => Trust::Any,
+            TlsTrust::Insecure => {
+                return Err(not_ready(
+                    "TLS_TRUST_INSECURE is not allowed by the gateway's configuration".to_owned(),
+                ));
+            }
+        };
+        let address = resolve(&spec.address, &self.settings.allowed).await?;
+        let target = Target {
+            scheme: spec.scheme.clone(),
+            address,
+            name: spec.address.parse::<IpAddr>().is_err().then(|| spec.address.to_ascii_lowercase()),
+            port: spec.port_or_default(),
+        };
+        Ok((target, trust))
+    }
+
+    /// A connection of its own, beside the owner's: nothing of it is kept.
+    async fn aside(&self, name: &str, login: Option<Login>) -> Result<Client, DeviceError> {
+        let bmc = get::<Bmc>(&self.cx, name).await.map_err(|f| DeviceError::NotReady(f.message))?;
+        let (target, trust) = self.target(&bmc).await.map_err(|f| DeviceError::NotReady(f.message))?;
+        Ok(Client::new(&target, &trust, login, self.settings.limits.clone())?)
+    }
+
+    /// Whether a BMC takes a login, tried once.
+    pub async fn try_login(&self, name: &str, login: Login) -> Result<(), DeviceError> {
+        Ok(self.aside(name, Some(login)).await?.try_login().await?)
+    }
+
+    /// The fingerprint of the certificate that a BMC shows to a new connection.
+    pub async fn shown_certificate(&self, name: &str) -> Result<Option<String>, DeviceError> {
+        let client = self.aside(name, None).await?;
+        client.root().await?;
+        Ok(client.certificate_sha256())
+    }
+
+    /// Makes a second certificate good, for as long as it takes to put it in place of the first.
+    pub async fn expect_certificate(&self, name: &str, sha256: &str) -> Result<(), Fault> {
+        let expect = |bmc: &mut Bmc| {
+            sha256.clone_into(&mut bmc.observed.next_certificate_sha256);
+            Ok(())
+        };
+        update::<Bmc>(&self.cx, &ironyard_operation::Request::default(), name, "", expect)
+            .await
+            .map(|_| ())
+    }
+
+    /// Makes the second certificate the only one.
+    pub async fn adopt_certificate(&self, name: &str, sha256: &str) -> Result<(), Fault> {
+        let default_trust = self.settings.default_trust;
+        let adopt = |bmc: &mut Bmc| {
+            if bmc.spec.trust.unwrap_or(default_trust) == TlsTrust::Pin {
+                sha256.clone_into(&mut bmc.spec.certificate_sha256);
+            }
+            sha256.clone_into(&mut bmc.observed.certificate_sha256);
+            bmc.observed.next_certificate_sha256.clear();
+            Ok(())
+        };
+        update::<Bmc>(&self.cx, &ironyard_operation::Request::default(), name, "", adopt)
+            .await
+            .map(|_| ())
+    }
+
+    /// Where the console of a BMC is, and how it is opened.
+    pub async fn console(&self, name: &str) -> Result<Place, Fault> {
+        let bmc = get::<Bmc>(&self.cx, name).await?;
+        let (spec, observed) = (&bmc.value.spec, &bmc.value.observed);
+        let unsupported = |why: String| Fault::new(Reason::BmcUnsupported, format!("the BMC does not offer {why}"));
+        let mut entry = console::entry(&spec.console_protocol, &observed.family).map_err(unsupported)?;
+        if spec.console_port != 0 {
+            entry.port = spec.console_port;
+        }
+        let row = credential::get(&self.cx.db, &spec.credential)
+            .await
+            .map_err(|e| Fault::internal(&e))?;
+        let row = row.ok_or_else(|| not_ready("it has no credential".to_owned()))?;
+        let host_key = [&spec.console_host_key, &observed.console_host_key]
+            .into_iter()
+            .find(|k| !k.is_empty());
+        Ok(Place {
+            address: resolve(&spec.address, &self.settings.allowed).await?,
+            entry,
+            login: self.open_credential(&row)?,
+            host_key: host_key.cloned().unwrap_or_default(),
+        })
+    }
+
+    /// Pins the host key that a console showed first.
+    pub async fn pin_console(&self, name: &str, key: &str) -> Result<(), Fault> {
+        let pin = |bmc: &mut Bmc| {
+            key.clone_into(&mut bmc.observed.console_host_key);
+            Ok(())
+        };
+        update::<Bmc>(&self.cx, &ironyard_operation::Request::default(), name, "", pin)
+            .await
+            .map(|_| ())
+    }
+
+    /// The login of a credential.
+    pub fn open_credential(&self, row: &StoredCredential) -> Result<Login, Fault> {
+        let mut login = self.open_sealed(&row.name, &row.sealed)?;
+        if let Some(pending) = &row.pending {
+            login.pending = Some(self.open_sealed(&row.name, pending)?.password);
+        }
+        Ok(login)
+    }
+
+    /// The login in a sealed record of a credential.
+    pub fn open_sealed(&self, name: &str, sealed: &Sealed) -> Result<Login, Fault> {
+        let secret = self.vault.open_sealed(name, sealed).map_err(|e| Fault::internal(&e))?;
         let text = String::from_utf8_lossy(secret.expose());
         let (username, password) = text.split_once('\0').unwrap_or((&text, ""));
         Ok(Login {
             username: username.to_owned(),
             password: Secret::new(password.to_owned()),
+            pending: None,
         })
+    }
+
+    /// Seals a login.
+    pub fn seal(&self, name: &str, username: &str, password: &str) -> Result<Sealed, Fault> {
+        let secret = format!("{username}\0{password}");
+        self.vault.seal(name, secret.as_bytes()).map_err(|e| Fault::internal(&e))
     }
 
     /// The session of an earlier process with the same address, credential and trust.

@@ -1,16 +1,19 @@
 use std::{
-    collections::{HashMap, VecDeque},
-    sync::{Arc, Mutex},
+    collections::HashMap,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
 use futures_util::future::BoxFuture;
 use ironyard_redfish::{Client, Doc, Error, Result as RedfishResult, ops::systems};
 use ironyard_rpc::{Fault, Reason};
-use ironyard_types::Clock;
+use ironyard_types::{Clock, Timestamp};
 use tokio::{
-    sync::{mpsc, oneshot},
-    task::{JoinHandle, JoinSet},
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
+    task::JoinHandle,
 };
 use tracing::Instrument;
 
@@ -21,11 +24,6 @@ const MAILBOX: usize = 64;
 const READS: usize = 2;
 
 type Work = BoxFuture<'static, ()>;
-
-enum Job {
-    Read(Work),
-    Write(Work),
-}
 
 /// Why the BMC was not asked, or what it answered.
 #[derive(Debug, thiserror::Error)]
@@ -52,7 +50,8 @@ pub enum DeviceError {
 
 impl From<DeviceError> for Fault {
     fn from(error: DeviceError) -> Self {
-        let message = error.to_string();
+        // Several texts of a BMC, each capped, may stand in it.
+        let message: String = error.to_string().chars().take(2000).collect();
         let (reason, retry) = match error {
             DeviceError::NotReady(_) => (Reason::BmcNotReady, None),
             DeviceError::Open(wait) => (Reason::BmcUnreachable, Some(wait)),
@@ -61,13 +60,20 @@ impl From<DeviceError> for Fault {
             DeviceError::NotOneSystem(_, true) => (Reason::SystemAmbiguous, None),
             DeviceError::NotOneSystem(_, false) => (Reason::SystemNotFound, None),
             DeviceError::Redfish(error) => match error {
-                Error::Unreachable(_) | Error::Timeout { .. } => (Reason::BmcUnreachable, Some(Duration::from_secs(2))),
+                Error::Timeout { write: true } | Error::Lost(_) => (Reason::BmcAmbiguous, None),
+                Error::Unreachable(_) | Error::Timeout { write: false } => (Reason::BmcUnreachable, Some(Duration::from_secs(2))),
                 Error::Tls(_) => (Reason::BmcTlsRefused, None),
-                Error::AuthenticationFailed | Error::Forbidden(_) => (Reason::BmcAuthenticationFailed, None),
+                Error::AuthenticationFailed => (Reason::BmcAuthenticationFailed, None),
+                Error::Forbidden(_) => (Reason::BmcForbidden, None),
+                Error::PasswordChangeRequired => (Reason::BmcPasswordChangeRequired, None),
+                Error::LicenseRequired(_) => (Reason::BmcLicenseRequired, None),
+                Error::InvalidValue { .. } => (Reason::BmcInvalidValue, None),
+                Error::NotApplied(_) => (Reason::BmcRefused, None),
                 Error::SessionLimit => (Reason::BmcBusy, Some(Duration::from_secs(30))),
                 Error::Busy { retry_after, .. } => (Reason::BmcBusy, Some(retry_after.unwrap_or(Duration::from_secs(5)))),
                 Error::NotFound(_) | Error::Unsupported(_) => (Reason::BmcUnsupported, None),
                 Error::PreconditionFailed | Error::Refused { .. } => (Reason::BmcRefused, None),
+                Error::Image(_) => (Reason::Internal, None),
                 Error::Failed { .. } | Error::Protocol { .. } | Error::TooLarge { .. } | Error::CrossOrigin(_) | Error::Budget(_) => {
                     (Reason::BmcProtocol, None)
                 }
@@ -83,44 +89,115 @@ impl From<DeviceError> for Fault {
 
 /// A handle to the owner of one BMC; cheap to clone. The owner ends, and logs out, when the last handle is gone.
 #[derive(Clone)]
-pub struct Device {
+pub struct Device(Arc<Inner>);
+
+struct Inner {
     client: Arc<Client>,
-    mailbox: mpsc::Sender<Job>,
-    breaker: Arc<Mutex<Breaker>>,
+    /// Places for reads; who waits for one is served in order.
+    reads: Arc<Semaphore>,
+    /// How many wait for one.
+    waiting: AtomicUsize,
+    /// Writes, for the owner.
+    writes: mpsc::Sender<Work>,
+    breaker: Mutex<Breaker>,
     clock: Arc<dyn Clock>,
     /// Paths of systems by id, so that finding one costs one request.
-    systems: Arc<Mutex<HashMap<String, String>>>,
+    systems: Mutex<HashMap<String, String>>,
+    /// Version of the credential that it logs in with.
+    credential: String,
+    /// When it was last looked at as a whole.
+    looked: Mutex<Option<Timestamp>>,
 }
 
 impl Device {
     /// Starts the owner.
-    pub(crate) fn start(client: Client, clock: Arc<dyn Clock>) -> (Self, JoinHandle<()>) {
-        let (mailbox, jobs) = mpsc::channel(MAILBOX);
+    pub(crate) fn start(client: Client, clock: Arc<dyn Clock>, breaker: Breaker, credential: String) -> (Self, JoinHandle<()>) {
+        let (writes, jobs) = mpsc::channel(MAILBOX);
         let client = Arc::new(client);
         let owner = tokio::spawn(own(client.clone(), jobs));
-        let device = Self {
+        let device = Self(Arc::new(Inner {
             client,
-            mailbox,
-            breaker: Arc::default(),
+            reads: Arc::new(Semaphore::new(READS)),
+            waiting: AtomicUsize::new(0),
+            writes,
+            breaker: Mutex::new(breaker),
             clock,
-            systems: Arc::default(),
-        };
+            systems: Mutex::default(),
+            credential,
+            looked: Mutex::default(),
+        }));
         (device, owner)
+    }
+
+    /// The version of the credential, when the BMC has refused it; else empty.
+    pub fn refused_credential(&self) -> String {
+        if self.breaker().is_latched() {
+            self.0.credential.clone()
+        } else {
+            String::new()
+        }
+    }
+
+    /// Whether it has not been looked at as a whole for so long.
+    pub fn full_look_due(&self, now: Timestamp, every: Duration) -> bool {
+        self.0
+            .looked
+            .lock()
+            .is_ok_and(|looked| looked.is_none_or(|at| now.since(at) >= every))
+    }
+
+    /// Notes that it was looked at as a whole.
+    pub fn looked_fully(&self, now: Timestamp) {
+        if let Ok(mut looked) = self.0.looked.lock() {
+            *looked = Some(now);
+        }
     }
 
     /// The certificate that the BMC showed.
     pub fn certificate_sha256(&self) -> Option<String> {
-        self.client.certificate_sha256()
+        self.0.client.certificate_sha256()
     }
 
-    /// Reads. Other reads run beside it.
+    /// Reads. A few others run beside it; a caller who hangs up while it waits is forgotten.
     pub async fn read<T, F, W>(&self, work: F) -> Result<T, DeviceError>
     where
         T: Send + 'static,
         F: FnOnce(Arc<Client>) -> W + Send + 'static,
         W: Future<Output = RedfishResult<T>> + Send + 'static,
     {
-        self.submit(work, Job::Read).await
+        self.admit()?;
+        let place = self.place().await?;
+        let device = self.clone();
+        // A task of its own: a caller who hangs up must not cut a login short, whose session nobody would then know.
+        let reading = async move {
+            let outcome = work(device.0.client.clone()).await;
+            device.record(&outcome);
+            drop(place);
+            outcome
+        };
+        match tokio::spawn(reading.in_current_span()).await {
+            Ok(outcome) => Ok(outcome?),
+            Err(_) => Err(DeviceError::Full),
+        }
+    }
+
+    /// A place to read, in turn; too many who wait are told so.
+    async fn place(&self) -> Result<OwnedSemaphorePermit, DeviceError> {
+        if let Ok(place) = self.0.reads.clone().try_acquire_owned() {
+            return Ok(place);
+        }
+        struct Waits<'a>(&'a AtomicUsize);
+        impl Drop for Waits<'_> {
+            fn drop(&mut self) {
+                self.0.fetch_sub(1, Ordering::Relaxed);
+            }
+        }
+        let before = self.0.waiting.fetch_add(1, Ordering::Relaxed);
+        let _waits = Waits(&self.0.waiting);
+        if before >= MAILBOX {
+            return Err(DeviceError::Full);
+        }
+        self.0.reads.clone().acquire_owned().await.map_err(|_| DeviceError::Full)
     }
 
     /// Writes. One write at a time, and no caller who hangs up interrupts it.
@@ -130,54 +207,57 @@ impl Device {
         F: FnOnce(Arc<Client>) -> W + Send + 'static,
         W: Future<Output = RedfishResult<T>> + Send + 'static,
     {
-        self.submit(work, Job::Write).await
-    }
-
-    async fn submit<T, F, W>(&self, work: F, job: fn(Work) -> Job) -> Result<T, DeviceError>
-    where
-        T: Send + 'static,
-        F: FnOnce(Arc<Client>) -> W + Send + 'static,
-        W: Future<Output = RedfishResult<T>> + Send + 'static,
-    {
-        self.breaker().admit(self.clock.now()).map_err(|closed| match closed {
-            Closed::Open(wait) => DeviceError::Open(wait),
-            Closed::Latched => DeviceError::Latched,
-        })?;
-        let reads = matches!(job(Box::pin(std::future::ready(()))), Job::Read(_));
+        self.admit()?;
         let (reply, answer) = oneshot::channel();
-        let (client, device) = (self.client.clone(), self.clone_for_record());
-        let work = async move {
-            // Nobody waits for it any more: a slow BMC is not asked again and again for callers who gave up. Writes begin all the same.
-            if reads && reply.is_closed() {
-                return;
-            }
-            let outcome = work(client).await;
+        let device = self.clone();
+        let writing = async move {
+            let outcome = work(device.0.client.clone()).await;
             device.record(&outcome);
             let _ = reply.send(outcome);
         };
-        self.mailbox
-            .try_send(job(Box::pin(work.in_current_span())))
-            .map_err(|_| DeviceError::Full)?;
+        let sent = self.0.writes.try_send(Box::pin(writing.in_current_span()));
+        sent.map_err(|_| DeviceError::Full)?;
         match answer.await {
             Ok(outcome) => Ok(outcome?),
             Err(_) => Err(DeviceError::Full),
         }
     }
 
-    fn breaker(&self) -> std::sync::MutexGuard<'_, Breaker> {
-        self.breaker.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    fn admit(&self) -> Result<(), DeviceError> {
+        self.breaker().admit(self.0.clock.now()).map_err(|closed| match closed {
+            Closed::Open(wait) => DeviceError::Open(wait),
+            Closed::Latched => DeviceError::Latched,
+        })
     }
 
-    fn clone_for_record(&self) -> Recorder {
-        Recorder {
-            breaker: self.breaker.clone(),
-            clock: self.clock.clone(),
+    fn breaker(&self) -> std::sync::MutexGuard<'_, Breaker> {
+        self.0.breaker.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    fn record<T>(&self, outcome: &RedfishResult<T>) {
+        let mut breaker = self.breaker();
+        match outcome {
+            Err(Error::AuthenticationFailed) => breaker.refused(),
+            Err(error) if error.is_transport() => breaker.failed(self.0.clock.now()),
+            Ok(_) | Err(_) => breaker.answered(),
+        }
+    }
+
+    /// Power and health of a system whose path is known; of any other, all of it.
+    pub async fn glance(&self, id: &str) -> Result<Doc, DeviceError> {
+        let known = self.0.systems.lock().ok().and_then(|s| s.get(id).cloned());
+        let Some(path) = known else { return self.system(id).await };
+        let wanted = &["@odata.id", "Id", "PowerState", "Status"];
+        match self.read(move |client| async move { client.get_only(&path, wanted).await }).await {
+            // It may have another path by now.
+            Err(DeviceError::Redfish(Error::NotFound(_))) => self.system(id).await,
+            outcome => outcome,
         }
     }
 
     /// Finds a system by id; empty: the only one.
     pub async fn system(&self, id: &str) -> Result<Doc, DeviceError> {
-        let known = self.systems.lock().ok().and_then(|s| s.get(id).cloned());
+        let known = self.0.systems.lock().ok().and_then(|s| s.get(id).cloned());
         if let Some(path) = known
             && let Ok(doc) = self.read(|client| async move { client.get(&path).await }).await
         {
@@ -199,7 +279,7 @@ impl Device {
             }
         })?;
         // "The only one" is looked for afresh each time: there may be others by then.
-        if let Ok(mut known) = self.systems.lock()
+        if let Ok(mut known) = self.0.systems.lock()
             && !id.is_empty()
         {
             known.insert(id.to_owned(), one.uri.clone());
@@ -208,51 +288,11 @@ impl Device {
     }
 }
 
-struct Recorder {
-    breaker: Arc<Mutex<Breaker>>,
-    clock: Arc<dyn Clock>,
-}
-
-impl Recorder {
-    fn record<T>(&self, outcome: &RedfishResult<T>) {
-        let mut breaker = self.breaker.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        match outcome {
-            Err(Error::AuthenticationFailed) => breaker.refused(),
-            Err(error) if error.is_transport() => breaker.failed(self.clock.now()),
-            Ok(_) | Err(_) => breaker.answered(),
-        }
+/// The owner of the writes: one at a time, in order. What is being written is written, whoever has gone.
+async fn own(client: Arc<Client>, mut writes: mpsc::Receiver<Work>) {
+    while let Some(work) = writes.recv().await {
+        // A panic in one is not the end of the owner.
+        let _ = tokio::spawn(work).await;
     }
-}
-
-/// The owner: a few reads at a time, writes one at a time and in order.
-async fn own(client: Arc<Client>, mut jobs: mpsc::Receiver<Job>) {
-    let (mut reads, mut writes) = (VecDeque::new(), VecDeque::new());
-    let (mut reading, mut writing) = (JoinSet::new(), JoinSet::new());
-    loop {
-        while reading.len() < READS
-            && let Some(work) = reads.pop_front()
-        {
-            reading.spawn(work);
-        }
-        if writing.is_empty()
-            && let Some(work) = writes.pop_front()
-        {
-            writing.spawn(work);
-        }
-        // A full queue inside leaves the mailbox to fill, and callers to be told.
-        let room = reads.len() + writes.len() < MAILBOX;
-        tokio::select! {
-            job = jobs.recv(), if room => match job {
-                Some(Job::Read(work)) => reads.push_back(work),
-                Some(Job::Write(work)) => writes.push_back(work),
-                None => break,
-            },
-            Some(_) = reading.join_next(), if !reading.is_empty() => {}
-            Some(_) = writing.join_next(), if !writing.is_empty() => {}
-        }
-    }
-    // Nobody waits for reads any more; what is being written is written.
-    reading.shutdown().await;
-    while writing.join_next().await.is_some() {}
     client.logout().await;
 }

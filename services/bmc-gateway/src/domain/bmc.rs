@@ -1,4 +1,7 @@
-use ironyard_types::{Condition, Metadata, Reference, Timestamp};
+use ironyard_types::{
+    Condition, Metadata, Reference, Timestamp,
+    hardware::{Health, PowerState},
+};
 use serde::{Deserialize, Serialize};
 
 /// A baseboard management controller.
@@ -34,8 +37,10 @@ pub struct Spec {
     pub certificate_sha256: String,
     /// Console protocol.
     pub console_protocol: String,
-    /// Console port.
+    /// Console port; 0: the family's.
     pub console_port: u16,
+    /// Fingerprint of the console's host key; empty: the first one is pinned.
+    pub console_host_key: String,
 }
 
 /// How a certificate is trusted.
@@ -47,6 +52,8 @@ pub enum TlsTrust {
     Pin,
     /// The first one is pinned.
     FirstUse,
+    /// Any is taken; only where the gateway is configured to allow it.
+    Insecure,
 }
 
 /// What was seen of it.
@@ -65,8 +72,34 @@ pub struct Observed {
     pub certificate_sha256: String,
     /// Ids of the systems.
     pub systems: Vec<String>,
+    /// Family of the BMC's firmware.
+    pub family: String,
+    /// Model of the manager.
+    pub model: String,
+    /// Serial number of the first system.
+    pub serial_number: String,
+    /// The systems as they were last seen.
+    pub statuses: Vec<SystemStatus>,
+    /// The certificate that is being put in place of the present one: both are good.
+    pub next_certificate_sha256: String,
+    /// The version of the credential that the BMC has refused: it is not tried again.
+    pub refused_credential: String,
+    /// Fingerprint of the console's host key that was seen first.
+    pub console_host_key: String,
     /// Last answer.
     pub last_contact: Option<Timestamp>,
+}
+
+/// How a system was last seen.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SystemStatus {
+    /// Id.
+    pub id: String,
+    /// Power.
+    pub power: Option<PowerState>,
+    /// Health.
+    pub health: Option<Health>,
 }
 
 impl Spec {

@@ -60,6 +60,19 @@ impl Breaker {
         }
     }
 
+    /// One that begins latched: the credential was refused before the process started.
+    pub fn latched() -> Self {
+        Self {
+            latched: true,
+            ..Self::default()
+        }
+    }
+
+    /// Whether the credential was refused.
+    pub fn is_latched(self) -> bool {
+        self.latched
+    }
+
     /// The credential was refused.
     pub fn refused(&mut self) {
         self.latched = true;

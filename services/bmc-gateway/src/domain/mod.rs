@@ -1,7 +1,9 @@
-//! Pure: what a BMC is, which addresses it may have, how power and erasure go on.
+//! Pure: what a BMC is, which addresses it may have, how power, rotation and long work go on.
 
 pub mod address;
 pub mod bmc;
 pub mod breaker;
-pub mod erase;
+pub mod console;
+pub mod job;
 pub mod power;
+pub mod rotation;

@@ -18,6 +18,10 @@ pub enum Action {
     Cycle,
     /// Ask, then cut, then on.
     Reset,
+    /// Interrupt the operating system.
+    Nmi,
+    /// Cut, take the mains away, then on.
+    AcCycle,
 }
 
 /// One write.
@@ -29,6 +33,10 @@ pub enum Write {
     Ask,
     /// Cut.
     Cut,
+    /// Interrupt the operating system; nothing shows that it happened.
+    Nmi,
+    /// Take the mains away and give them back; nothing shows that it happened.
+    Mains,
 }
 
 /// What is remembered between steps. `intent` is stored before the write, `acted` after the BMC has accepted it.
@@ -78,6 +86,8 @@ fn phases(action: Action) -> &'static [Write] {
         Action::ForceOff => &[Write::Cut],
         Action::Cycle => &[Write::Cut, Write::On],
         Action::Reset => &[Write::Ask, Write::On],
+        Action::Nmi => &[Write::Nmi],
+        Action::AcCycle => &[Write::Cut, Write::Mains, Write::On],
     }
 }
 
@@ -86,15 +96,17 @@ pub fn plan(action: Action, progress: &Progress, seen: Option<PowerState>, now: 
     let Some(first) = phases(action).get(progress.phase).copied() else {
         return Next::Done;
     };
+    let over = Progress {
+        phase: progress.phase + 1,
+        ..Progress::default()
+    };
     let (wanted, on_its_way) = match first {
         Write::On => (PowerState::On, PowerState::PoweringOn),
         Write::Ask | Write::Cut => (PowerState::Off, PowerState::PoweringOff),
+        Write::Nmi | Write::Mains => return unseen(first, progress, over, now),
     };
     if seen == Some(wanted) {
-        return Next::Remember(Progress {
-            phase: progress.phase + 1,
-            ..Progress::default()
-        });
+        return Next::Remember(over);
     }
     let write = |write| {
         Next::Write(
@@ -129,9 +141,29 @@ pub fn plan(action: Action, progress: &Progress, seen: Option<PowerState>, now: 
                     waited.as_secs(),
                     seen.map_or("in an unknown state".to_owned(), |s| s.to_string())
                 )),
-                Write::Ask | Write::On | Write::Cut => Next::Wait,
+                Write::Ask | Write::On | Write::Cut | Write::Nmi | Write::Mains => Next::Wait,
             }
         }
+    }
+}
+
+/// A write whose effect no state shows: done when it was accepted. One that may or may not have arrived is repeated only where that does no
+/// harm: the mains of a machine that is off.
+fn unseen(write: Write, progress: &Progress, over: Progress, now: Timestamp) -> Next {
+    match (progress.intent, progress.acted, write) {
+        (Some(_), true, _) => Next::Remember(over),
+        (Some(_), false, Write::Nmi) => Next::GiveUp("nobody knows whether the interrupt reached the machine".to_owned()),
+        (Some((_, at)), false, _) if now.since(at) < LOST => Next::Wait,
+        (Some(_), false, _) if progress.writes >= 4 => Next::GiveUp("the BMC does not answer the request to cut the mains".to_owned()),
+        (Some(_) | None, false | true, _) => Next::Write(
+            write,
+            Progress {
+                intent: Some((write, now)),
+                acted: false,
+                writes: progress.writes + 1,
+                phase: progress.phase,
+            },
+        ),
     }
 }
 

@@ -29,6 +29,7 @@ const FIELDS: &[&str] = &[
     "spec.certificate_sha256",
     "spec.console_protocol",
     "spec.console_port",
+    "spec.console_host_key",
 ];
 
 /// The service on the wire.
@@ -115,6 +116,7 @@ impl BmcService for Grpc {
             mask.apply("spec.certificate_sha256", &mut to.certificate_sha256, from.certificate_sha256);
             mask.apply("spec.console_protocol", &mut to.console_protocol, from.console_protocol);
             mask.apply("spec.console_port", &mut to.console_port, from.console_port);
+            mask.apply("spec.console_host_key", &mut to.console_host_key, from.console_host_key);
             if moved != (to.scheme.clone(), to.port, to.trust) {
                 bmc.observed.certificate_sha256.clear();
             }

@@ -5,11 +5,11 @@ use ironyard_operation::{Failure, Operation};
 use ironyard_proto::{bmc as pb, common};
 use ironyard_rpc::{
     Fault,
-    convert::{condition_to, metadata_checked, metadata_to, reference_from, reference_to, timestamp_to},
+    convert::{condition_to, health_to, metadata_checked, metadata_to, power_to, reference_from, reference_to, timestamp_to},
 };
 use ironyard_types::ResourceName;
 
-use crate::domain::bmc::{Bmc, Observed, Spec, TlsTrust};
+use crate::domain::bmc::{Bmc, Observed, Spec, SystemStatus, TlsTrust};
 
 /// To the wire.
 pub fn bmc_to(stored: Stored<Bmc>) -> pb::Bmc {
@@ -36,6 +36,7 @@ pub fn bmc_to(stored: Stored<Bmc>) -> pb::Bmc {
         certificate_sha256,
         console_protocol,
         console_port,
+        console_host_key,
     } = spec;
     let Observed {
         vendor,
@@ -44,6 +45,13 @@ pub fn bmc_to(stored: Stored<Bmc>) -> pb::Bmc {
         firmware_version,
         certificate_sha256: seen,
         systems,
+        family,
+        model,
+        serial_number,
+        statuses,
+        next_certificate_sha256: _,
+        refused_credential: _,
+        console_host_key: _,
         last_contact,
     } = observed;
     let trust = match trust {
@@ -51,6 +59,7 @@ pub fn bmc_to(stored: Stored<Bmc>) -> pb::Bmc {
         Some(TlsTrust::Ca) => pb::TlsTrust::Ca,
         Some(TlsTrust::Pin) => pb::TlsTrust::Pin,
         Some(TlsTrust::FirstUse) => pb::TlsTrust::FirstUse,
+        Some(TlsTrust::Insecure) => pb::TlsTrust::Insecure,
     };
     pb::Bmc {
         metadata: Some(metadata_to(metadata, etag, created_at, updated_at)),
@@ -65,6 +74,7 @@ pub fn bmc_to(stored: Stored<Bmc>) -> pb::Bmc {
             certificate_sha256,
             console_protocol,
             console_port: console_port.into(),
+            console_host_key,
         }),
         observed: Some(pb::BmcObserved {
             vendor,
@@ -74,8 +84,21 @@ pub fn bmc_to(stored: Stored<Bmc>) -> pb::Bmc {
             systems,
             last_contact_time: last_contact.map(timestamp_to),
             firmware_version,
+            family,
+            model,
+            serial_number,
+            system_status: statuses.into_iter().map(status_to).collect(),
         }),
         conditions: conditions.into_iter().map(condition_to).collect(),
+    }
+}
+
+fn status_to(status: SystemStatus) -> pb::SystemStatus {
+    let SystemStatus { id, power, health } = status;
+    pb::SystemStatus {
+        system_id: id,
+        power_state: power_to(power).into(),
+        health: health_to(health),
     }
 }
 
@@ -102,6 +125,7 @@ fn spec_from(spec: pb::BmcSpec) -> Result<Spec, Fault> {
         pb::TlsTrust::Ca => Some(TlsTrust::Ca),
         pb::TlsTrust::Pin => Some(TlsTrust::Pin),
         pb::TlsTrust::FirstUse => Some(TlsTrust::FirstUse),
+        pb::TlsTrust::Insecure => Some(TlsTrust::Insecure),
     };
     let pb::BmcSpec {
         address,
@@ -114,6 +138,7 @@ fn spec_from(spec: pb::BmcSpec) -> Result<Spec, Fault> {
         certificate_sha256,
         console_protocol,
         console_port,
+        console_host_key,
     } = spec;
     let port = |field: &str, port: i32| u16::try_from(port).map_err(|_| Fault::field(field, "must lie between 0 and 65535"));
     if !matches!(protocol.as_str(), "" | "Redfish") {
@@ -147,6 +172,12 @@ fn spec_from(spec: pb::BmcSpec) -> Result<Spec, Fault> {
             format!("{address:?} is not a host name or address"),
         ));
     }
+    if !console_host_key.is_empty() && !console_host_key.starts_with("SHA256:") {
+        return Err(Fault::field(
+            "bmc.spec.console_host_key",
+            "must begin with SHA256:, as ssh-keygen -l shows it",
+        ));
+    }
     if !credential.is_empty() {
         ResourceName::parse(&credential).map_err(|e| Fault::field("bmc.spec.credential", e))?;
     }
@@ -164,6 +195,7 @@ fn spec_from(spec: pb::BmcSpec) -> Result<Spec, Fault> {
         certificate_sha256,
         console_protocol,
         console_port: port("bmc.spec.console_port", console_port)?,
+        console_host_key,
     })
 }
 
@@ -188,6 +220,7 @@ pub fn operation_to(stored: Stored<Operation>) -> common::Operation {
         done,
         failure,
         cancel: _,
+        line: _,
         traceparent: _,
     } = value;
     common::Operation {

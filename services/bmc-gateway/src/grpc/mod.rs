@@ -1,7 +1,71 @@
 //! Parse, call the use case, render; nothing else.
 
 pub mod bmc;
+pub mod console;
 pub mod convert;
 pub mod credential;
+pub mod manager;
 pub mod operation;
+pub mod storage;
 pub mod system;
+pub mod telemetry;
+
+use ironyard_operation::Request as Ledger;
+use ironyard_proto::{bmc as pb, common};
+use ironyard_reconcile::Queue;
+use ironyard_redfish::{Doc, Login};
+use ironyard_resource::Context;
+use ironyard_rpc::{Fault, Reason};
+use tonic::{Response, Status};
+
+use crate::{
+    app::begin_operation::begin_operation,
+    device::{Device, Devices},
+    store::credential as credentials,
+    tasks::{jobs::Job, operations::Target},
+};
+
+/// What the services that reach hardware share.
+#[derive(Clone)]
+pub struct Shared {
+    /// Database and time.
+    pub cx: Context,
+    /// Owners.
+    pub devices: Devices,
+    /// Operations.
+    pub operations: Queue,
+}
+
+pub(crate) fn target(system: Option<pb::SystemName>) -> Result<Target, Fault> {
+    let pb::SystemName { bmc, system_id } = system.ok_or_else(|| Fault::field("system", "is missing"))?;
+    if bmc.is_empty() {
+        return Err(Fault::field("system.bmc", "is missing"));
+    }
+    Ok(Target { bmc, system_id })
+}
+
+impl Shared {
+    /// The owner of a system's BMC, and the system as it is now.
+    pub(crate) async fn find(&self, system: Option<pb::SystemName>) -> Result<(Device, Doc), Fault> {
+        let Target { bmc, system_id } = target(system)?;
+        let device = self.devices.get(&bmc).await?;
+        let doc = device.system(&system_id).await?;
+        Ok((device, doc))
+    }
+
+    /// Stores work on a BMC as an operation.
+    pub(crate) async fn begin(&self, ledger: &Ledger, job: Job) -> Result<Response<common::Operation>, Status> {
+        // Unknown BMCs are told at once, not by an operation that fails.
+        self.devices.get(&job.target().bmc).await?;
+        let (verb, label, line) = (job.verb(), job.label(), job.line());
+        let stored = begin_operation(&self.cx, &self.operations, ledger, verb, label, line, &job).await?;
+        Ok(Response::new(convert::operation_to(stored)))
+    }
+
+    /// The login in a credential.
+    pub(crate) async fn credential(&self, name: &str) -> Result<Login, Fault> {
+        let row = credentials::get(&self.cx.db, name).await.map_err(|e| Fault::internal(&e))?;
+        let row = row.ok_or_else(|| Fault::new(Reason::CredentialNotFound, format!("no credential is called {name:?}")))?;
+        self.devices.open_credential(&row)
+    }
+}

@@ -1,67 +1,93 @@
+use std::sync::Arc;
+
 use ironyard_proto::{
     bmc::{self as pb, system_service_server::SystemService},
     common,
 };
-use ironyard_reconcile::Queue;
 use ironyard_redfish::{
     Client, Doc, Result as RedfishResult,
-    ops::{bios, boot, drives, hardware, led, media, power, systems},
+    ops::{
+        bios, boot, drives, hardware, led, media, power,
+        registry::{self, Registry},
+        secure_boot, systems,
+    },
 };
-use ironyard_resource::{Context, request};
+use ironyard_resource::request;
 use ironyard_rpc::{
     Fault, Reason,
     convert::{drive_to, hardware_to, power_to},
 };
-use std::sync::Arc;
+use ironyard_types::Secret;
 use tonic::{Request, Response, Status};
 
-use super::convert::operation_to;
+use super::{Shared, convert::operation_to, target};
 use crate::{
     app::begin_operation::begin_operation,
-    device::{Device, Devices},
+    device::Registries,
     domain::power::Action,
-    tasks::{erase, operations::Target, power as power_task},
+    tasks::{
+        jobs::{Erase, Job},
+        power as power_task,
+    },
 };
 
 /// The service on the wire.
 pub struct Grpc {
-    /// Database and time.
-    pub cx: Context,
-    /// Owners.
-    pub devices: Devices,
-    /// Operations.
-    pub operations: Queue,
-}
-
-fn target(system: Option<pb::SystemName>) -> Result<Target, Fault> {
-    let pb::SystemName { bmc, system_id } = system.ok_or_else(|| Fault::field("system", "is missing"))?;
-    if bmc.is_empty() {
-        return Err(Fault::field("system.bmc", "is missing"));
-    }
-    Ok(Target { bmc, system_id })
+    /// What all share.
+    pub shared: Shared,
+    /// What each BIOS attribute may be, by vendor and registry.
+    pub registries: Registries,
 }
 
 impl Grpc {
-    async fn find(&self, system: Option<pb::SystemName>) -> Result<(Device, Doc), Fault> {
-        let Target { bmc, system_id } = target(system)?;
-        let device = self.devices.get(&bmc).await?;
-        let doc = device.system(&system_id).await?;
-        Ok((device, doc))
-    }
-
     /// Reads the system, then writes if something is other than wanted, in one turn of the device: nobody writes in between.
     async fn change<F, W>(&self, system: Option<pb::SystemName>, work: F) -> Result<Response<pb::ChangeResponse>, Status>
     where
         F: FnOnce(Arc<Client>, Doc) -> W + Send + 'static,
         W: Future<Output = RedfishResult<bool>> + Send + 'static,
     {
-        let (device, doc) = self.find(system).await?;
+        let (device, doc) = self.shared.find(system).await?;
         let write = device.write(|client| async move {
             let fresh = systems::reread(&client, &doc).await?;
             work(client, fresh).await
         });
         let changed = write.await.map_err(Fault::from)?;
         Ok(Response::new(pb::ChangeResponse { changed }))
+    }
+}
+
+fn registry_to(registry: &Registry) -> pb::BiosRegistry {
+    let length = |n: Option<usize>| n.and_then(|n| i32::try_from(n).ok());
+    let attributes = registry.attributes.iter().map(|(name, attribute)| {
+        let registry::Attribute {
+            kind,
+            values,
+            read_only,
+            lower,
+            upper,
+            increment: _,
+            min_length,
+            max_length,
+            display_name,
+            help,
+            reset_required: _,
+        } = attribute.clone();
+        let attribute = pb::BiosAttribute {
+            r#type: kind,
+            values: values.into_iter().map(|(value, _)| value).collect(),
+            read_only,
+            lower_bound: lower,
+            upper_bound: upper,
+            min_length: length(min_length),
+            max_length: length(max_length),
+            display_name,
+            help,
+        };
+        (name.clone(), attribute)
+    });
+    pb::BiosRegistry {
+        id: registry.id.clone(),
+        attributes: attributes.collect(),
     }
 }
 
@@ -87,7 +113,7 @@ fn system_to(doc: &Doc) -> pb::System {
 #[tonic::async_trait]
 impl SystemService for Grpc {
     async fn list_systems(&self, request: Request<pb::ListSystemsRequest>) -> Result<Response<pb::ListSystemsResponse>, Status> {
-        let device = self.devices.get(&request.into_inner().bmc).await?;
+        let device = self.shared.devices.get(&request.into_inner().bmc).await?;
         let docs = device
             .read(|client| async move { systems::list(&client).await })
             .await
@@ -98,14 +124,14 @@ impl SystemService for Grpc {
     }
 
     async fn get_hardware(&self, request: Request<pb::GetHardwareRequest>) -> Result<Response<common::Hardware>, Status> {
-        let (device, doc) = self.find(request.into_inner().system).await?;
-        let now = self.cx.now();
+        let (device, doc) = self.shared.find(request.into_inner().system).await?;
+        let now = self.shared.cx.now();
         let read = device.read(move |client| async move { hardware::read(&client, &doc, now).await });
         Ok(Response::new(hardware_to(read.await.map_err(Fault::from)?)))
     }
 
     async fn get_system(&self, request: Request<pb::GetSystemRequest>) -> Result<Response<pb::System>, Status> {
-        let (device, doc) = self.find(request.into_inner().system).await?;
+        let (device, doc) = self.shared.find(request.into_inner().system).await?;
         let mut system = system_to(&doc);
         let read = device.read(move |client| async move {
             let options = boot::options(&client, &doc).await;
@@ -120,7 +146,9 @@ impl SystemService for Grpc {
                      reference,
                      display_name,
                      device,
+                     mac: mac_address,
                  }| pb::BootOption {
+                    mac_address,
                     reference,
                     display_name,
                     device: device.to_owned(),
@@ -140,18 +168,22 @@ impl SystemService for Grpc {
             pb::PowerAction::ForceOff => Action::ForceOff,
             pb::PowerAction::Cycle => Action::Cycle,
             pb::PowerAction::Reset => Action::Reset,
+            pb::PowerAction::Nmi => Action::Nmi,
+            pb::PowerAction::AcCycle => Action::AcCycle,
         };
         let graceful_seconds = u64::try_from(message.graceful_timeout_seconds)
             .map_err(|_| Fault::field("graceful_timeout_seconds", "must not be negative"))?;
         let target = target(message.system)?;
-        self.devices.get(&target.bmc).await?;
+        self.shared.devices.get(&target.bmc).await?;
         let label = target.label();
+        let line = Some(format!("power {label}"));
         let asked = power_task::Asked {
             target,
             action,
             graceful_seconds,
         };
-        let stored = begin_operation(&self.cx, &self.operations, &ledger, power_task::VERB, label, &asked).await?;
+        let Shared { cx, operations, .. } = &self.shared;
+        let stored = begin_operation(cx, operations, &ledger, power_task::VERB, label, line, &asked).await?;
         Ok(Response::new(operation_to(stored)))
     }
 
@@ -160,17 +192,29 @@ impl SystemService for Grpc {
             system,
             target,
             continuous,
-            http_boot_uri,
+            http_boot_uri: http_uri,
+            mode,
+            boot_option: option,
         } = request.into_inner();
-        if !["None", "Pxe", "Cd", "Hdd", "Usb", "UefiHttp"].contains(&target.as_str()) {
-            return Err(Fault::field(
-                "target",
-                format!("{target:?} is not a target: use None, Pxe, Cd, Hdd, Usb or UefiHttp"),
-            )
-            .into());
+        let targets = ["None", "Pxe", "Cd", "Hdd", "Usb", "UefiHttp", "BiosSetup"];
+        if option.is_empty() && !targets.contains(&target.as_str()) {
+            let why = format!("{target:?} is not a target: use {}", targets.join(", "));
+            return Err(Fault::field("target", why).into());
         }
-        let work =
-            move |client: Arc<Client>, doc| async move { boot::set_override(&client, &doc, &target, continuous, &http_boot_uri).await };
+        if !option.is_empty() && (!target.is_empty() || continuous) {
+            return Err(Fault::field("boot_option", "is for the next boot, and goes without a target").into());
+        }
+        if !["", "UEFI", "Legacy"].contains(&mode.as_str()) {
+            return Err(Fault::field("mode", format!("{mode:?} is not a boot mode: use UEFI or Legacy")).into());
+        }
+        let wanted = boot::Override {
+            target,
+            continuous,
+            http_uri,
+            mode,
+            option,
+        };
+        let work = move |client: Arc<Client>, doc| async move { boot::set_override(&client, &doc, &wanted).await };
         self.change(system, work).await
     }
 
@@ -184,7 +228,7 @@ impl SystemService for Grpc {
     }
 
     async fn get_bios(&self, request: Request<pb::GetBiosRequest>) -> Result<Response<pb::Bios>, Status> {
-        let (device, doc) = self.find(request.into_inner().system).await?;
+        let (device, doc) = self.shared.find(request.into_inner().system).await?;
         let version = doc.text_or_empty("BiosVersion");
         let read = device
             .read(move |client| async move { bios::read(&client, &doc).await })
@@ -200,11 +244,90 @@ impl SystemService for Grpc {
 
     async fn set_bios(&self, request: Request<pb::SetBiosRequest>) -> Result<Response<pb::ChangeResponse>, Status> {
         let pb::SetBiosRequest { system, attributes } = request.into_inner();
+        let registries = self.registries.clone();
+        let work = move |client: Arc<Client>, doc| async move {
+            let registry = registries.of(&client, &doc).await?;
+            bios::set(&client, &doc, &attributes, registry.as_deref()).await
+        };
+        self.change(system, work).await
+    }
+
+    async fn get_bios_registry(&self, request: Request<pb::GetBiosRegistryRequest>) -> Result<Response<pb::BiosRegistry>, Status> {
+        let (device, doc) = self.shared.find(request.into_inner().system).await?;
+        let registries = self.registries.clone();
+        let read = device.read(|client| async move { registries.of(&client, &doc).await });
+        let registry = read.await.map_err(Fault::from)?;
+        Ok(Response::new(registry.map(|r| registry_to(&r)).unwrap_or_default()))
+    }
+
+    async fn change_bios_password(
+        &self,
+        request: Request<pb::ChangeBiosPasswordRequest>,
+    ) -> Result<Response<pb::ChangeBiosPasswordResponse>, Status> {
+        let pb::ChangeBiosPasswordRequest {
+            system,
+            password_name: name,
+            old_credential,
+            new_credential,
+        } = request.into_inner();
+        if name.is_empty() {
+            return Err(Fault::field("password_name", "is missing").into());
+        }
+        let mut passwords = [Secret::new(String::new()), Secret::new(String::new())];
+        for (credential, password) in [old_credential, new_credential].iter().zip(&mut passwords) {
+            if !credential.is_empty() {
+                *password = self.shared.credential(credential).await?.password;
+            }
+        }
+        let [old, new] = passwords;
+        let (device, doc) = self.shared.find(system).await?;
+        let write = device.write(|client| async move { bios::change_password(&client, &doc, &name, &old, &new).await });
+        write.await.map_err(Fault::from)?;
+        Ok(Response::new(pb::ChangeBiosPasswordResponse {}))
+    }
+
+    async fn get_secure_boot(&self, request: Request<pb::GetSecureBootRequest>) -> Result<Response<pb::SecureBoot>, Status> {
+        let (device, doc) = self.shared.find(request.into_inner().system).await?;
+        let read = device.read(|client| async move { secure_boot::read(&client, &doc).await });
+        let secure_boot::SecureBoot {
+            enabled,
+            current_boot,
+            mode,
+            reset_keys,
+        } = read.await.map_err(Fault::from)?;
+        Ok(Response::new(pb::SecureBoot {
+            enabled,
+            current_boot,
+            mode,
+            reset_keys_types: reset_keys,
+        }))
+    }
+
+    async fn set_secure_boot(&self, request: Request<pb::SetSecureBootRequest>) -> Result<Response<pb::ChangeResponse>, Status> {
+        let pb::SetSecureBootRequest { system, enabled } = request.into_inner();
         self.change(
             system,
-            move |client, doc| async move { bios::set(&client, &doc, &attributes).await },
+            move |client, doc| async move { secure_boot::set(&client, &doc, enabled).await },
         )
         .await
+    }
+
+    async fn reset_secure_boot_keys(
+        &self,
+        request: Request<pb::ResetSecureBootKeysRequest>,
+    ) -> Result<Response<pb::ResetSecureBootKeysResponse>, Status> {
+        let pb::ResetSecureBootKeysRequest {
+            system,
+            reset_keys_type: kind,
+        } = request.into_inner();
+        if !["ResetAllKeysToDefault", "DeleteAllKeys", "DeletePK"].contains(&kind.as_str()) {
+            let why = format!("{kind:?} is not supported: use ResetAllKeysToDefault, DeleteAllKeys or DeletePK");
+            return Err(Fault::field("reset_keys_type", why).into());
+        }
+        let (device, doc) = self.shared.find(system).await?;
+        let write = device.write(|client| async move { secure_boot::reset_keys(&client, &doc, &kind).await });
+        write.await.map_err(Fault::from)?;
+        Ok(Response::new(pb::ResetSecureBootKeysResponse {}))
     }
 
     async fn reset_bios(&self, request: Request<pb::ResetBiosRequest>) -> Result<Response<pb::ChangeResponse>, Status> {
@@ -215,7 +338,7 @@ impl SystemService for Grpc {
     }
 
     async fn list_drives(&self, request: Request<pb::ListDrivesRequest>) -> Result<Response<pb::ListDrivesResponse>, Status> {
-        let (device, doc) = self.find(request.into_inner().system).await?;
+        let (device, doc) = self.shared.find(request.into_inner().system).await?;
         let read = device
             .read(move |client| async move { drives::read_all(&client, &doc).await })
             .await
@@ -238,12 +361,12 @@ impl SystemService for Grpc {
         if serial.is_empty() {
             return Err(Fault::field("drive_serial_number", "is missing").into());
         }
-        let target = target(system)?;
-        self.devices.get(&target.bmc).await?;
-        let label = format!("{} drive {serial}", target.label());
-        let asked = erase::Asked { target, serial, kind };
-        let stored = begin_operation(&self.cx, &self.operations, &ledger, erase::VERB, label, &asked).await?;
-        Ok(Response::new(operation_to(stored)))
+        let job = Erase {
+            target: target(system)?,
+            serial,
+            kind,
+        };
+        self.shared.begin(&ledger, Job::Erase(job)).await
     }
 
     async fn set_indicator_led(&self, request: Request<pb::SetIndicatorLedRequest>) -> Result<Response<pb::ChangeResponse>, Status> {

@@ -1,6 +1,6 @@
 use ironyard_db::{Db, Result};
 use ironyard_types::Timestamp;
-use sqlx::{Row, any::AnyRow};
+use sqlx::{AssertSqlSafe, Row, any::AnyRow};
 
 use crate::vault::Sealed;
 
@@ -12,11 +12,16 @@ pub struct StoredCredential {
     pub version: i64,
     /// Sealed user name and password.
     pub sealed: Sealed,
+    /// What a rotation may have set on the BMC already.
+    pub pending: Option<Sealed>,
     /// Last write.
     pub updated_at: Timestamp,
 }
 
+const COLUMNS: &str = "credential_id, version, sealed_key, sealed_secret, pending_key, pending_secret, updated_at";
+
 fn decode(row: &AnyRow) -> Result<StoredCredential> {
+    let pending: (Option<String>, Option<String>) = (row.try_get("pending_key")?, row.try_get("pending_secret")?);
     Ok(StoredCredential {
         name: row.try_get("credential_id")?,
         version: row.try_get("version")?,
@@ -24,34 +29,86 @@ fn decode(row: &AnyRow) -> Result<StoredCredential> {
             key: row.try_get("sealed_key")?,
             secret: row.try_get("sealed_secret")?,
         },
+        pending: match pending {
+            (Some(key), Some(secret)) => Some(Sealed { key, secret }),
+            _ => None,
+        },
         updated_at: Timestamp(row.try_get("updated_at")?),
     })
 }
 
-/// Writes a credential; its new version.
-pub async fn put(db: &Db, name: &str, sealed: &Sealed, now: Timestamp) -> Result<i64> {
+/// Writes a credential; its new version. `None` while a rotation has stored a password that the BMC may have, unless that is to be forgotten.
+pub async fn put(db: &Db, name: &str, sealed: &Sealed, replace_pending: bool, now: Timestamp) -> Result<Option<i64>> {
     let mut tx = db.begin().await?;
     let row = sqlx::query(
         "insert into credential (credential_id, version, sealed_key, sealed_secret, updated_at) values ($1, 1, $2, $3, $4)
         on conflict (credential_id) do update
         set version = credential.version + 1, sealed_key = excluded.sealed_key, sealed_secret = excluded.sealed_secret,
-        updated_at = excluded.updated_at
+        updated_at = excluded.updated_at, pending_key = null, pending_secret = null
+        where credential.pending_key is null or $5 > 0
         returning version",
     )
     .bind(name.to_owned())
     .bind(sealed.key.clone())
     .bind(sealed.secret.clone())
     .bind(now.0)
-    .fetch_one(tx.conn())
+    .bind(i64::from(replace_pending))
+    .fetch_optional(tx.conn())
     .await?;
-    let version = row.try_get("version")?;
+    let version = row.map(|row| row.try_get("version")).transpose()?;
     tx.commit().await?;
     Ok(version)
 }
 
+/// Stores what a rotation is about to set, unless somebody wrote the credential since that version, or something is pending.
+pub async fn put_pending(db: &Db, name: &str, version: i64, pending: &Sealed) -> Result<bool> {
+    let mut tx = db.begin().await?;
+    let done = sqlx::query(
+        "update credential set pending_key = $3, pending_secret = $4
+        where credential_id = $1 and version = $2 and pending_key is null",
+    )
+    .bind(name.to_owned())
+    .bind(version)
+    .bind(pending.key.clone())
+    .bind(pending.secret.clone())
+    .execute(tx.conn())
+    .await?;
+    tx.commit().await?;
+    Ok(done.rows_affected() > 0)
+}
+
+/// Makes what is pending at that version the credential; whether there was anything.
+pub async fn promote(db: &Db, name: &str, version: i64, now: Timestamp) -> Result<bool> {
+    let mut tx = db.begin().await?;
+    let done = sqlx::query(
+        "update credential set sealed_key = pending_key, sealed_secret = pending_secret, pending_key = null, pending_secret = null,
+        version = credential.version + 1, updated_at = $3
+        where credential_id = $1 and version = $2 and pending_key is not null",
+    )
+    .bind(name.to_owned())
+    .bind(version)
+    .bind(now.0)
+    .execute(tx.conn())
+    .await?;
+    tx.commit().await?;
+    Ok(done.rows_affected() > 0)
+}
+
+/// Forgets what is pending at that version: the BMC has not taken it.
+pub async fn drop_pending(db: &Db, name: &str, version: i64) -> Result<()> {
+    let mut tx = db.begin().await?;
+    sqlx::query("update credential set pending_key = null, pending_secret = null where credential_id = $1 and version = $2")
+        .bind(name.to_owned())
+        .bind(version)
+        .execute(tx.conn())
+        .await?;
+    tx.commit().await
+}
+
 /// Reads a credential.
 pub async fn get(db: &Db, name: &str) -> Result<Option<StoredCredential>> {
-    let row = sqlx::query("select credential_id, version, sealed_key, sealed_secret, updated_at from credential where credential_id = $1")
+    let sql = format!("select {COLUMNS} from credential where credential_id = $1");
+    let row = sqlx::query(AssertSqlSafe(sql))
         .bind(name.to_owned())
         .fetch_optional(db.pool())
         .await?;
@@ -60,8 +117,13 @@ pub async fn get(db: &Db, name: &str) -> Result<Option<StoredCredential>> {
 
 /// Reads all credentials.
 pub async fn list(db: &Db) -> Result<Vec<StoredCredential>> {
-    let sql = "select credential_id, version, sealed_key, sealed_secret, updated_at from credential order by credential_id";
-    sqlx::query(sql).fetch_all(db.pool()).await?.iter().map(decode).collect()
+    let sql = format!("select {COLUMNS} from credential order by credential_id");
+    sqlx::query(AssertSqlSafe(sql))
+        .fetch_all(db.pool())
+        .await?
+        .iter()
+        .map(decode)
+        .collect()
 }
 
 /// Deletes a credential; whether there was one.

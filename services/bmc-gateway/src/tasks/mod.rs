@@ -1,6 +1,7 @@
 //! Reconcilers: BMCs are probed, operations go on.
 
-pub mod erase;
+pub mod jobs;
 pub mod operations;
 pub mod power;
 pub mod probe;
+pub mod rotate;

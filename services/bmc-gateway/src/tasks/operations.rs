@@ -7,6 +7,7 @@ use ironyard_resource::Context;
 use ironyard_rpc::{Fault, Reason};
 use serde::{Deserialize, Serialize};
 
+use super::jobs::Job;
 use crate::device::Devices;
 
 /// How long operations may take, in total and step by step.
@@ -22,6 +23,18 @@ pub struct Patience {
     /// The erasure of a drive.
     #[serde(with = "humantime_serde")]
     pub erase: Duration,
+    /// A volume.
+    #[serde(with = "humantime_serde")]
+    pub volume: Duration,
+    /// Firmware, from the request until the version shows.
+    #[serde(with = "humantime_serde")]
+    pub firmware: Duration,
+    /// Firmware whose task is over, or gone, before the version that is shown is believed.
+    #[serde(with = "humantime_serde")]
+    pub firmware_settles: Duration,
+    /// A restart of the BMC, or a change of its certificate.
+    #[serde(with = "humantime_serde")]
+    pub manager: Duration,
     /// A BMC that does not answer, before an operation on it fails.
     #[serde(with = "humantime_serde")]
     pub unreachable: Duration,
@@ -34,6 +47,10 @@ impl Default for Patience {
             graceful: minutes(5),
             power: minutes(2),
             erase: minutes(24 * 60),
+            volume: minutes(30),
+            firmware: minutes(60),
+            firmware_settles: minutes(15),
+            manager: minutes(15),
             unreachable: minutes(10),
         }
     }
@@ -57,6 +74,14 @@ impl Target {
             format!("{}/{}", self.bmc, self.system_id)
         }
     }
+}
+
+/// Whether waiting may help.
+pub(crate) fn transient(reason: Reason) -> bool {
+    matches!(
+        reason,
+        Reason::BmcUnreachable | Reason::BmcBusy | Reason::PeerUnavailable | Reason::BmcProtocol | Reason::BmcAmbiguous
+    )
 }
 
 /// What one step did.
@@ -95,14 +120,18 @@ impl Reconcile for Operations {
             return self.fail(row, &cancelled).await;
         }
         if self.waits_for_another(&row).await? {
-            self.phase(&mut row, "Waiting for an earlier operation on this system").await?;
+            self.phase(&mut row, "Waiting for an earlier operation of this kind").await?;
             return Ok(Next::After(Duration::from_millis(200)));
         }
         let step = async {
             match row.value.verb.as_str() {
                 super::power::VERB => self.power(&mut row).await,
-                super::erase::VERB => self.erase(&mut row).await,
-                other => Err(Fault::new(Reason::Internal, format!("no such verb {other}"))),
+                super::rotate::VERB => self.rotate(&mut row).await,
+                other => match Job::of(other, &row.value.request) {
+                    Some(Ok(job)) => self.job(&mut row, &job).await,
+                    Some(Err(error)) => Err(Fault::internal(&error)),
+                    None => Err(Fault::new(Reason::Internal, format!("no such verb {other}"))),
+                },
             }
         };
         match tracing::Instrument::instrument(step, span).await {
@@ -116,6 +145,7 @@ impl Reconcile for Operations {
                 (row.value.done, row.value.percent) = (true, 100);
                 "Done".clone_into(&mut row.value.phase);
                 self.save(&mut row).await?;
+                Self::tidy(&row.value);
                 Ok(Next::Done)
             }
             Err(fault) => self.after_fault(row, fault).await,
@@ -157,21 +187,18 @@ impl Operations {
             message: fault.message.clone(),
         });
         self.save(&mut row).await?;
+        Self::tidy(&row.value);
         Ok(Next::Done)
     }
 
     /// A BMC that is away is waited for, within limits; a refusal is final.
     async fn after_fault(&self, mut row: Stored<Operation>, fault: Fault) -> Result<Next, Fault> {
-        let transient = matches!(
-            fault.reason,
-            Reason::BmcUnreachable | Reason::BmcBusy | Reason::PeerUnavailable | Reason::BmcProtocol
-        );
         if fault.reason == Reason::PeerUnavailable {
             return Err(fault);
         }
         let now = self.cx.now();
         let since = *row.value.blocked_since.get_or_insert(now);
-        if transient && now.since(since) < self.patience.unreachable {
+        if transient(fault.reason) && now.since(since) < self.patience.unreachable {
             let wait = fault.retry.unwrap_or(Duration::from_secs(1)).min(Duration::from_secs(10));
             self.phase(&mut row, &format!("Waiting: {}", fault.message)).await?;
             return Ok(Next::After(wait));
@@ -179,15 +206,26 @@ impl Operations {
         self.fail(row, &fault).await
     }
 
-    /// Operations on one system go one after the other, oldest first.
+    /// Operations of one line go one after the other, oldest first.
     async fn waits_for_another(&self, row: &Stored<Operation>) -> Result<bool, Fault> {
-        let running = record::list_oldest::<Operation>(&self.cx.db, 1000, &[("done", "false")])
+        let Some(line) = &row.value.line else { return Ok(false) };
+        let first = record::list_oldest::<Operation>(&self.cx.db, 1, &[("line", line)])
             .await
             .map_err(|e| Fault::internal(&e))?;
-        let first = running
-            .iter()
-            .find(|o| o.value.target == row.value.target && o.value.verb == row.value.verb);
-        let erases = row.value.verb == super::erase::VERB;
-        Ok(!erases && first.is_some_and(|first| first.value.metadata.name != row.value.metadata.name))
+        Ok(first
+            .first()
+            .is_some_and(|first| first.value.metadata.name != row.value.metadata.name))
+    }
+
+    /// Removes the image of an operation that has ended.
+    fn tidy(row: &Operation) {
+        if let Some(Ok(Job::Firmware(super::jobs::Firmware {
+            source: super::jobs::Source::File { path, .. },
+            ..
+        }))) = Job::of(&row.verb, &row.request)
+            && let Err(error) = std::fs::remove_file(&path)
+        {
+            tracing::debug!(%error, "could not remove an image");
+        }
     }
 }

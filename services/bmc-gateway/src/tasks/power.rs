@@ -53,17 +53,25 @@ impl Operations {
                     progress = next;
                     self.remember(row, &progress).await?;
                     let change = match write {
-                        Write::On => power::Change::On,
-                        Write::Ask => power::Change::GracefulOff,
-                        Write::Cut => power::Change::ForceOff,
+                        Write::On => Some(power::Change::On),
+                        Write::Ask => Some(power::Change::GracefulOff),
+                        Write::Cut => Some(power::Change::ForceOff),
+                        Write::Nmi => Some(power::Change::Nmi),
+                        Write::Mains => None,
                     };
                     let outcome = device
-                        .write(move |client| async move { power::reset(&client, &system, change).await })
+                        .write(move |client| async move {
+                            match change {
+                                Some(change) => power::reset(&client, &system, change).await,
+                                None => power::ac_cycle(&client, &system).await,
+                            }
+                        })
                         .await;
+                    let seen_later = !matches!(write, Write::Nmi | Write::Mains);
                     match outcome {
                         Ok(()) => {}
                         // Refused because it is so already, or on its way: the next look tells.
-                        Err(crate::device::DeviceError::Redfish(ironyard_redfish::Error::Refused { .. })) => {}
+                        Err(crate::device::DeviceError::Redfish(ironyard_redfish::Error::Refused { .. })) if seen_later => {}
                         // An operating system that cannot be asked is cut off.
                         Err(crate::device::DeviceError::Redfish(ironyard_redfish::Error::Unsupported(_))) if write == Write::Ask => {}
                         Err(error) => return Err(error.into()),
@@ -97,5 +105,7 @@ fn phase(write: Write) -> &'static str {
         Write::On => "Switching on",
         Write::Ask => "Asking the operating system to shut down",
         Write::Cut => "Cutting the power",
+        Write::Nmi => "Interrupting the operating system",
+        Write::Mains => "Cutting the mains",
     }
 }

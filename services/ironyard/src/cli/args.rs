@@ -138,6 +138,19 @@ pub(crate) enum Command {
         #[arg(long, default_value = "")]
         image: String,
     },
+    /// Attaches to the serial console of a server; Ctrl-] leaves.
+    Console {
+        /// Name of the server.
+        server: String,
+        /// Only look: somebody else may write.
+        #[arg(long)]
+        read_only: bool,
+        /// Print what was shown lately, and do not attach.
+        #[arg(long)]
+        log: bool,
+    },
+    /// Tries every operation on any Redfish service, and reports which work.
+    Conformance(Conformance),
     /// Gives a claim's server back: it is switched off and wiped.
     Release {
         /// Name of the claim.
@@ -186,6 +199,8 @@ impl Command {
             Self::Watch => "watch",
             Self::Power { .. } => "power",
             Self::Claim { .. } => "claim",
+            Self::Console { .. } => "console",
+            Self::Conformance(_) => "conformance",
             Self::Release { .. } => "release",
             Self::Explain { .. } => "explain",
             Self::History { .. } => "history",
@@ -195,6 +210,37 @@ impl Command {
             Self::Completion { .. } => "completion",
         }
     }
+}
+
+#[derive(ClapArgs)]
+pub(crate) struct Conformance {
+    /// Host name or address of the service.
+    #[arg(long)]
+    pub address: String,
+    /// Port; 0: the scheme's own.
+    #[arg(long, default_value_t = 0)]
+    pub port: u16,
+    /// `https` or `http`.
+    #[arg(long, default_value = "https")]
+    pub scheme: String,
+    /// User name; none: no login.
+    #[arg(long, default_value = "")]
+    pub username: String,
+    /// File with the password.
+    #[arg(long)]
+    pub password_file: Option<PathBuf>,
+    /// SHA-256 of its certificate, hex; none: any is taken.
+    #[arg(long, default_value = "")]
+    pub pin: String,
+    /// Try changes too, and put them back.
+    #[arg(long)]
+    pub writes: bool,
+    /// Switch the machine as well.
+    #[arg(long)]
+    pub power: bool,
+    /// Image that the service can fetch, for the virtual drive.
+    #[arg(long, default_value = "")]
+    pub image: String,
 }
 
 #[derive(ClapArgs)]
@@ -275,6 +321,9 @@ pub(crate) struct Up {
     /// Time for a machine to boot the agent.
     #[arg(long, default_value = "10m", value_parser = humantime::parse_duration)]
     pub boot_timeout: Duration,
+    /// Requests in a second to one BMC, on average; 0: no limit. Default: 5, and no limit for simulated ones.
+    #[arg(long)]
+    pub requests_per_second: Option<u32>,
     /// A TOML file with `[[mac_prefixes]]`.
     #[arg(long)]
     pub mac_prefixes: Option<PathBuf>,
@@ -303,9 +352,12 @@ pub(crate) struct Simulate {
     /// Authorities for the agent's connection to discovery, PEM.
     #[arg(long)]
     pub agent_ca: Option<PathBuf>,
-    /// Sessions that each BMC keeps.
-    #[arg(long, default_value_t = 16)]
+    /// Sessions that each BMC keeps; 0: as many as its family keeps.
+    #[arg(long, default_value_t = 0)]
     pub session_limit: usize,
+    /// Families, in turn: generic, idrac, ilo, xcc, supermicro, ami, openbmc, or all.
+    #[arg(long, value_delimiter = ',', default_value = "generic")]
+    pub profile: Vec<String>,
     /// Time that a power change takes.
     #[arg(long, default_value = "150ms", value_parser = humantime::parse_duration)]
     pub power_time: Duration,

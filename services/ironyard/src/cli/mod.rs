@@ -2,6 +2,8 @@
 
 mod apply;
 mod args;
+mod conformance;
+mod console;
 mod kinds;
 mod output;
 mod serve;
@@ -83,6 +85,7 @@ pub async fn run(args: Args) -> ExitCode {
         Command::Demo(demo) => crate::demo::run(demo.servers).await.map_err(Failure::other),
         Command::Up(up) => serve::up(up).await,
         Command::Simulate(simulate) => serve::simulate(simulate).await,
+        Command::Conformance(args) => conformance::run(args).await,
         Command::Certs { out, hosts } => serve::certificates(&out, &hosts),
         Command::Completion { shell } => {
             args::completion(shell);

@@ -1,6 +1,6 @@
 use std::{net::SocketAddr, path::Path};
 
-use ironyard_bmc_simulator::{Fleet, FleetConfig, Timing, serve};
+use ironyard_bmc_simulator::{Fleet, FleetConfig, PROFILES, Profile, Timing, serve};
 use ironyard_discovery::domain::{discovery_run::InBand, endpoint::MacPrefix};
 use ironyard_rpc::telemetry;
 use rcgen::{
@@ -42,6 +42,8 @@ pub(crate) async fn up(up: Up) -> Result<(), Failure> {
     let mut config = Config::new(&up.data, SocketAddr::from(([127, 0, 0, 1], up.port)));
     config.database_url = up.database_url;
     config.boot_timeout = up.boot_timeout;
+    // Simulated BMCs need no care.
+    config.gateway.requests_per_second = up.requests_per_second.unwrap_or(if up.simulate > 0 { 0 } else { 5 });
     config.ops_listen = (up.ops_port != 0).then(|| SocketAddr::from(([127, 0, 0, 1], up.ops_port)));
     config.in_band = match up.in_band.as_str() {
         "required" => InBand::Required,
@@ -79,6 +81,15 @@ pub(crate) async fn up(up: Up) -> Result<(), Failure> {
     Ok(())
 }
 
+fn profiles(names: &[String]) -> Result<Vec<&'static Profile>, Failure> {
+    if names.iter().any(|name| name == "all") {
+        return Ok(PROFILES.to_vec());
+    }
+    let known = || PROFILES.iter().map(|p| p.name).collect::<Vec<_>>().join(", ");
+    let one = |name: &String| Profile::named(name).ok_or_else(|| Failure::usage(format!("--profile {name:?}: use {} or all", known())));
+    names.iter().map(one).collect()
+}
+
 /// A simulated fleet, until a signal.
 pub(crate) async fn simulate(args: Simulate) -> Result<(), Failure> {
     let timing = Timing {
@@ -90,6 +101,7 @@ pub(crate) async fn simulate(args: Simulate) -> Result<(), Failure> {
         first: args.first,
         timing,
         session_limit: args.session_limit,
+        profiles: profiles(&args.profile)?,
         ..FleetConfig::default()
     };
     let serving = serve(Fleet::new(&config, Some(boot_agent(args.agent_ca))), args.port, args.tls).map_err(Failure::other)?;

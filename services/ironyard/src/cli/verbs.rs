@@ -89,6 +89,7 @@ pub(crate) async fn run(clients: &Clients, command: Command) -> Result<(), Failu
             println!("serverclaim/{name} created");
             Ok(())
         }
+        Command::Console { server, read_only, log } => super::console::run(clients, &server, read_only, log).await,
         Command::Release { name } => {
             kinds::delete(clients, Kind::Claim, &name).await?;
             println!("serverclaim/{name} is being released");
@@ -173,7 +174,12 @@ pub(crate) async fn run(clients: &Clients, command: Command) -> Result<(), Failu
             println!("server/{name} owes no wipe any more; this is on record");
             Ok(())
         }
-        Command::Demo(_) | Command::Up(_) | Command::Simulate(_) | Command::Certs { .. } | Command::Completion { .. } => Ok(()),
+        Command::Demo(_)
+        | Command::Up(_)
+        | Command::Simulate(_)
+        | Command::Certs { .. }
+        | Command::Completion { .. }
+        | Command::Conformance(_) => Ok(()),
     }
 }
 

@@ -1,0 +1,104 @@
+use std::{sync::Arc, time::Duration};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// How many requests are in flight to all BMCs together.
+///
+/// Most BMCs answer soon: these requests share the fast lane. A request that was not answered within a second moves to the slow lane, so
+/// that hundreds of BMCs which hang hold no place that the others need. Only when the slow lane is full as well does a slow request keep
+/// its place, and everyone waits: that bounds memory whatever the BMCs do. So does the budget of bytes: a large body is read only when its
+/// share is free, and what a reader holds is counted.
+#[derive(Debug, Clone)]
+pub struct Lanes {
+    fast: Arc<Semaphore>,
+    slow: Arc<Semaphore>,
+    after: Duration,
+    /// KiB of each budget.
+    all: u32,
+    /// KiB of large bodies that are being read.
+    large: Arc<Semaphore>,
+    /// KiB of documents that readers hold.
+    held: Arc<Semaphore>,
+}
+
+/// After this a request is a slow one.
+const SLOW: Duration = Duration::from_secs(1);
+
+impl Default for Lanes {
+    fn default() -> Self {
+        Self::new(500, 2000, SLOW, 128 << 20)
+    }
+}
+
+impl Lanes {
+    /// Lanes with so many places; a request is slow after this time. Large bodies that are read at once, and documents that readers hold, take
+    /// no more than so many bytes each.
+    pub fn new(fast: usize, slow: usize, after: Duration, bytes: usize) -> Self {
+        let kib = (bytes >> 10).clamp(1, u32::MAX as usize >> 1);
+        Self {
+            fast: Arc::new(Semaphore::new(fast.max(1))),
+            slow: Arc::new(Semaphore::new(slow)),
+            after,
+            all: u32::try_from(kib).unwrap_or(u32::MAX),
+            large: Arc::new(Semaphore::new(kib)),
+            held: Arc::new(Semaphore::new(kib)),
+        }
+    }
+
+    /// Waits for the right to read a large body: its whole cap at once, so that nobody waits for another's rest.
+    pub(crate) async fn large(&self, cap: usize) -> Option<OwnedSemaphorePermit> {
+        let kib = u32::try_from(cap >> 10).unwrap_or(u32::MAX);
+        // A cap beyond the whole budget would never come: it takes all there is.
+        self.large.clone().acquire_many_owned(kib.clamp(1, self.all)).await.ok()
+    }
+
+    /// The right to hold a document, if there is room.
+    pub(crate) fn hold(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        let kib = u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX);
+        self.held.clone().try_acquire_many_owned(kib).ok()
+    }
+
+    /// Runs a request in a lane. The place in the queue is the caller's turn: the semaphore is fair.
+    pub(crate) async fn through<T>(&self, work: impl Future<Output = T>) -> T {
+        // Never closed; without a place the request would only be uncounted.
+        let place = self.fast.acquire().await;
+        let mut work = std::pin::pin!(work);
+        if let Ok(done) = tokio::time::timeout(self.after, &mut work).await {
+            return done;
+        }
+        let slow = self.slow.try_acquire();
+        if slow.is_ok() {
+            drop(place);
+            return work.await;
+        }
+        work.await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_hangs_leaves_the_fast_lane() {
+        let lanes = Lanes::new(1, 1, Duration::from_millis(1), 1 << 20);
+        let hang = || {
+            let lanes = lanes.clone();
+            tokio::spawn(async move { lanes.through(std::future::pending::<()>()).await })
+        };
+        let first = hang();
+        while lanes.slow.available_permits() > 0 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(lanes.through(async { 7 }).await, 7, "the fast lane is free again");
+        // The slow lane is taken: a second one that hangs keeps its place in the fast one.
+        let second = hang();
+        while lanes.fast.available_permits() > 0 {
+            tokio::task::yield_now().await;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        assert_eq!((lanes.fast.available_permits(), lanes.slow.available_permits()), (0, 0));
+        first.abort();
+        second.abort();
+    }
+}

@@ -1,0 +1,59 @@
+use ironyard_redfish::ops::drives;
+use ironyard_rpc::{Fault, Reason};
+use serde::{Deserialize, Serialize};
+
+use super::{Asked, Located, Verdict};
+use crate::{
+    device::Device,
+    domain::job::{Evidence, Progress},
+    tasks::operations::Target,
+};
+
+/// Erases one drive.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Erase {
+    /// Which system.
+    pub target: Target,
+    /// Serial number of the drive.
+    pub serial: String,
+    /// Sanitization type; empty: the BMC's default.
+    pub kind: String,
+}
+
+impl Erase {
+    pub(super) async fn locate(&self, device: &Device) -> Result<Located, Fault> {
+        let system = device.system(&self.target.system_id).await?;
+        let all = device
+            .read(|client| async move { drives::read_all(&client, &system).await })
+            .await?;
+        let all = all.map_err(|why| Fault::new(Reason::DrivesUnreadable, why))?;
+        let drive = all.into_iter().find(|d| d.serial_number == self.serial);
+        let drive = drive.ok_or_else(|| Fault::new(Reason::DriveNotFound, format!("no drive has serial number {}", self.serial)))?;
+        let uri = drive.uri.clone();
+        let target = device
+            .read(|client| async move { drives::erase_target(&client, &uri).await })
+            .await?;
+        Ok(Located::At {
+            target,
+            subject: drive.uri,
+            notes: vec![],
+        })
+    }
+
+    pub(super) async fn ask(&self, device: &Device, progress: &Progress) -> Result<Asked, Fault> {
+        let (uri, kind) = (progress.subject.clone(), self.kind.clone());
+        let begun = device
+            .write(|client| async move { drives::secure_erase(&client, &uri, &kind).await })
+            .await?;
+        Ok(begun.into())
+    }
+
+    /// Nobody can tell from here; who verifies the drive will.
+    pub(super) fn verify(&self, evidence: Evidence) -> Verdict {
+        match evidence {
+            Evidence::Completed | Evidence::Staged | Evidence::Vanished | Evidence::NoTask => {
+                Verdict::Done(vec![("serial_number", self.serial.clone()), ("method", self.kind.clone())])
+            }
+        }
+    }
+}
