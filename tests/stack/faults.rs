@@ -10,7 +10,7 @@ use std::{
 };
 
 use futures_util::{StreamExt, stream};
-use ironyard_bmc_simulator::{Action, Knobs, Machine, Rule, Timing};
+use ironyard_bmc_simulator::{Action, CertificateKind, Knobs, Machine, Rule, Timing};
 
 use ironyard_testkit::poll;
 
@@ -30,7 +30,9 @@ enum Fault {
 }
 
 /// Reasons that a call may end with under a fault; `OK` where it may succeed all the same.
-fn table() -> Vec<(&'static str, Fault, &'static [&'static str])> {
+type Table = Vec<(&'static str, Fault, &'static [&'static str])>;
+
+fn table() -> Table {
     use Action as A;
     let knob = |change: fn(&mut Knobs)| {
         let mut knobs = Knobs::default();
@@ -187,12 +189,31 @@ fn peak_mib() -> u64 {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_fault_against_every_operation() {
-    let (table, verbs) = (table(), VERBS);
+    run(table(), false, [127, 94, 0, 1]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_fault_of_a_certificate_against_every_operation() {
+    let certificate = |kind| {
+        Fault::Knob(Knobs {
+            certificate: Some(kind),
+            ..Knobs::default()
+        })
+    };
+    let table: Table = vec![
+        ("another certificate", certificate(CertificateKind::Fresh), &["BMC_TLS_REFUSED"]),
+        ("another one, expired", certificate(CertificateKind::Expired), &["BMC_TLS_REFUSED"]),
+    ];
+    run(table, true, [127, 94, 128, 1]).await;
+}
+
+async fn run(table: Table, tls: bool, first: [u8; 4]) {
+    let (verbs, scheme) = (VERBS, if tls { "https" } else { "http" });
     let cells = u32::try_from(table.len() * verbs.len()).unwrap();
     // One BMC for each cell, and one that is well.
-    let (fleet, config) = fleet(cells + 1, [127, 94, 0, 1], Timing::default(), false);
+    let (fleet, config) = fleet(cells + 1, first, Timing::default(), false);
     let begin = Instant::now();
-    let serving = served(&fleet, false);
+    let serving = served(&fleet, tls);
     let alone = Alone::start(|_| {}).await;
     let (clients, machines, config, port) = (&alone.clients, fleet.machines(), &config, serving.port);
     set_credential(clients, "all", config).await;
@@ -203,9 +224,9 @@ async fn every_fault_against_every_operation() {
                 .get(n % verbs.len())
                 .is_some_and(|(verb, _)| verb.contains("Credential") || verb.contains("Password"));
             if own {
-                enroll(clients, machine, config, port, "http").await;
+                enroll(clients, machine, config, port, scheme).await;
             } else {
-                enroll_with(clients, machine, "all", port, "http").await;
+                enroll_with(clients, machine, "all", port, scheme).await;
             }
         })
         .await;

@@ -17,6 +17,7 @@ mod seed;
 mod store;
 mod sushy;
 mod trace;
+mod trust;
 mod verbs;
 mod wipes;
 mod world;

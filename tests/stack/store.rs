@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use ironyard_db::{Config, Db, Outcome, Stored, feed, record};
+use ironyard_db::{Config, Db, Outcome, Snapshot, Stored, feed, record};
 use ironyard_operation::{MutateError, Operation, Request, create, update};
 use ironyard_reconcile::Queue;
 use ironyard_rpc::Fault;
@@ -56,6 +56,48 @@ async fn put(db: &Db, n: usize) -> Stored<Operation> {
     create::<_, Fault>(db, &Request::default(), operation(n), SystemClock.now())
         .await
         .unwrap()
+}
+
+/// A snapshot says what the table says, whatever was written since it was read last.
+async fn a_snapshot_follows(on: On) {
+    let Some(store) = store(on).await else { return };
+    let db = &store.db;
+    let snapshot = Snapshot::<Operation>::default();
+    assert!(snapshot.read(db).await.unwrap().is_empty());
+    let same = |what: &'static str| {
+        let snapshot = &snapshot;
+        async move {
+            ironyard_testkit::poll::until(what, || async {
+                let seen: Vec<_> = snapshot.read(db).await.unwrap().iter().map(|one| (**one).clone()).collect();
+                (seen == record::list::<Operation>(db, "", 10_000, &[]).await.unwrap()).then_some(())
+            })
+            .await;
+        }
+    };
+    let first = put(db, 1).await;
+    put(db, 2).await;
+    same("two were created").await;
+    let mut tx = db.begin().await.unwrap();
+    let Outcome::Written(changed) = record::update(&mut tx, &first, SystemClock.now()).await.unwrap() else {
+        panic!("nobody else wrote");
+    };
+    tx.commit().await.unwrap();
+    same("one was changed").await;
+    let mut tx = db.begin().await.unwrap();
+    assert_eq!(
+        record::delete(&mut tx, &changed, SystemClock.now()).await.unwrap(),
+        Outcome::Written(())
+    );
+    tx.commit().await.unwrap();
+    same("one was deleted").await;
+    // More than it follows one by one; and what the feed has forgotten.
+    for n in 10..300 {
+        put(db, n).await;
+    }
+    same("many were created").await;
+    put(db, 400).await;
+    feed::prune(db, SystemClock.now(), Duration::ZERO).await.unwrap();
+    same("the feed was cut").await;
 }
 
 async fn the_feed_loses_nothing(on: On) {
@@ -185,6 +227,7 @@ macro_rules! on_both {
 }
 
 on_both! {
+    a_snapshot_follows: a_snapshot_follows_on_sqlite, a_snapshot_follows_on_postgres;
     the_feed_loses_nothing: the_feed_loses_nothing_on_sqlite, the_feed_loses_nothing_on_postgres;
     versions_and_requests: versions_and_requests_on_sqlite, versions_and_requests_on_postgres;
     leases_and_fences: leases_and_fences_on_sqlite, leases_and_fences_on_postgres;

@@ -139,17 +139,26 @@ pub fn serve(fleet: Fleet, port: u16, tls: bool) -> io::Result<Serving> {
 async fn connection(fleet: Fleet, acceptor: Option<TlsAcceptor>, stream: TcpStream) {
     let Ok(local) = stream.local_addr().map(|a| a.ip()) else { return };
     let _ = stream.set_nodelay(true);
-    // A BMC that was given a certificate of its own shows that one.
-    let own = fleet
-        .at(local)
-        .and_then(|m| m.lock().bmc.certificate.as_ref().map(|c| c.acceptor.clone()));
-    if fleet.at(local).is_some_and(|m| m.lock().bmc.gone) {
+    let machine = fleet.at(local);
+    if machine.as_ref().is_some_and(|m| m.lock().bmc.gone) {
         return;
     }
+    // A BMC that was given a certificate of its own shows that one.
+    let own = machine
+        .as_ref()
+        .and_then(|m| m.lock().bmc.certificate.as_ref().map(|c| c.acceptor.clone()));
+    let shown = machine.as_ref().and_then(|m| m.certificate_sha256());
     let acceptor = acceptor.map(|shared| own.unwrap_or(shared));
+    let secure = acceptor.is_some();
     let service = service_fn(move |request| {
-        let fleet = fleet.clone();
-        async move { respond(&fleet, local, request).await }
+        let (fleet, machine, shown) = (fleet.clone(), machine.clone(), shown.clone());
+        async move {
+            // With another certificate its web server begins anew.
+            if secure && machine.is_some_and(|m| m.certificate_sha256() != shown) {
+                return Err(Dropped);
+            }
+            respond(&fleet, local, request).await
+        }
     });
     let mut builder = http1::Builder::new();
     // Ten thousand connections at a time.

@@ -7,10 +7,12 @@ mod error;
 pub mod feed;
 mod pool;
 pub mod record;
+mod snapshot;
 
 pub use error::Error;
 pub use pool::{Config, Db, Migration, Tx};
 pub use record::{Outcome, Record, Stored};
+pub use snapshot::Snapshot;
 
 /// Result of a database call.
 pub type Result<T> = std::result::Result<T, Error>;

@@ -1,6 +1,6 @@
 use std::{
     net::{IpAddr, SocketAddr},
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
     time::Duration,
 };
 
@@ -106,6 +106,8 @@ pub struct Client {
     /// The account whose password the BMC wants changed, as it said at the login.
     pub(crate) own_account: std::sync::Mutex<Option<String>>,
     seen: tls::Seen,
+    /// Whether its last answer was long in coming.
+    slow: AtomicBool,
 }
 
 /// Tries of a read.
@@ -155,6 +157,7 @@ impl Client {
             keeper: None,
             own_account: std::sync::Mutex::default(),
             seen,
+            slow: AtomicBool::new(false),
         })
     }
 
@@ -204,6 +207,11 @@ impl Client {
         outcome.unwrap_or(Err(Error::Timeout { write: false }))
     }
 
+    /// Where a link leads to, if it is within this BMC.
+    pub fn resolve(&self, link: &str) -> Result<Url> {
+        uri::resolve(&self.base, link)
+    }
+
     /// The service root.
     pub async fn root(&self) -> Result<Doc> {
         self.get("/redfish/v1/").await
@@ -222,21 +230,33 @@ impl Client {
         }
     }
 
-    /// As `get`, and of the document only these members: for what is read of thousands all the time.
-    pub async fn get_only(&self, path: &str, wanted: &[&str]) -> Result<Doc> {
-        Ok(self.get_for(path, Some(wanted)).await?.doc)
+    /// As `get`, and of the document only these members, by the session that is open: for what is read of thousands all the time. It never
+    /// logs in, so whoever waits for it may be interrupted; without a session that is good, `None`.
+    pub async fn glance(&self, url: &Url, wanted: &[&str]) -> Result<Option<Doc>> {
+        let manner = Manner {
+            only: Some(wanted),
+            logs_in: false,
+        };
+        match self.get_for(url, manner).await {
+            Ok(reply) => Ok(Some(reply.doc)),
+            Err(Error::AuthenticationFailed) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// As `get`, with the status: what a monitor answers may have no body.
     pub async fn get_reply(&self, path: &str) -> Result<Reply> {
-        self.get_for(path, None).await
+        self.get_for(&self.resolve(path)?, Manner::default()).await
     }
 
-    async fn get_for(&self, path: &str, only: Option<&[&str]>) -> Result<Reply> {
+    async fn get_for(&self, url: &Url, manner: Manner<'_>) -> Result<Reply> {
         let mut attempt = 1;
         loop {
             let backoff = self.limits.backoff * (1 << (attempt - 1));
-            let wait = match self.request_for(Method::GET, path, Body::None, None, self.limits.read, only).await {
+            let wait = match self
+                .request_for(Method::GET, url.clone(), Body::None, None, self.limits.read, manner)
+                .await
+            {
                 Ok(reply) => return Ok(reply),
                 Err(error) if attempt == TRIES => return Err(error),
                 Err(Error::Busy { retry_after, .. }) => retry_after.unwrap_or(backoff),
@@ -296,65 +316,82 @@ impl Client {
     }
 
     async fn request(&self, method: Method, path: &str, body: Body<'_>, if_match: Option<&str>, limit: Duration) -> Result<Reply> {
-        self.request_for(method, path, body, if_match, limit, None).await
+        let url = self.resolve(path)?;
+        self.request_for(method, url, body, if_match, limit, Manner::default()).await
     }
 
     async fn request_for(
         &self,
         method: Method,
-        path: &str,
+        url: Url,
         body: Body<'_>,
         if_match: Option<&str>,
         limit: Duration,
-        only: Option<&[&str]>,
+        manner: Manner<'_>,
     ) -> Result<Reply> {
-        let url = uri::resolve(&self.base, path)?;
         let span = tracing::debug_span!("bmc.request", otel.kind = "client", http.request.method = %method, url.path = url.path(), server.address = self.base.host_str());
         async {
             let closed = |_| Error::Unreachable("the client is closed".to_owned());
             let _permit = self.permits.acquire().await.map_err(closed)?;
             self.pace.turn().await;
             let write = method != Method::GET;
-            let work = tokio::time::timeout(limit, self.authenticated(&method, url, body, if_match, only));
-            match self.limits.lanes.through(work).await {
-                Ok(outcome) => outcome,
-                Err(_) => Err(Error::Timeout { write }),
-            }
+            let work = self.authenticated(&method, url, body, if_match, manner);
+            let outcome = self.limits.lanes.through(&self.slow, limit, work).await;
+            outcome.unwrap_or(Err(Error::Timeout { write }))
         }
         .instrument(span)
         .await
     }
 
     /// Sends with the session; logs in once more when the BMC has forgotten it.
-    async fn authenticated(
-        &self,
-        method: &Method,
-        url: Url,
-        body: Body<'_>,
-        if_match: Option<&str>,
-        only: Option<&[&str]>,
-    ) -> Result<Reply> {
+    async fn authenticated(&self, method: &Method, url: Url, body: Body<'_>, if_match: Option<&str>, manner: Manner<'_>) -> Result<Reply> {
         // The root is open to all, and the first thing that is read.
         let open = url.path().trim_end_matches('/') == "/redfish/v1";
-        let auth = if open { Session::None } else { self.login(None).await? };
-        let again = match &body {
-            Body::None => Some(Body::None),
-            Body::Json(json) => Some(Body::Json(json)),
-            // What was streamed is gone.
-            Body::Form(_) | Body::Raw(..) => None,
+        let mut auth = match self.open_session() {
+            _ if open || self.login.is_none() => Session::None,
+            Some(session) => session,
+            // Rare and large: not a part of every request.
+            None if manner.logs_in => Box::pin(self.login(None)).await?,
+            None => return Err(Error::AuthenticationFailed),
         };
-        let outcome = self.send_for(method, url.clone(), body, if_match, &auth, only).await;
-        if matches!(outcome, Err(Error::AuthenticationFailed)) && !open && matches!(auth, Session::Token { .. }) {
-            let auth = self.login(Some(&auth)).await?;
-            return match again {
-                Some(body) => self.send_for(method, url, body, if_match, &auth, only).await,
-                None => Err(Error::Busy {
+        let mut next = Some(body);
+        let mut fresh = !manner.logs_in || open;
+        loop {
+            let Some(body) = next.take() else {
+                return Err(Error::Busy {
                     message: "the session ended before the upload".to_owned(),
                     retry_after: None,
-                }),
+                });
             };
+            next = match &body {
+                Body::None => Some(Body::None),
+                Body::Json(json) => Some(Body::Json(json)),
+                // What was streamed is gone.
+                Body::Form(_) | Body::Raw(..) => None,
+            };
+            let outcome = self.send_for(method, url.clone(), body, if_match, &auth, manner.only).await;
+            let forgotten = matches!(outcome, Err(Error::AuthenticationFailed)) && matches!(auth, Session::Token { .. });
+            if !forgotten || fresh {
+                return outcome;
+            }
+            auth = Box::pin(self.login(Some(&auth))).await?;
+            fresh = true;
         }
-        outcome
+    }
+}
+
+/// How a request is made.
+#[derive(Clone, Copy)]
+struct Manner<'a> {
+    /// The members that are kept of what is read; `None`: all.
+    only: Option<&'a [&'a str]>,
+    /// Whether it may log in.
+    logs_in: bool,
+}
+
+impl Default for Manner<'_> {
+    fn default() -> Self {
+        Self { only: None, logs_in: true }
     }
 }
 

@@ -1,12 +1,18 @@
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// How many requests are in flight to all BMCs together.
 ///
-/// Most BMCs answer soon: these requests share the fast lane. A request that was not answered within a second moves to the slow lane, so
-/// that hundreds of BMCs which hang hold no place that the others need. Only when the slow lane is full as well does a slow request keep
-/// its place, and everyone waits: that bounds memory whatever the BMCs do. So does the budget of bytes: a large body is read only when its
+/// Most BMCs answer soon: these requests share the fast lane. A request that was not answered soon moves to the slow lane, and the next one
+/// to that BMC begins there, so that hundreds of BMCs which hang hold no place that the others need. Only when the slow lane is full as well
+/// does a slow request keep its place, and everyone waits: that bounds memory whatever the BMCs do. So does the budget of bytes: a large body is read only when its
 /// share is free, and what a reader holds is counted.
 #[derive(Debug, Clone)]
 pub struct Lanes {
@@ -22,7 +28,7 @@ pub struct Lanes {
 }
 
 /// After this a request is a slow one.
-const SLOW: Duration = Duration::from_secs(1);
+const SLOW: Duration = Duration::from_millis(100);
 
 impl Default for Lanes {
     fn default() -> Self {
@@ -58,20 +64,26 @@ impl Lanes {
         self.held.clone().try_acquire_many_owned(kib).ok()
     }
 
-    /// Runs a request in a lane. The place in the queue is the caller's turn: the semaphore is fair.
-    pub(crate) async fn through<T>(&self, work: impl Future<Output = T>) -> T {
+    /// Runs a request in a lane; `None` when the limit is over. The place in the queue is the caller's turn: the semaphore is fair. `slow`
+    /// remembers how this BMC did last.
+    pub(crate) async fn through<T>(&self, slow: &AtomicBool, limit: Duration, work: impl Future<Output = T>) -> Option<T> {
+        let begins_slow = slow.load(Ordering::Relaxed).then(|| self.slow.try_acquire().ok()).flatten();
         // Never closed; without a place the request would only be uncounted.
-        let place = self.fast.acquire().await;
+        let place = match &begins_slow {
+            Some(_) => None,
+            None => self.fast.acquire().await.ok(),
+        };
         let mut work = std::pin::pin!(work);
-        if let Ok(done) = tokio::time::timeout(self.after, &mut work).await {
-            return done;
+        if let Ok(done) = tokio::time::timeout(self.after.min(limit), &mut work).await {
+            slow.store(false, Ordering::Relaxed);
+            return Some(done);
         }
-        let slow = self.slow.try_acquire();
-        if slow.is_ok() {
-            drop(place);
-            return work.await;
-        }
-        work.await
+        slow.store(true, Ordering::Relaxed);
+        let rest = tokio::time::timeout(limit.saturating_sub(self.after), work);
+        let moved = begins_slow.or_else(|| self.slow.try_acquire().ok());
+        // Where there is none in the slow lane, the one in the fast lane is kept.
+        let _place = place.filter(|_| moved.is_none());
+        rest.await.ok()
     }
 }
 
@@ -79,18 +91,25 @@ impl Lanes {
 mod tests {
     use super::*;
 
+    const LONG: Duration = Duration::from_secs(60);
+
     #[tokio::test]
     async fn what_hangs_leaves_the_fast_lane() {
         let lanes = Lanes::new(1, 1, Duration::from_millis(1), 1 << 20);
         let hang = || {
             let lanes = lanes.clone();
-            tokio::spawn(async move { lanes.through(std::future::pending::<()>()).await })
+            tokio::spawn(async move { lanes.through(&AtomicBool::new(false), LONG, std::future::pending::<()>()).await })
         };
         let first = hang();
         while lanes.slow.available_permits() > 0 {
             tokio::task::yield_now().await;
         }
-        assert_eq!(lanes.through(async { 7 }).await, 7, "the fast lane is free again");
+        let slow = AtomicBool::new(false);
+        assert_eq!(
+            lanes.through(&slow, LONG, async { 7 }).await,
+            Some(7),
+            "the fast lane is free again"
+        );
         // The slow lane is taken: a second one that hangs keeps its place in the fast one.
         let second = hang();
         while lanes.fast.available_permits() > 0 {
@@ -100,5 +119,18 @@ mod tests {
         assert_eq!((lanes.fast.available_permits(), lanes.slow.available_permits()), (0, 0));
         first.abort();
         second.abort();
+    }
+
+    #[tokio::test]
+    async fn what_was_slow_begins_in_the_slow_lane_until_it_is_not() {
+        let lanes = Lanes::new(1, 1, Duration::from_millis(1), 1 << 20);
+        let slow = AtomicBool::new(false);
+        lanes.through(&slow, LONG, tokio::time::sleep(Duration::from_millis(20))).await;
+        assert!(slow.load(Ordering::Relaxed));
+        let over = lanes.through(&slow, Duration::from_millis(5), std::future::pending::<()>());
+        assert_eq!(over.await, None);
+        let places = || (lanes.fast.available_permits(), lanes.slow.available_permits());
+        assert_eq!(lanes.through(&slow, LONG, async { places() }).await, Some((1, 0)));
+        assert_eq!(lanes.through(&slow, LONG, async { places() }).await, Some((0, 1)));
     }
 }

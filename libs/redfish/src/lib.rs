@@ -24,6 +24,7 @@ pub use collection::Members;
 pub use doc::Doc;
 pub use error::Error;
 pub use lanes::Lanes;
+pub use reqwest::Url;
 pub use session::{SavedSession, SessionKeeper};
 pub use tls::{Trust, install_crypto};
 

@@ -60,6 +60,12 @@ impl Client {
         }
     }
 
+    /// The session that is open, unless a login is going on.
+    pub(crate) fn open_session(&self) -> Option<Session> {
+        let session = self.session.try_lock().ok()?;
+        (*session != Session::None).then(|| session.clone())
+    }
+
     /// The session, opened when there is none, or when `stale` is still the present one. One at a time: no BMC sees two logins.
     pub(crate) async fn login(&self, stale: Option<&Session>) -> Result<Session> {
         let Some(login) = &self.login else { return Ok(Session::None) };

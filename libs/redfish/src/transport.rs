@@ -3,7 +3,10 @@
 use std::{error::Error as _, time::Duration};
 
 use ironyard_types::Secret;
-use reqwest::{Method, StatusCode, Url, header};
+use reqwest::{
+    Method, StatusCode, Url,
+    header::{self, HeaderName, HeaderValue},
+};
 use serde_json::Value;
 
 use crate::{Client, Doc, Error, Reply, Result, error, glance::parse_only, session::Session, uri};
@@ -20,6 +23,7 @@ pub(crate) enum Body<'a> {
     Raw(reqwest::Body, u64),
 }
 
+const ODATA_VERSION: HeaderName = HeaderName::from_static("odata-version");
 /// Redirects that are followed, all within the BMC.
 const REDIRECTS: usize = 3;
 /// A body beyond this waits for its share of the memory.
@@ -47,10 +51,10 @@ impl Client {
         loop {
             let mut request = self.http.request(method.clone(), url.clone());
             request = request
-                .header(header::ACCEPT, "application/json")
-                .header("OData-Version", "4.0")
+                .header(header::ACCEPT, HeaderValue::from_static("application/json"))
+                .header(ODATA_VERSION, HeaderValue::from_static("4.0"))
                 // Compression weakens the ETags of some BMCs; those that insist on it are asked again.
-                .header(header::ACCEPT_ENCODING, encoding);
+                .header(header::ACCEPT_ENCODING, HeaderValue::from_static(encoding));
             request = auth.apply(request);
             if let Some(etag) = if_match {
                 request = request.header(header::IF_MATCH, etag);
@@ -180,14 +184,12 @@ fn transport(error: reqwest::Error, method: &Method) -> Error {
     let mut source: Option<&dyn std::error::Error> = error.source();
     while let Some(inner) = source {
         text = inner.to_string();
-        let nested = inner.downcast_ref::<std::io::Error>().and_then(|io| io.get_ref());
-        if let Some(rustls) = inner
-            .downcast_ref::<rustls::Error>()
-            .or_else(|| nested.and_then(|e| e.downcast_ref::<rustls::Error>()))
-        {
+        if let Some(rustls) = inner.downcast_ref::<rustls::Error>() {
             return Error::Tls(error::clean(&rustls.to_string()));
         }
-        source = inner.source();
+        // What an I/O error wraps is not among its sources.
+        let wrapped = inner.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        source = wrapped.map(|e| e as &dyn std::error::Error).or_else(|| inner.source());
     }
     let text = error::clean(if text.is_empty() { "the connection failed" } else { &text });
     match method {

@@ -93,7 +93,7 @@ pub async fn run(client: &Client, scope: &Scope, now: Timestamp) -> Report {
             Ok(format!("{} systems", all.len()))
         })
         .await;
-    let manager_doc = family::manager(client, &root, all.first()).await;
+    let manager_doc = family::manager(client, &root, all.first()).await.ok();
     let family = family::detect(&root, manager_doc.as_ref(), all.first());
     report.add("family", async { Ok(family.as_str().to_owned()) }).await;
     bmc(client, &mut report, scope).await;

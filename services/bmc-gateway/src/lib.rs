@@ -147,7 +147,10 @@ impl Service {
             registries: device::Registries::default(),
         }));
         routes.add_service(StorageServiceServer::new(grpc::storage::Grpc(shared.clone())));
-        routes.add_service(TelemetryServiceServer::new(grpc::telemetry::Grpc(shared.clone())));
+        routes.add_service(TelemetryServiceServer::new(grpc::telemetry::Grpc {
+            shared: shared.clone(),
+            bmcs: ironyard_db::Snapshot::default(),
+        }));
         routes.add_service(ConsoleServiceServer::new(grpc::console::Grpc {
             shared: shared.clone(),
             consoles: device::Consoles::default(),

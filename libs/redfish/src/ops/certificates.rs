@@ -29,7 +29,7 @@ pub struct Subject {
 pub async fn present(client: &Client) -> Result<(String, Vec<Doc>)> {
     let root = client.root().await?;
     let unsupported = || Error::Unsupported("certificates".to_owned());
-    let manager = family::manager(client, &root, None).await.ok_or_else(unsupported)?;
+    let manager = family::manager(client, &root, None).await?;
     let protocol = client.get(&manager.link("NetworkProtocol").ok_or_else(unsupported)?).await?;
     let link = protocol.part("HTTPS").link("Certificates").ok_or_else(unsupported)?;
     let members = Members::new(client);

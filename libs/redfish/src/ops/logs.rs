@@ -41,7 +41,7 @@ async fn documents(client: &Client, system: &Doc) -> Result<Vec<Doc>> {
     let root = client.root().await?;
     let members = Members::new(client);
     let mut owners = vec![system.clone()];
-    owners.extend(family::manager(client, &root, Some(system)).await);
+    owners.extend(family::manager(client, &root, Some(system)).await.ok());
     owners.extend(members.linked(system.part("Links").links("Chassis")).await);
     let mut logs: Vec<Doc> = Vec::new();
     for link in owners.iter().filter_map(|owner| owner.link("LogServices")) {

@@ -30,8 +30,7 @@ pub struct Manager {
 
 async fn document(client: &Client, system: Option<&Doc>) -> Result<Doc> {
     let root = client.root().await?;
-    let manager = family::manager(client, &root, system).await;
-    manager.ok_or_else(|| Error::Unsupported("a readable manager".to_owned()))
+    family::manager(client, &root, system).await
 }
 
 async fn protocol(client: &Client, manager: &Doc) -> Result<Option<Doc>> {

@@ -61,13 +61,24 @@ impl Credential {
     }
 }
 
+/// One owner, and what it was started for.
+struct Running {
+    device: Device,
+    /// Address, credential and trust.
+    key: String,
+    /// The record that the key was made of, and the version of the credential.
+    of: (String, i64, String),
+}
+
 /// The owners of all BMCs that were needed so far. A change of address, credential or trust starts a new one.
 #[derive(Clone)]
 pub struct Devices {
     cx: Context,
     vault: Arc<Vault>,
     settings: Settings,
-    running: Arc<Mutex<HashMap<String, (String, Device)>>>,
+    running: Arc<Mutex<HashMap<String, Running>>>,
+    /// One is started at a time: two for one BMC would go on with one session, and end it for each other.
+    starting: Arc<tokio::sync::Mutex<()>>,
     owners: Arc<Mutex<Vec<JoinHandle<()>>>>,
 }
 
@@ -79,6 +90,7 @@ impl Devices {
             vault,
             settings,
             running: Arc::default(),
+            starting: Arc::default(),
             owners: Arc::default(),
         }
     }
@@ -112,14 +124,25 @@ impl Devices {
             return Err(not_ready(format!("credential {} does not exist", spec.credential)));
         }
         let version = credential.map(|c| c.version.clone()).unwrap_or_default();
-        let (target, trust) = self.target(bmc).await?;
-        let key = format!("{}|{target:?}|{}@{version}|{trust:?}", bmc.value.metadata.uid, spec.credential);
         let name = &bmc.value.metadata.name;
-        if let Ok(running) = self.running.lock()
-            && let Some((known, device)) = running.get(name)
-            && *known == key
+        if let Some(device) = self.known(bmc, &version) {
+            return Ok(device);
+        }
+        let (target, trust) = self.target(bmc).await?;
+        let of = (bmc.value.metadata.uid.clone(), bmc.version, version.clone());
+        let key = format!("{}|{target:?}|{}@{version}|{trust:?}", of.0, spec.credential);
+        let _starting = self.starting.lock().await;
+        if let Ok(mut running) = self.running.lock()
+            && let Some(known) = running.get_mut(name)
         {
-            return Ok(device.clone());
+            // What was read before somebody else started one for a later record is not gone back to.
+            let overtaken = known.of.0 == of.0 && known.of.1 > of.1 && known.of.2 == of.2;
+            if !overtaken && known.key == key {
+                known.of = of.clone();
+            }
+            if overtaken || known.key == key {
+                return Ok(known.device.clone());
+            }
         }
         let login = credential.map(|c| self.open_credential(&c.row)).transpose()?;
         let client = Client::new(&target, &trust, login, self.settings.limits.clone()).map_err(|e| Fault::from(DeviceError::Redfish(e)))?;
@@ -137,14 +160,19 @@ impl Devices {
             owners.push(owner);
         }
         if let Ok(mut running) = self.running.lock() {
-            // Two calls may have started one each; the first one stays, the other ends unused.
-            let entry = running.entry(name.clone()).or_insert_with(|| (key.clone(), device.clone()));
-            if entry.0 != key {
-                *entry = (key, device.clone());
-            }
-            return Ok(entry.1.clone());
+            let device = device.clone();
+            running.insert(name.clone(), Running { device, key, of });
         }
         Ok(device)
+    }
+
+    /// The owner that was started for this very record, or for a later one. A name is resolved anew each time: it may have moved.
+    fn known(&self, bmc: &Stored<Bmc>, credential: &str) -> Option<Device> {
+        let running = self.running.lock().ok()?;
+        let known = running.get(&bmc.value.metadata.name)?;
+        let (uid, version, with) = &known.of;
+        let same = *uid == bmc.value.metadata.uid && *version >= bmc.version && with == credential;
+        (same && bmc.value.spec.address.parse::<IpAddr>().is_ok()).then(|| known.device.clone())
     }
 
     /// Where a BMC is and how its certificate is trusted. A name is resolved anew each time: one that has moved is another device.

@@ -8,7 +8,7 @@ use std::{
 };
 
 use futures_util::future::BoxFuture;
-use ironyard_redfish::{Client, Doc, Error, Result as RedfishResult, ops::systems};
+use ironyard_redfish::{Client, Doc, Error, Result as RedfishResult, Url, ops::systems};
 use ironyard_rpc::{Fault, Reason};
 use ironyard_types::{Clock, Timestamp};
 use tokio::{
@@ -101,8 +101,8 @@ struct Inner {
     writes: mpsc::Sender<Work>,
     breaker: Mutex<Breaker>,
     clock: Arc<dyn Clock>,
-    /// Paths of systems by id, so that finding one costs one request.
-    systems: Mutex<HashMap<String, String>>,
+    /// Where systems are, by id, so that finding one costs one request.
+    systems: Mutex<HashMap<String, Url>>,
     /// Version of the credential that it logs in with.
     credential: String,
     /// When it was last looked at as a whole.
@@ -246,20 +246,27 @@ impl Device {
     /// Power and health of a system whose path is known; of any other, all of it.
     pub async fn glance(&self, id: &str) -> Result<Doc, DeviceError> {
         let known = self.0.systems.lock().ok().and_then(|s| s.get(id).cloned());
-        let Some(path) = known else { return self.system(id).await };
-        let wanted = &["@odata.id", "Id", "PowerState", "Status"];
-        match self.read(move |client| async move { client.get_only(&path, wanted).await }).await {
-            // It may have another path by now.
-            Err(DeviceError::Redfish(Error::NotFound(_))) => self.system(id).await,
-            outcome => outcome,
+        let Some(url) = known else { return self.system(id).await };
+        self.admit()?;
+        let place = self.place().await?;
+        // No task of its own, as a read has: what never logs in may be interrupted.
+        let outcome = self.0.client.glance(&url, &["@odata.id", "Id", "PowerState", "Status"]).await;
+        drop(place);
+        match outcome {
+            // There is no session, or it may have another path by now.
+            Ok(None) | Err(Error::NotFound(_)) => self.system(id).await,
+            outcome => {
+                self.record(&outcome);
+                outcome?.ok_or(DeviceError::Redfish(Error::AuthenticationFailed))
+            }
         }
     }
 
     /// Finds a system by id; empty: the only one.
     pub async fn system(&self, id: &str) -> Result<Doc, DeviceError> {
         let known = self.0.systems.lock().ok().and_then(|s| s.get(id).cloned());
-        if let Some(path) = known
-            && let Ok(doc) = self.read(|client| async move { client.get(&path).await }).await
+        if let Some(url) = known
+            && let Ok(doc) = self.read(|client| async move { client.get(url.path()).await }).await
         {
             return Ok(doc);
         }
@@ -281,8 +288,9 @@ impl Device {
         // "The only one" is looked for afresh each time: there may be others by then.
         if let Ok(mut known) = self.0.systems.lock()
             && !id.is_empty()
+            && let Ok(url) = self.0.client.resolve(&one.uri)
         {
-            known.insert(id.to_owned(), one.uri.clone());
+            known.insert(id.to_owned(), url);
         }
         Ok(one)
     }

@@ -1,13 +1,22 @@
-use std::{collections::HashMap, pin::Pin, sync::Arc};
+use std::{
+    collections::HashMap,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
-use futures_util::{Stream, StreamExt, stream};
-use ironyard_db::{Stored, record};
+use futures_util::{Stream, StreamExt};
+use ironyard_db::{Snapshot, Stored};
 use ironyard_proto::bmc::{self as pb, telemetry_service_server::TelemetryService};
 use ironyard_redfish::ops::{drives, logs, power, sensors};
 use ironyard_rpc::{
     Fault,
     convert::{health_to, power_to, selector_from, timestamp_from, timestamp_to},
 };
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 use super::Shared;
@@ -18,14 +27,17 @@ use crate::{
 };
 
 /// The service on the wire.
-pub struct Grpc(pub Shared);
+pub struct Grpc {
+    /// What all share.
+    pub shared: Shared,
+    /// What a sweep goes over.
+    pub bmcs: Snapshot<Bmc>,
+}
 
 /// BMCs that a sweep asks at once; requests in flight are limited beside that.
 const AT_ONCE: usize = 1024;
 /// Answers in one message, at most: those that are there already.
 const CHUNK: usize = 256;
-/// BMCs of one sweep.
-const MOST: i64 = 200_000;
 
 fn sensor_to(sensor: sensors::Sensor) -> pb::Sensor {
     let sensors::Sensor {
@@ -73,9 +85,9 @@ fn failed(bmc: &str, fault: Fault) -> pb::PowerReading {
 }
 
 /// Power and health of the systems of one BMC.
-async fn sweep_one(shared: Shared, credentials: Arc<HashMap<String, Credential>>, bmc: Stored<Bmc>) -> Vec<pb::PowerReading> {
+async fn sweep_one(shared: &Shared, credentials: &HashMap<String, Credential>, bmc: &Stored<Bmc>) -> Vec<pb::PowerReading> {
     let name = bmc.value.metadata.name.clone();
-    let device = match shared.devices.of_with(&bmc, credentials.get(&bmc.value.spec.credential)).await {
+    let device = match shared.devices.of_with(bmc, credentials.get(&bmc.value.spec.credential)).await {
         Ok(device) => device,
         Err(fault) => return vec![failed(&name, fault)],
     };
@@ -110,24 +122,39 @@ impl TelemetryService for Grpc {
     async fn sweep_power(&self, request: Request<pb::SweepPowerRequest>) -> Result<Response<Self::SweepPowerStream>, Status> {
         let selector = selector_from("selector", request.into_inner().selector)?;
         let store = |e: ironyard_db::Error| Fault::internal(&e);
-        let bmcs = record::list::<Bmc>(&self.0.cx.db, "", MOST, &[]).await.map_err(store)?;
-        let credentials = credential::list(&self.0.cx.db).await.map_err(store)?;
+        let bmcs = self.bmcs.read(&self.shared.cx.db).await.map_err(store)?;
+        let credentials = credential::list(&self.shared.cx.db).await.map_err(store)?;
         let credentials: Arc<HashMap<_, _>> = Arc::new(credentials.into_iter().map(|c| (c.name.clone(), Credential::new(c))).collect());
-        let shared = self.0.clone();
-        let matching: Vec<_> = bmcs.into_iter().filter(|b| selector.matches(&b.value.metadata.labels)).collect();
-        let answers = stream::iter(matching)
-            .map(move |bmc| sweep_one(shared.clone(), credentials.clone(), bmc))
-            .buffer_unordered(AT_ONCE)
-            .ready_chunks(CHUNK)
-            .map(|answers| {
-                let readings = answers.into_iter().flatten().collect();
-                Ok(pb::SweepPowerResponse { readings })
+        let matching: Arc<Vec<_>> = Arc::new(
+            bmcs.iter()
+                .filter(|b| selector.matches(&b.value.metadata.labels))
+                .cloned()
+                .collect(),
+        );
+        let (sender, answers) = mpsc::channel(AT_ONCE);
+        let next = Arc::new(AtomicUsize::new(0));
+        for _ in 0..AT_ONCE.min(matching.len()) {
+            let (shared, credentials) = (self.shared.clone(), credentials.clone());
+            let (matching, next, sender) = (matching.clone(), next.clone(), sender.clone());
+            tokio::spawn(async move {
+                while let Some(bmc) = matching.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let readings = sweep_one(&shared, &credentials, bmc).await;
+                    if sender.send(readings).await.is_err() {
+                        // The caller has gone.
+                        return;
+                    }
+                }
             });
+        }
+        let answers = ReceiverStream::new(answers).ready_chunks(CHUNK).map(|answers| {
+            let readings = answers.into_iter().flatten().collect();
+            Ok(pb::SweepPowerResponse { readings })
+        });
         Ok(Response::new(Box::pin(answers)))
     }
 
     async fn get_sensors(&self, request: Request<pb::GetSensorsRequest>) -> Result<Response<pb::Sensors>, Status> {
-        let (device, doc) = self.0.find(request.into_inner().system).await?;
+        let (device, doc) = self.shared.find(request.into_inner().system).await?;
         let read = device.read(|client| async move { sensors::read(&client, &doc).await });
         let sensors::Readings {
             sensors,
@@ -144,7 +171,7 @@ impl TelemetryService for Grpc {
     }
 
     async fn list_logs(&self, request: Request<pb::ListLogsRequest>) -> Result<Response<pb::ListLogsResponse>, Status> {
-        let (device, doc) = self.0.find(request.into_inner().system).await?;
+        let (device, doc) = self.shared.find(request.into_inner().system).await?;
         let read = device.read(|client| async move { logs::list(&client, &doc).await });
         let logs = read.await.map_err(Fault::from)?;
         let log_to = |log: logs::Log| {
@@ -181,7 +208,7 @@ impl TelemetryService for Grpc {
             skip,
             top,
         };
-        let (device, doc) = self.0.find(system).await?;
+        let (device, doc) = self.shared.find(system).await?;
         let read = device.read(move |client| async move { logs::read(&client, &doc, &log, &query).await });
         let (entries, more) = read.await.map_err(Fault::from)?;
         let next_page_token = if more { (skip + entries.len()).to_string() } else { String::new() };
@@ -193,7 +220,7 @@ impl TelemetryService for Grpc {
 
     async fn clear_log(&self, request: Request<pb::ClearLogRequest>) -> Result<Response<pb::ClearLogResponse>, Status> {
         let pb::ClearLogRequest { system, log } = request.into_inner();
-        let (device, doc) = self.0.find(system).await?;
+        let (device, doc) = self.shared.find(system).await?;
         let write = device.write(move |client| async move { logs::clear(&client, &doc, &log).await });
         write.await.map_err(Fault::from)?;
         Ok(Response::new(pb::ClearLogResponse {}))

@@ -125,7 +125,7 @@ async fn look(device: &Device) -> Result<Observed, DeviceError> {
     let systems = device.read(|client| async move { systems::list(&client).await }).await?;
     let (at, first) = (root.clone(), systems.first().cloned());
     let manager = device
-        .read(|client| async move { Ok(family::manager(&client, &at, first.as_ref()).await) })
+        .read(|client| async move { Ok(family::manager(&client, &at, first.as_ref()).await.ok()) })
         .await?;
     let of = |key: &str| manager.as_ref().map(|m| m.text_or_empty(key)).unwrap_or_default();
     Ok(Observed {

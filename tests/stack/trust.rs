@@ -1,0 +1,274 @@
+//! Passwords and certificates that change: nothing that was good is lost, and nothing that is not is taken for good.
+
+use std::{path::Path, process::Command};
+
+use ironyard::client::Clients;
+use ironyard_bmc_simulator::{Action, CertificateKind, Fleet, FleetConfig, Knobs, Machine, Rule, Serving, Timing};
+use ironyard_proto::{
+    bmc::{self, TlsTrust},
+    common::Operation,
+};
+use ironyard_testkit::{poll, skip};
+use tonic::Code;
+
+use crate::gateway::{Alone, enroll, finished, fleet, get_bmc, is_ready, ready, reason_of, served};
+
+struct One {
+    alone: Alone,
+    machine: std::sync::Arc<Machine>,
+    config: FleetConfig,
+    name: String,
+    _serving: Serving,
+    _fleet: Fleet,
+}
+
+/// A gateway and one generic BMC that it knows.
+async fn one(first: [u8; 4], tls: bool) -> One {
+    let (fleet, config) = fleet(1, first, Timing::default(), false);
+    let serving = served(&fleet, tls);
+    let alone = Alone::start(|_| {}).await;
+    let machine = fleet.machines()[0].clone();
+    let scheme = if tls { "https" } else { "http" };
+    let name = enroll(&alone.clients, &machine, &config, serving.port, scheme).await;
+    ready(&alone.clients, &name).await;
+    One {
+        alone,
+        machine,
+        config,
+        name,
+        _serving: serving,
+        _fleet: fleet,
+    }
+}
+
+impl One {
+    fn clients(&self) -> &Clients {
+        &self.alone.clients
+    }
+
+    async fn rotate(&self) -> Operation {
+        let request = bmc::RotateCredentialRequest {
+            bmc: self.name.clone(),
+            request_id: String::new(),
+        };
+        self.clients()
+            .credentials
+            .clone()
+            .rotate_credential(request)
+            .await
+            .unwrap()
+            .into_inner()
+    }
+
+    fn password(&self) -> String {
+        self.machine.password_of(&self.config.username).unwrap()
+    }
+
+    fn rule(&self, method: &str, path: &str, action: Action) {
+        self.machine.add_rule(Rule {
+            method: Some(method.to_owned()),
+            path: format!("/redfish/v1/{path}"),
+            action,
+            remaining: None,
+        });
+    }
+
+    async fn works(&self) -> Result<(), tonic::Status> {
+        let request = bmc::GetManagerRequest { bmc: self.name.clone() };
+        self.clients().managers.clone().get_manager(request).await.map(|_| ())
+    }
+
+    async fn set_credential(&self, password: &str, replace_pending: bool) -> Result<(), tonic::Status> {
+        let request = bmc::SetCredentialRequest {
+            name: self.name.clone(),
+            username: self.config.username.clone(),
+            password: password.to_owned(),
+            replace_pending,
+        };
+        self.clients().credentials.clone().set_credential(request).await.map(|_| ())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_password_that_is_refused_leaves_the_old_one() {
+    let one = one([127, 99, 0, 1], false).await;
+    one.rule(
+        "PATCH",
+        "AccountService/Accounts",
+        Action::Refuse(400, "PropertyValueFormatError".into()),
+    );
+    let (reason, message) = finished(one.clients(), &one.rotate().await).await.unwrap_err();
+    assert_eq!(reason, "BMC_INVALID_VALUE", "{message}");
+    assert!(message.contains("is as it was"), "{message}");
+    assert_eq!(one.password(), one.config.password);
+    one.works().await.unwrap();
+    // Nothing is left pending: the next one goes through.
+    one.machine.clear_rules();
+    finished(one.clients(), &one.rotate().await).await.unwrap();
+    assert_ne!(one.password(), one.config.password);
+    one.works().await.unwrap();
+    assert!(!one.machine.locked_out());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bmc_without_sessions_proves_a_password_by_what_it_shows() {
+    let one = one([127, 99, 1, 1], false).await;
+    one.rule("POST", "SessionService/Sessions", Action::Status(404));
+    // Accepted, and not done: only a login tells.
+    one.rule("PATCH", "AccountService/Accounts", Action::Empty);
+    let begun = one.rotate().await;
+    poll::until("the new password is refused", || async {
+        let request = bmc::GetOperationRequest { name: begun.name.clone() };
+        let now = one.clients().operations.clone().get_operation(request).await.ok()?.into_inner();
+        now.phase.contains("does not take the new password yet").then_some(())
+    })
+    .await;
+    assert_eq!(one.password(), one.config.password);
+    // Meanwhile both passwords are kept, and nobody may overwrite them by mistake.
+    let refused = one.set_credential("another", false).await.unwrap_err();
+    assert_eq!(
+        (refused.code(), reason_of(&refused)),
+        (Code::FailedPrecondition, "CREDENTIAL_ROTATING".into())
+    );
+    one.works().await.unwrap();
+    one.set_credential(&one.config.password, true).await.unwrap();
+    one.works().await.unwrap();
+    assert!(!one.machine.locked_out());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rotation_without_sessions_ends_well() {
+    let one = one([127, 99, 2, 1], false).await;
+    one.rule("POST", "SessionService/Sessions", Action::Status(404));
+    finished(one.clients(), &one.rotate().await).await.unwrap();
+    assert_ne!(one.password(), one.config.password);
+    one.works().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_password_that_must_be_changed_is_changed_by_a_rotation() {
+    let one = one([127, 99, 3, 1], false).await;
+    one.machine.set_knobs(Knobs {
+        password_change_required: Some(true),
+        ..Knobs::default()
+    });
+    let why = one.works().await.unwrap_err();
+    assert_eq!(reason_of(&why), "BMC_PASSWORD_CHANGE_REQUIRED", "{why:?}");
+    finished(one.clients(), &one.rotate().await).await.unwrap();
+    assert_ne!(one.password(), one.config.password);
+    one.works().await.unwrap();
+}
+
+fn openssl(folder: &Path, args: &[&str]) -> bool {
+    let output = Command::new("openssl").args(args).current_dir(folder).output();
+    output.is_ok_and(|output| output.status.success())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_is_replaced_and_its_pin_with_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let authority = [
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:P-256",
+        "-nodes",
+        "-keyout",
+        "ca.key",
+        "-out",
+        "ca.pem",
+        "-days",
+        "2",
+        "-subj",
+        "/CN=authority",
+    ];
+    if !openssl(folder, &authority) {
+        skip("replacing a certificate", "there is no openssl");
+        return;
+    }
+    let one = one([127, 99, 4, 1], true).await;
+    let before = get_bmc(one.clients(), &one.name).await.unwrap();
+    let first = before.observed.unwrap().certificate_sha256;
+    assert_eq!(first.len(), 64, "the first certificate is recorded");
+    let request = bmc::GenerateCsrRequest {
+        bmc: one.name.clone(),
+        common_name: "bmc.example.net".into(),
+        ..Default::default()
+    };
+    let begun = one.clients().managers.clone().generate_csr(request).await.unwrap().into_inner();
+    let made = finished(one.clients(), &begun).await.unwrap();
+    std::fs::write(folder.join("bmc.csr"), &made.metadata["csr"]).unwrap();
+    let sign = [
+        "x509",
+        "-req",
+        "-in",
+        "bmc.csr",
+        "-CA",
+        "ca.pem",
+        "-CAkey",
+        "ca.key",
+        "-CAcreateserial",
+        "-copy_extensions",
+        "copy",
+        "-days",
+        "2",
+        "-out",
+        "bmc.pem",
+    ];
+    assert!(openssl(folder, &sign), "the request can be signed");
+    let request = |pem: String| bmc::ReplaceCertificateRequest {
+        bmc: one.name.clone(),
+        certificate_pem: pem,
+        request_id: String::new(),
+    };
+    let refused = one
+        .clients()
+        .managers
+        .clone()
+        .replace_certificate(request("not a certificate".into()))
+        .await
+        .unwrap_err();
+    assert_eq!(reason_of(&refused), "INVALID_FIELD");
+    let pem = std::fs::read_to_string(folder.join("bmc.pem")).unwrap();
+    let begun = one.clients().managers.clone().replace_certificate(request(pem)).await.unwrap();
+    let done = finished(one.clients(), begun.get_ref()).await.unwrap();
+    let second = done.metadata["certificate_sha256"].clone();
+    assert_eq!(
+        one.machine.certificate_sha256(),
+        Some(second.clone()),
+        "it is the one that the BMC shows"
+    );
+    assert_ne!(second, first);
+    let after = get_bmc(one.clients(), &one.name).await.unwrap();
+    assert_eq!(
+        after.observed.unwrap().certificate_sha256,
+        second,
+        "and the only one that is trusted"
+    );
+    one.works().await.unwrap();
+    // One that nobody asked for is refused, and the BMC says why; to trust it is somebody's decision.
+    one.machine.set_knobs(Knobs {
+        certificate: Some(CertificateKind::Expired),
+        ..Knobs::default()
+    });
+    assert_eq!(reason_of(&one.works().await.unwrap_err()), "BMC_TLS_REFUSED");
+    let mut bmc = get_bmc(one.clients(), &one.name).await.unwrap();
+    let spec = bmc.spec.as_mut().unwrap();
+    spec.tls_trust = TlsTrust::Pin.into();
+    spec.certificate_sha256 = one.machine.certificate_sha256().unwrap();
+    bmc.metadata.as_mut().unwrap().etag.clear();
+    let request = bmc::UpdateBmcRequest {
+        bmc: Some(bmc),
+        update_mask: None,
+        request_id: String::new(),
+    };
+    one.clients().bmcs.clone().update_bmc(request).await.unwrap();
+    one.works().await.unwrap();
+    poll::until("the BMC is ready again", || async {
+        get_bmc(one.clients(), &one.name).await.filter(is_ready)
+    })
+    .await;
+}
