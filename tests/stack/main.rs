@@ -6,6 +6,7 @@ mod claims;
 mod conformance;
 mod console;
 mod crash;
+mod events;
 mod faults;
 mod five;
 mod gateway;

@@ -16,6 +16,7 @@ mod post;
 mod profile;
 mod resources;
 mod tree;
+mod webhook;
 
 pub use drive::{Drive, EraseBehaviour};
 pub use faults::{Action, Rule};

@@ -272,6 +272,12 @@ impl Machine {
         self.lock().requests
     }
 
+    /// Who is told of events: subscribers, and streams that are open.
+    pub fn listeners(&self) -> usize {
+        let state = self.lock();
+        state.bmc.subscriptions.len() + state.bmc.events.as_ref().map_or(0, tokio::sync::broadcast::Sender::receiver_count)
+    }
+
     /// Requests that were held for ever so far.
     pub fn held(&self) -> u64 {
         self.lock().held

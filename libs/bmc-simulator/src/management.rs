@@ -216,15 +216,24 @@ impl Management {
         if self.entries.len() > 64 {
             self.entries.remove(0);
         }
-        if let Some(events) = &self.events {
-            let _ = events.send(serde_json::json!({
+        if self.events.is_none() && self.subscriptions.is_empty() {
+            return;
+        }
+        let event = serde_json::json!({
                 "@odata.type": "#Event.v1_9_0.Event", "Id": id.to_string(), "Name": "Event",
                 "Events": [{
                     "EventType": "StatusChange", "MemberId": "0", "EventId": id.to_string(), "Severity": severity, "Message": message,
                     "MessageId": "ResourceEvent.1.3.ResourceChanged", "EventTimestamp": time_text(now()),
                     "OriginOfCondition": {"@odata.id": "/redfish/v1/Systems/1"},
                 }],
-            }));
+        });
+        if let Some(events) = &self.events {
+            let _ = events.send(event.clone());
+        }
+        for subscription in &self.subscriptions {
+            let mut event = event.clone();
+            event["Context"] = subscription.context.clone().into();
+            crate::webhook::post(&subscription.destination, &event);
         }
     }
 }

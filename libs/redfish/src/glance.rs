@@ -1,11 +1,33 @@
 use std::fmt;
 
-use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Visitor};
 use serde_json::{Map, Value};
 
 /// The members of an object that are wanted; the others are checked and skipped. What is polled for ten thousand systems is two of fifty.
 pub(crate) fn parse_only(bytes: &[u8], wanted: &[&str]) -> serde_json::Result<Value> {
     struct Wanted<'a>(&'a [&'a str]);
+    /// The key, if it is one of these: compared where it stands, without a copy of each.
+    struct Which<'a>(&'a [&'a str]);
+
+    impl<'de, 'a> DeserializeSeed<'de> for Which<'a> {
+        type Value = Option<&'a str>;
+
+        fn deserialize<D: Deserializer<'de>>(self, reader: D) -> Result<Self::Value, D::Error> {
+            reader.deserialize_str(self)
+        }
+    }
+
+    impl<'a> Visitor<'_> for Which<'a> {
+        type Value = Option<&'a str>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a member's name")
+        }
+
+        fn visit_str<E: Error>(self, name: &str) -> Result<Self::Value, E> {
+            Ok(self.0.iter().copied().find(|wanted| *wanted == name))
+        }
+    }
 
     impl<'de> Visitor<'de> for Wanted<'_> {
         type Value = Value;
@@ -16,12 +38,10 @@ pub(crate) fn parse_only(bytes: &[u8], wanted: &[&str]) -> serde_json::Result<Va
 
         fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
             let mut kept = Map::new();
-            while let Some(key) = map.next_key::<std::borrow::Cow<'de, str>>()? {
-                if self.0.contains(&key.as_ref()) {
-                    let value = map.next_value()?;
-                    kept.insert(key.into_owned(), value);
-                } else {
-                    map.next_value::<IgnoredAny>()?;
+            while let Some(key) = map.next_key_seed(Which(self.0))? {
+                match key {
+                    Some(key) => drop(kept.insert(key.to_owned(), map.next_value()?)),
+                    None => drop(map.next_value::<IgnoredAny>()?),
                 }
             }
             Ok(Value::Object(kept))

@@ -27,16 +27,16 @@ pub struct Lanes {
     held: Arc<Semaphore>,
 }
 
-/// After this a request is a slow one.
-const SLOW: Duration = Duration::from_millis(100);
-
 impl Default for Lanes {
     fn default() -> Self {
-        Self::new(500, 2000, SLOW, 128 << 20)
+        Self::new(500, 2000, Self::SLOW, 128 << 20)
     }
 }
 
 impl Lanes {
+    /// After this a request is a slow one.
+    pub const SLOW: Duration = Duration::from_millis(100);
+
     /// Lanes with so many places; a request is slow after this time. Large bodies that are read at once, and documents that readers hold, take
     /// no more than so many bytes each.
     pub fn new(fast: usize, slow: usize, after: Duration, bytes: usize) -> Self {

@@ -102,7 +102,8 @@ impl Client {
             .and_then(|v| v.to_str().ok())
             .map(str::to_owned);
         let cap = if status.is_success() { self.limits.body } else { ERROR_BODY };
-        let mut bytes = Vec::new();
+        let expected = response.content_length().and_then(|n| usize::try_from(n).ok()).unwrap_or(0);
+        let mut bytes = Vec::with_capacity(expected.min(LARGE));
         let mut share = None;
         while let Some(chunk) = response.chunk().await.map_err(|e| transport(e, method))? {
             if bytes.len() + chunk.len() > cap {

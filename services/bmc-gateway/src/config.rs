@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use crate::{
     domain::bmc::TlsTrust,
-    tasks::{operations::Patience, probe::Polling},
+    tasks::{events, operations::Patience, probe::Polling},
 };
 
 /// Configuration of the gateway.
@@ -75,6 +75,9 @@ pub struct Gateway {
     /// How long operations may take.
     #[serde(default)]
     pub patience: Patience,
+    /// How events reach it.
+    #[serde(default)]
+    pub events: events::Config,
 }
 
 fn first_use() -> TlsTrust {
@@ -130,6 +133,7 @@ impl Gateway {
             max_image_bytes: max_image_bytes(),
             polling: Polling::default(),
             patience: Patience::default(),
+            events: events::Config::default(),
         }
     }
 
@@ -143,7 +147,7 @@ impl Gateway {
             lanes: Lanes::new(
                 self.requests_in_flight,
                 4 * self.requests_in_flight,
-                Duration::from_secs(1),
+                Lanes::SLOW,
                 self.document_bytes,
             ),
             ..Limits::default()

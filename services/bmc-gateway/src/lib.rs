@@ -29,7 +29,7 @@ use ironyard_reconcile::{Queue, Runner};
 use ironyard_resource::Context;
 use ironyard_types::Clock;
 use rustls_pki_types::{CertificateDer, pem::PemObject};
-use tasks::{operations::Operations, probe::Probe};
+use tasks::{events::Events, operations::Operations, probe::Probe};
 use tokio_util::sync::CancellationToken;
 use tonic::service::RoutesBuilder;
 use vault::Vault;
@@ -187,9 +187,11 @@ impl Service {
             devices: self.devices.clone(),
             patience: self.config.patience,
         });
+        let events = Events::new(self.cx.clone(), self.devices.clone(), self.probes.clone(), self.config.events);
+        let events = events.run(shutdown.clone());
         let probes = Runner::new(self.probes, probe, clock.clone(), PROBES).run(shutdown.clone());
         let operations = Runner::new(self.operations, operations, clock, OPERATIONS).run(shutdown.clone());
-        tokio::join!(probes, operations, ironyard_resource::housekeep(&self.cx, shutdown));
+        tokio::join!(probes, operations, events, ironyard_resource::housekeep(&self.cx, shutdown));
         self.devices.clear().await;
         self.cx.db.close().await;
     }

@@ -4,7 +4,7 @@ use std::{io, path::Path};
 
 use aws_lc_rs::{
     aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey},
-    rand,
+    hmac, rand,
 };
 use ironyard_types::Secret;
 
@@ -34,6 +34,8 @@ pub enum Error {
 /// Holds the key-encryption key.
 pub struct Vault {
     key: RandomizedNonceKey,
+    /// A key of its own, derived from the other, for what others are given to show.
+    tokens: hmac::Key,
 }
 
 impl Vault {
@@ -55,9 +57,16 @@ impl Vault {
         let text = std::fs::read_to_string(path).map_err(file)?;
         let form = || Error::KeyForm(path.to_owned());
         let key = hex::decode(text.trim()).map_err(|_| form())?;
+        let derived = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &key), b"ironyard tokens");
         Ok(Self {
             key: RandomizedNonceKey::new(&AES_256_GCM, &key).map_err(|_| form())?,
+            tokens: hmac::Key::new(hmac::HMAC_SHA256, derived.as_ref()),
         })
+    }
+
+    /// What nobody can guess who does not hold the key, always the same for one record; hex.
+    pub fn token(&self, record: &str) -> String {
+        hex::encode(hmac::sign(&self.tokens, record.as_bytes()).as_ref())
     }
 
     /// Seals a secret for one record.

@@ -95,6 +95,11 @@ impl Devices {
         }
     }
 
+    /// What a BMC shows when it posts events.
+    pub fn token(&self, uid: &str) -> String {
+        self.vault.token(&format!("event/{uid}"))
+    }
+
     /// Addresses that may be reached.
     pub fn allowed(&self) -> &[IpNet] {
         &self.settings.allowed
@@ -161,7 +166,9 @@ impl Devices {
         }
         if let Ok(mut running) = self.running.lock() {
             let device = device.clone();
-            running.insert(name.clone(), Running { device, key, of });
+            if let Some(old) = running.insert(name.clone(), Running { device, key, of }) {
+                old.device.retire();
+            }
         }
         Ok(device)
     }
@@ -356,15 +363,17 @@ impl Devices {
 
     /// Forgets a BMC: its owner ends and logs out.
     pub fn forget(&self, name: &str) {
-        if let Ok(mut running) = self.running.lock() {
-            running.remove(name);
+        if let Ok(mut running) = self.running.lock()
+            && let Some(old) = running.remove(name)
+        {
+            old.device.retire();
         }
     }
 
     /// Forgets all BMCs, and waits (not for long) until their owners have logged out.
     pub async fn clear(&self) {
         if let Ok(mut running) = self.running.lock() {
-            running.clear();
+            running.drain().for_each(|(_, old)| old.device.retire());
         }
         let owners = self
             .owners

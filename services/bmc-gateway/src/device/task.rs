@@ -8,13 +8,17 @@ use std::{
 };
 
 use futures_util::future::BoxFuture;
-use ironyard_redfish::{Client, Doc, Error, Result as RedfishResult, Url, ops::systems};
+use ironyard_redfish::{
+    Client, Doc, Error, Result as RedfishResult, Url,
+    ops::{events, systems},
+};
 use ironyard_rpc::{Fault, Reason};
 use ironyard_types::{Clock, Timestamp};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
     task::JoinHandle,
 };
+use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use crate::domain::breaker::{Breaker, Closed};
@@ -107,6 +111,8 @@ struct Inner {
     credential: String,
     /// When it was last looked at as a whole.
     looked: Mutex<Option<Timestamp>>,
+    /// Another one has taken its place: streams end.
+    retired: CancellationToken,
 }
 
 impl Device {
@@ -125,6 +131,7 @@ impl Device {
             systems: Mutex::default(),
             credential,
             looked: Mutex::default(),
+            retired: CancellationToken::new(),
         }));
         (device, owner)
     }
@@ -220,6 +227,24 @@ impl Device {
         match answer.await {
             Ok(outcome) => Ok(outcome?),
             Err(_) => Err(DeviceError::Full),
+        }
+    }
+
+    /// Ends what lasts: another one takes its place.
+    pub(crate) fn retire(&self) {
+        self.0.retired.cancel();
+    }
+
+    /// Reads a stream of events, beside all reads and writes, until it ends or the device is retired.
+    pub async fn listen(&self, uri: &str, idle: Duration, mut each: impl FnMut() + Send) -> Result<(), DeviceError> {
+        self.admit()?;
+        let hear = |_| {
+            each();
+            true
+        };
+        tokio::select! {
+            outcome = events::stream(&self.0.client, uri, idle, hear) => Ok(outcome?),
+            () = self.0.retired.cancelled() => Ok(()),
         }
     }
 

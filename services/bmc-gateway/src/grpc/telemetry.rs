@@ -5,9 +5,9 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
-use futures_util::{Stream, StreamExt};
 use ironyard_db::{Snapshot, Stored};
 use ironyard_proto::bmc::{self as pb, telemetry_service_server::TelemetryService};
 use ironyard_redfish::ops::{drives, logs, power, sensors};
@@ -16,7 +16,7 @@ use ironyard_rpc::{
     convert::{health_to, power_to, selector_from, timestamp_from, timestamp_to},
 };
 use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
+use tokio_stream::{Stream, StreamExt, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status};
 
 use super::Shared;
@@ -34,10 +34,15 @@ pub struct Grpc {
     pub bmcs: Snapshot<Bmc>,
 }
 
-/// BMCs that a sweep asks at once; requests in flight are limited beside that.
+/// BMCs that a sweep asks at once: at first, so that others find room beside it; and at most, when they are slow. Requests in flight are
+/// limited beside that.
+const AT_FIRST: usize = 256;
+/// How often it looks whether they are.
+const WAITS: Duration = Duration::from_millis(100);
 const AT_ONCE: usize = 1024;
-/// Answers in one message, at most: those that are there already.
+/// Answers in one message, at most, and how long they are gathered.
 const CHUNK: usize = 256;
+const GATHER: Duration = Duration::from_millis(20);
 
 fn sensor_to(sensor: sensors::Sensor) -> pb::Sensor {
     let sensors::Sensor {
@@ -84,6 +89,49 @@ fn failed(bmc: &str, fault: Fault) -> pb::PowerReading {
     }
 }
 
+/// What the workers of one sweep share.
+struct Sweep {
+    shared: Shared,
+    credentials: HashMap<String, Credential>,
+    bmcs: Vec<Arc<Stored<Bmc>>>,
+    next: AtomicUsize,
+    answers: mpsc::Sender<Vec<pb::PowerReading>>,
+}
+
+impl Sweep {
+    /// Begins with few workers, and brings as many more whenever those that are there come to less than one BMC each.
+    fn start(self: Arc<Self>) {
+        let mut workers = AT_FIRST.min(self.bmcs.len());
+        (0..workers).for_each(|_| drop(tokio::spawn(self.clone().work())));
+        // It is over when the last worker is gone.
+        let sweep = Arc::downgrade(&self);
+        tokio::spawn(async move {
+            let mut before = 0;
+            while workers < AT_ONCE {
+                tokio::time::sleep(WAITS).await;
+                let Some(sweep) = sweep.upgrade() else { return };
+                let asked = sweep.next.load(Ordering::Relaxed).min(sweep.bmcs.len());
+                if asked - before < workers {
+                    let more = workers.min(AT_ONCE - workers).min(sweep.bmcs.len() - asked);
+                    (0..more).for_each(|_| drop(tokio::spawn(sweep.clone().work())));
+                    workers += more;
+                }
+                before = asked;
+            }
+        });
+    }
+
+    /// Asks one BMC after the other until all are asked, or the caller has gone.
+    async fn work(self: Arc<Self>) {
+        while let Some(bmc) = self.bmcs.get(self.next.fetch_add(1, Ordering::Relaxed)) {
+            let readings = sweep_one(&self.shared, &self.credentials, bmc).await;
+            if self.answers.send(readings).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
 /// Power and health of the systems of one BMC.
 async fn sweep_one(shared: &Shared, credentials: &HashMap<String, Credential>, bmc: &Stored<Bmc>) -> Vec<pb::PowerReading> {
     let name = bmc.value.metadata.name.clone();
@@ -124,29 +172,22 @@ impl TelemetryService for Grpc {
         let store = |e: ironyard_db::Error| Fault::internal(&e);
         let bmcs = self.bmcs.read(&self.shared.cx.db).await.map_err(store)?;
         let credentials = credential::list(&self.shared.cx.db).await.map_err(store)?;
-        let credentials: Arc<HashMap<_, _>> = Arc::new(credentials.into_iter().map(|c| (c.name.clone(), Credential::new(c))).collect());
-        let matching: Arc<Vec<_>> = Arc::new(
-            bmcs.iter()
-                .filter(|b| selector.matches(&b.value.metadata.labels))
-                .cloned()
-                .collect(),
-        );
+        let credentials = credentials.into_iter().map(|c| (c.name.clone(), Credential::new(c))).collect();
+        let matching: Vec<_> = bmcs
+            .iter()
+            .filter(|b| selector.matches(&b.value.metadata.labels))
+            .cloned()
+            .collect();
         let (sender, answers) = mpsc::channel(AT_ONCE);
-        let next = Arc::new(AtomicUsize::new(0));
-        for _ in 0..AT_ONCE.min(matching.len()) {
-            let (shared, credentials) = (self.shared.clone(), credentials.clone());
-            let (matching, next, sender) = (matching.clone(), next.clone(), sender.clone());
-            tokio::spawn(async move {
-                while let Some(bmc) = matching.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let readings = sweep_one(&shared, &credentials, bmc).await;
-                    if sender.send(readings).await.is_err() {
-                        // The caller has gone.
-                        return;
-                    }
-                }
-            });
-        }
-        let answers = ReceiverStream::new(answers).ready_chunks(CHUNK).map(|answers| {
+        let sweep = Arc::new(Sweep {
+            shared: self.shared.clone(),
+            credentials,
+            bmcs: matching,
+            next: AtomicUsize::new(0),
+            answers: sender,
+        });
+        sweep.start();
+        let answers = ReceiverStream::new(answers).chunks_timeout(CHUNK, GATHER).map(|answers| {
             let readings = answers.into_iter().flatten().collect();
             Ok(pb::SweepPowerResponse { readings })
         });

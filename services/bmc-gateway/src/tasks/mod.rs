@@ -1,5 +1,6 @@
 //! Reconcilers: BMCs are probed, operations go on.
 
+pub mod events;
 pub mod jobs;
 pub mod operations;
 pub mod power;

@@ -1,0 +1,243 @@
+//! Events of BMCs, as hints: each makes the gateway look again at what it polls anyway. Nothing that an event says is believed.
+
+use std::{
+    collections::{HashMap, HashSet},
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use axum::{
+    Router,
+    extract::{Path, State},
+    http::StatusCode,
+    routing::post,
+};
+use ironyard_db::Snapshot;
+use ironyard_reconcile::Queue;
+use ironyard_redfish::ops::events;
+use ironyard_resource::Context;
+use ironyard_rpc::Fault;
+use ironyard_types::random_fraction;
+use serde::Deserialize;
+use tokio::{
+    net::TcpListener,
+    task::{AbortHandle, JoinSet},
+    time::Instant,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::probe::is_ready;
+use crate::{device::Devices, domain::bmc::Bmc};
+
+/// How events reach the gateway. Without them, what changes is seen at the next poll.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Whether to stream events from BMCs that offer it and are not subscribed to; each costs a connection.
+    pub stream: bool,
+    /// Where BMCs may post events to.
+    pub listen: Option<SocketAddr>,
+    /// How BMCs reach that, as in `http://gateway.example.net:7702`.
+    pub url: String,
+    /// How often a subscription is looked after: a restarted BMC forgets it.
+    #[serde(with = "humantime_serde")]
+    pub renew: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            stream: false,
+            listen: None,
+            url: String::new(),
+            renew: Duration::from_secs(15 * 60),
+        }
+    }
+}
+
+/// How often it looks which BMCs there are.
+const LOOK: Duration = Duration::from_secs(2);
+/// Hints of one BMC that count: one in so long.
+const GAP: Duration = Duration::from_secs(2);
+/// A stream that says nothing for so long is opened anew.
+const IDLE: Duration = Duration::from_secs(10 * 60);
+/// Before a BMC that failed is asked again.
+const AGAIN: Duration = Duration::from_secs(30);
+/// Before a stream that ended is opened again.
+const REOPEN: Duration = Duration::from_secs(1);
+/// Before a BMC that offers nothing is asked again: its firmware may be another one by then.
+const NOTHING: Duration = Duration::from_secs(6 * 3600);
+
+/// Listens to all BMCs.
+pub struct Events {
+    cx: Context,
+    devices: Devices,
+    probes: Queue,
+    config: Config,
+    /// BMCs by the token in the path that is theirs.
+    tokens: Mutex<HashMap<String, String>>,
+    /// BMCs that gave a hint: when the next one counts, and whether one waits for that.
+    hinted: Mutex<HashMap<String, (Instant, bool)>>,
+}
+
+impl Events {
+    /// Nobody listens yet.
+    pub fn new(cx: Context, devices: Devices, probes: Queue, config: Config) -> Arc<Self> {
+        Arc::new(Self {
+            cx,
+            devices,
+            probes,
+            config,
+            tokens: Mutex::default(),
+            hinted: Mutex::default(),
+        })
+    }
+
+    /// Listens until `shutdown`.
+    pub async fn run(self: Arc<Self>, shutdown: CancellationToken) {
+        if !self.config.stream && self.config.listen.is_none() {
+            return;
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            ((), ()) = async { tokio::join!(self.receive(), self.listen_to_all()) } => {}
+        }
+    }
+
+    /// Takes what BMCs post: at once, unread.
+    async fn receive(self: &Arc<Self>) {
+        let Some(at) = self.config.listen else { return };
+        let router: Router = Router::new().route("/events/{token}", post(posted)).with_state(self.clone());
+        match TcpListener::bind(at).await {
+            Ok(listener) => {
+                if let Err(error) = axum::serve(listener, router).await {
+                    tracing::error!(%error, "the receiver of events failed");
+                }
+            }
+            Err(error) => tracing::error!(%at, %error, "could not listen for events"),
+        }
+    }
+
+    /// Keeps one ear at every BMC that can be used.
+    async fn listen_to_all(self: &Arc<Self>) {
+        let bmcs = Snapshot::<Bmc>::default();
+        let mut ears: HashMap<String, AbortHandle> = HashMap::new();
+        // Those that are left when this ends, end with it.
+        let mut running = JoinSet::new();
+        loop {
+            match bmcs.read(&self.cx.db).await {
+                Ok(all) => {
+                    let ready: HashMap<_, _> = all
+                        .iter()
+                        .filter(|bmc| is_ready(bmc))
+                        .map(|bmc| (bmc.value.metadata.uid.as_str(), bmc.value.metadata.name.as_str()))
+                        .collect();
+                    self.know(all.iter().map(|bmc| &bmc.value));
+                    ears.retain(|uid, ear| {
+                        let stays = ready.contains_key(uid.as_str());
+                        if !stays {
+                            ear.abort();
+                        }
+                        stays
+                    });
+                    for (uid, name) in ready {
+                        if !ears.contains_key(uid) {
+                            let ear = running.spawn(self.clone().ear(name.to_owned(), uid.to_owned()));
+                            ears.insert(uid.to_owned(), ear);
+                        }
+                    }
+                }
+                Err(error) => tracing::warn!(%error, "could not look for BMCs to listen to"),
+            }
+            while running.try_join_next().is_some() {}
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// Knows these BMCs, and forgets all others.
+    fn know<'a>(&self, bmcs: impl Iterator<Item = &'a Bmc> + Clone) {
+        let names: HashSet<&str> = bmcs.clone().map(|bmc| bmc.metadata.name.as_str()).collect();
+        if let Ok(mut hinted) = self.hinted.lock() {
+            hinted.retain(|name, _| names.contains(name.as_str()));
+        }
+        if self.config.listen.is_some()
+            && let Ok(mut tokens) = self.tokens.lock()
+        {
+            *tokens = bmcs
+                .map(|bmc| (self.devices.token(&bmc.metadata.uid), bmc.metadata.name.clone()))
+                .collect();
+        }
+    }
+
+    async fn ear(self: Arc<Self>, name: String, uid: String) {
+        loop {
+            let wait = match self.clone().hear(&name, &uid).await {
+                Ok(wait) => wait,
+                Err(fault) => {
+                    tracing::debug!(bmc.name = name, reason = fault.reason.as_str(), "could not listen");
+                    AGAIN
+                }
+            };
+            tokio::time::sleep(wait.mul_f64(0.9 + random_fraction() / 5.0)).await;
+        }
+    }
+
+    /// Subscribes, or streams for as long as it lasts; how long to wait before the next time.
+    async fn hear(self: Arc<Self>, name: &str, uid: &str) -> Result<Duration, Fault> {
+        let device = self.devices.get(name).await?;
+        let offer = device.read(|client| async move { events::offer(&client).await }).await?;
+        if self.config.listen.is_some() && offer.enabled && offer.subscriptions.is_some() {
+            let token = self.devices.token(uid);
+            let destination = format!("{}/events/{token}", self.config.url.trim_end_matches('/'));
+            device
+                .write(|client| async move { events::subscribe(&client, &destination, "ironyard").await })
+                .await?;
+            return Ok(self.config.renew);
+        }
+        let Some(uri) = offer.sse.filter(|_| self.config.stream && offer.enabled) else {
+            return Ok(NOTHING);
+        };
+        let hint = {
+            let (events, name) = (self.clone(), name.to_owned());
+            move || events.hint(&name)
+        };
+        // What was missed before it opened.
+        hint();
+        device.listen(&uri, IDLE, hint).await?;
+        Ok(REOPEN)
+    }
+
+    /// Somebody says that something changed at a BMC. However often: it is looked at once in a while, and once after the last hint.
+    fn hint(self: &Arc<Self>, name: &str) {
+        let now = Instant::now();
+        let Ok(mut hinted) = self.hinted.lock() else { return };
+        let (next, waits) = hinted.entry(name.to_owned()).or_insert((now, false));
+        if std::mem::replace(waits, true) {
+            return;
+        }
+        let at = *next;
+        let (events, name) = (self.clone(), name.to_owned());
+        tokio::spawn(async move {
+            tokio::time::sleep_until(at).await;
+            if let Ok(mut hinted) = events.hinted.lock() {
+                hinted.insert(name.clone(), (Instant::now() + GAP, false));
+            }
+            if let Err(error) = events.probes.poke(&name).await {
+                tracing::debug!(%error, bmc.name = name, "could not follow a hint");
+            }
+        });
+    }
+}
+
+/// What a BMC posts is not read: that it posts is the hint.
+async fn posted(State(events): State<Arc<Events>>, Path(token): Path<String>) -> StatusCode {
+    let known = events.tokens.lock().ok().and_then(|tokens| tokens.get(&token).cloned());
+    match known {
+        Some(name) => {
+            events.hint(&name);
+            StatusCode::NO_CONTENT
+        }
+        None => StatusCode::NOT_FOUND,
+    }
+}
