@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU32, Ordering},
@@ -205,6 +206,54 @@ async fn every_fault_of_a_certificate_against_every_operation() {
         ("another one, expired", certificate(CertificateKind::Expired), &["BMC_TLS_REFUSED"]),
     ];
     run(table, true, [127, 94, 128, 1]).await;
+}
+
+/// A place where connecting takes for ever: a listener whose queue is full, so that Linux answers nobody.
+fn deaf(address: IpAddr) -> (socket2::Socket, Vec<socket2::Socket>, u16) {
+    let socket = || socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    let listener = socket();
+    listener.bind(&SocketAddr::new(address, 0).into()).unwrap();
+    listener.listen(0).unwrap();
+    let at = listener.local_addr().unwrap();
+    let full = (0..4).map(|_| {
+        let one = socket();
+        one.set_nonblocking(true).unwrap();
+        let _ = one.connect(&at);
+        one
+    });
+    (listener, full.collect(), at.as_socket().unwrap().port())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_never_opens_ends_every_operation() {
+    let count = u32::try_from(VERBS.len()).unwrap();
+    let (fleet, config) = fleet(count, [127, 94, 192, 1], Timing::default(), false);
+    let serving = served(&fleet, false);
+    let alone = Alone::start(|_| {}).await;
+    let (clients, machines) = (&alone.clients, fleet.machines());
+    let mut places = vec![];
+    for machine in &machines {
+        let name = enroll(clients, machine, &config, serving.port, "http").await;
+        let mut bmc = ready(clients, &name).await;
+        let place = deaf(machine.address());
+        bmc.spec.as_mut().unwrap().port = place.2.into();
+        bmc.metadata.as_mut().unwrap().etag.clear();
+        let request = ironyard_proto::bmc::UpdateBmcRequest {
+            bmc: Some(bmc),
+            update_mask: None,
+            request_id: String::new(),
+        };
+        clients.bmcs.clone().update_bmc(request).await.unwrap();
+        places.push(place);
+    }
+    let calls = machines.iter().zip(VERBS).map(|(machine, (verb, call))| async move {
+        let outcome = tokio::time::timeout(LONGEST, call(clients, &name_of(machine))).await;
+        let reason = outcome.map(|outcome| outcome.err().map(|(reason, _)| reason));
+        (verb, reason)
+    });
+    for (verb, reason) in futures_util::future::join_all(calls).await {
+        assert_eq!(reason, Ok(Some("BMC_UNREACHABLE".to_owned())), "{verb}");
+    }
 }
 
 async fn run(table: Table, tls: bool, first: [u8; 4]) {

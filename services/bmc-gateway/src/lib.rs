@@ -63,6 +63,9 @@ pub enum Error {
     /// The key.
     #[error("could not open the vault")]
     Vault(#[from] vault::Error),
+    /// How events reach it.
+    #[error("gateway.events.listen needs gateway.events.url, as in http://gateway.example.net:7702: BMCs post there")]
+    Events,
     /// An authority.
     #[error("could not read the certificates in {0:?}")]
     Authority(PathBuf, #[source] rustls_pki_types::pem::Error),
@@ -93,6 +96,10 @@ impl Service {
 
     /// Opens the database and the vault.
     pub async fn open(database: &ironyard_db::Config, config: Gateway, clock: Arc<dyn Clock>) -> Result<Self, Error> {
+        let reached = config.events.url.starts_with("http://") || config.events.url.starts_with("https://");
+        if config.events.listen.is_some() && !reached {
+            return Err(Error::Events);
+        }
         ironyard_redfish::install_crypto();
         let cx = Context {
             db: Db::open(database, MIGRATIONS).await?,

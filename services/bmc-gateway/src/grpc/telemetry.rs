@@ -36,9 +36,10 @@ pub struct Grpc {
 
 /// BMCs that a sweep asks at once: at first, so that others find room beside it; and at most, when they are slow. Requests in flight are
 /// limited beside that.
-const AT_FIRST: usize = 256;
-/// How often it looks whether they are.
-const WAITS: Duration = Duration::from_millis(100);
+const AT_FIRST: usize = 64;
+/// How often it looks whether they are: when fewer than this many answered each worker.
+const LOOK: Duration = Duration::from_millis(100);
+const QUICK: usize = 8;
 const AT_ONCE: usize = 1024;
 /// Answers in one message, at most, and how long they are gathered.
 const CHUNK: usize = 256;
@@ -99,7 +100,7 @@ struct Sweep {
 }
 
 impl Sweep {
-    /// Begins with few workers, and brings as many more whenever those that are there come to less than one BMC each.
+    /// Begins with few workers, and brings as many more whenever those that are there wait for their BMCs.
     fn start(self: Arc<Self>) {
         let mut workers = AT_FIRST.min(self.bmcs.len());
         (0..workers).for_each(|_| drop(tokio::spawn(self.clone().work())));
@@ -108,10 +109,10 @@ impl Sweep {
         tokio::spawn(async move {
             let mut before = 0;
             while workers < AT_ONCE {
-                tokio::time::sleep(WAITS).await;
+                tokio::time::sleep(LOOK).await;
                 let Some(sweep) = sweep.upgrade() else { return };
                 let asked = sweep.next.load(Ordering::Relaxed).min(sweep.bmcs.len());
-                if asked - before < workers {
+                if asked - before < QUICK * workers {
                     let more = workers.min(AT_ONCE - workers).min(sweep.bmcs.len() - asked);
                     (0..more).for_each(|_| drop(tokio::spawn(sweep.clone().work())));
                     workers += more;
