@@ -229,11 +229,17 @@ async fn a_connection_that_never_opens_ends_every_operation() {
     let count = u32::try_from(VERBS.len()).unwrap();
     let (fleet, config) = fleet(count, [127, 94, 192, 1], Timing::default(), false);
     let serving = served(&fleet, false);
-    let alone = Alone::start(|_| {}).await;
+    let opens = Duration::from_millis(300);
+    let alone = Alone::start(|settings| settings.connect_timeout = opens).await;
     let (clients, machines) = (&alone.clients, fleet.machines());
-    let mut places = vec![];
     for machine in &machines {
-        let name = enroll(clients, machine, &config, serving.port, "http").await;
+        enroll(clients, machine, &config, serving.port, "http").await;
+    }
+    for machine in &machines {
+        ready(clients, &name_of(machine)).await;
+    }
+    let calls = machines.iter().zip(VERBS).map(|(machine, (verb, call))| async move {
+        let name = name_of(machine);
         let mut bmc = ready(clients, &name).await;
         let place = deaf(machine.address());
         bmc.spec.as_mut().unwrap().port = place.2.into();
@@ -244,15 +250,16 @@ async fn a_connection_that_never_opens_ends_every_operation() {
             request_id: String::new(),
         };
         clients.bmcs.clone().update_bmc(request).await.unwrap();
-        places.push(place);
-    }
-    let calls = machines.iter().zip(VERBS).map(|(machine, (verb, call))| async move {
-        let outcome = tokio::time::timeout(LONGEST, call(clients, &name_of(machine))).await;
-        let reason = outcome.map(|outcome| outcome.err().map(|(reason, _)| reason));
-        (verb, reason)
+        let begun = Instant::now();
+        let outcome = tokio::time::timeout(LONGEST, call(clients, &name)).await;
+        drop(place);
+        (verb, outcome, begun.elapsed())
     });
-    for (verb, reason) in futures_util::future::join_all(calls).await {
-        assert_eq!(reason, Ok(Some("BMC_UNREACHABLE".to_owned())), "{verb}");
+    for (verb, outcome, took) in futures_util::future::join_all(calls).await {
+        let (reason, message) = outcome.unwrap().unwrap_err();
+        assert_eq!(reason, "BMC_UNREACHABLE", "{verb}: {message}");
+        // It was tried, and nobody said no.
+        assert!(took >= opens && !message.contains("refused"), "{verb}: {message} after {took:?}");
     }
 }
 

@@ -38,12 +38,14 @@ impl<T: Record> Snapshot<T> {
     pub async fn read(&self, db: &Db) -> Result<Arc<[Arc<Stored<T>>]>> {
         let mut state = self.0.lock().await;
         let start = Position::default();
-        let forgotten = state.position == start || state.position < feed::floor(db).await?;
-        let changes = if forgotten {
+        let unread = state.position == start;
+        let changes = if unread {
             vec![]
         } else {
             feed::after(db, T::TABLE, state.position).await?
         };
+        // Asked last: what is forgotten between the two questions is seen here.
+        let forgotten = unread || state.position < feed::floor(db).await?;
         if forgotten || changes.len() >= CHANGES {
             // Whatever fails on the way, the next reader begins again.
             state.position = start;

@@ -185,7 +185,9 @@ fn transport(error: reqwest::Error, method: &Method) -> Error {
     let mut source: Option<&dyn std::error::Error> = error.source();
     while let Some(inner) = source {
         text = inner.to_string();
-        if let Some(rustls) = inner.downcast_ref::<rustls::Error>() {
+        if let Some(rustls) = inner.downcast_ref::<rustls::Error>()
+            && refuses(rustls)
+        {
             return Error::Tls(error::clean(&rustls.to_string()));
         }
         // What an I/O error wraps is not among its sources.
@@ -200,6 +202,13 @@ fn transport(error: reqwest::Error, method: &Method) -> Error {
         // The request may have arrived before the connection broke.
         _ => Error::Lost(text),
     }
+}
+
+/// Whether it is for somebody to decide: the certificate, or what both sides can speak. All else may pass, as when a BMC starts.
+fn refuses(error: &rustls::Error) -> bool {
+    use rustls::Error as E;
+    // `General` is what our own verifier says of a pin.
+    matches!(error, E::InvalidCertificate(_) | E::General(_) | E::PeerIncompatible(_))
 }
 
 /// Longest wait that a BMC may ask for, and what a date means when it does not say what time it thinks it is.

@@ -45,6 +45,9 @@ pub struct Gateway {
     /// Whether a BMC may be given `TLS_TRUST_INSECURE`.
     #[serde(default)]
     pub allow_insecure: bool,
+    /// Longest that a connection may take to open, with TLS.
+    #[serde(default = "connect_timeout", with = "humantime_serde")]
+    pub connect_timeout: Duration,
     /// Longest read of one document.
     #[serde(default = "read_timeout", with = "humantime_serde")]
     pub read_timeout: Duration,
@@ -123,6 +126,7 @@ impl Gateway {
             default_trust: first_use(),
             authorities: vec![],
             allow_insecure: false,
+            connect_timeout: connect_timeout(),
             read_timeout: read_timeout(),
             write_timeout: write_timeout(),
             retry_backoff: backoff(),
@@ -140,6 +144,7 @@ impl Gateway {
     /// What one BMC, and all of them together, may cost.
     pub(crate) fn limits(&self) -> Limits {
         Limits {
+            connect: self.connect_timeout,
             read: self.read_timeout,
             write: self.write_timeout,
             backoff: self.retry_backoff,
@@ -153,6 +158,10 @@ impl Gateway {
             ..Limits::default()
         }
     }
+}
+
+fn connect_timeout() -> Duration {
+    Limits::default().connect
 }
 
 fn read_timeout() -> Duration {

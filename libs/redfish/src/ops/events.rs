@@ -112,9 +112,13 @@ pub fn origins(event: &Value) -> Vec<String> {
         .collect()
 }
 
-/// Reads server-sent events until the stream ends, the BMC is silent for `idle`, or `each` answers false.
+/// Reads server-sent events, with one that says nothing first, when the stream is open, until the stream ends, the BMC is silent for `idle`, or `each` answers false.
 pub async fn stream(client: &Client, uri: &str, idle: std::time::Duration, mut each: impl FnMut(Value) -> bool + Send) -> Result<()> {
     let mut stream = client.open_stream(uri).await?;
+    // What happened before it was open, nobody will tell.
+    if !each(Value::Null) {
+        return Ok(());
+    }
     // One event at most, a megabyte at most.
     const EVENT: usize = 1 << 20;
     let mut line = Vec::new();

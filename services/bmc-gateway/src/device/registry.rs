@@ -122,8 +122,13 @@ impl Devices {
         self.of_with(bmc, credential.map(Credential::new).as_ref()).await
     }
 
+    /// The owner of a BMC that was read some time ago, if one was started for just that record and credential, or a later record.
+    pub fn running(&self, bmc: &Stored<Bmc>, credential: Option<&Credential>) -> Option<Device> {
+        self.known(bmc, credential.map_or("", |c| c.version.as_str()))
+    }
+
     /// The owner of a BMC, given its credential.
-    pub async fn of_with(&self, bmc: &Stored<Bmc>, credential: Option<&Credential>) -> Result<Device, Fault> {
+    async fn of_with(&self, bmc: &Stored<Bmc>, credential: Option<&Credential>) -> Result<Device, Fault> {
         let spec = &bmc.value.spec;
         if credential.is_none() && !spec.credential.is_empty() {
             return Err(not_ready(format!("credential {} does not exist", spec.credential)));

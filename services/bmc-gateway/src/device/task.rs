@@ -172,8 +172,8 @@ impl Device {
         F: FnOnce(Arc<Client>) -> W + Send + 'static,
         W: Future<Output = RedfishResult<T>> + Send + 'static,
     {
-        self.admit()?;
         let place = self.place().await?;
+        self.admit()?;
         let device = self.clone();
         // A task of its own: a caller who hangs up must not cut a login short, whose session nobody would then know.
         let reading = async move {
@@ -199,6 +199,9 @@ impl Device {
                 self.0.fetch_sub(1, Ordering::Relaxed);
             }
         }
+        // Nobody waits for what would not be asked; a copy, since the one probe after a pause is not sent yet.
+        let mut breaker = *self.breaker();
+        self.admitted(&mut breaker)?;
         let before = self.0.waiting.fetch_add(1, Ordering::Relaxed);
         let _waits = Waits(&self.0.waiting);
         if before >= MAILBOX {
@@ -249,7 +252,11 @@ impl Device {
     }
 
     fn admit(&self) -> Result<(), DeviceError> {
-        self.breaker().admit(self.0.clock.now()).map_err(|closed| match closed {
+        self.admitted(&mut self.breaker())
+    }
+
+    fn admitted(&self, breaker: &mut Breaker) -> Result<(), DeviceError> {
+        breaker.admit(self.0.clock.now()).map_err(|closed| match closed {
             Closed::Open(wait) => DeviceError::Open(wait),
             Closed::Latched => DeviceError::Latched,
         })
@@ -272,14 +279,17 @@ impl Device {
     pub async fn glance(&self, id: &str) -> Result<Doc, DeviceError> {
         let known = self.0.systems.lock().ok().and_then(|s| s.get(id).cloned());
         let Some(url) = known else { return self.system(id).await };
-        self.admit()?;
         let place = self.place().await?;
+        self.admit()?;
         // No task of its own, as a read has: what never logs in may be interrupted.
         let outcome = self.0.client.glance(&url, &["@odata.id", "Id", "PowerState", "Status"]).await;
         drop(place);
         match outcome {
-            // There is no session, or it may have another path by now.
-            Ok(None) | Err(Error::NotFound(_)) => self.system(id).await,
+            // There is no session, or it may have another path by now. It answers: what was admitted is over.
+            Ok(None) | Err(Error::NotFound(_)) => {
+                self.breaker().answered();
+                self.system(id).await
+            }
             outcome => {
                 self.record(&outcome);
                 outcome?.ok_or(DeviceError::Redfish(Error::AuthenticationFailed))

@@ -34,13 +34,12 @@ pub struct Grpc {
     pub bmcs: Snapshot<Bmc>,
 }
 
-/// BMCs that a sweep asks at once: at first, so that others find room beside it; and at most, when they are slow. Requests in flight are
-/// limited beside that.
+/// BMCs that a sweep asks at once: those that answer soon, so that others find room beside it; and all, with those that do not. Requests in
+/// flight are limited beside that.
 const AT_FIRST: usize = 64;
-/// How often it looks whether they are: when fewer than this many answered each worker.
-const LOOK: Duration = Duration::from_millis(100);
-const QUICK: usize = 8;
 const AT_ONCE: usize = 1024;
+/// How often it looks for those that do not.
+const LOOK: Duration = Duration::from_millis(100);
 /// Answers in one message, at most, and how long they are gathered.
 const CHUNK: usize = 256;
 const GATHER: Duration = Duration::from_millis(20);
@@ -96,36 +95,49 @@ struct Sweep {
     credentials: HashMap<String, Credential>,
     bmcs: Vec<Arc<Stored<Bmc>>>,
     next: AtomicUsize,
+    /// How often it was looked whether workers wait, and at which look each began with the BMC that it asks.
+    looks: AtomicUsize,
+    since: Vec<AtomicUsize>,
     answers: mpsc::Sender<Vec<pb::PowerReading>>,
 }
 
 impl Sweep {
-    /// Begins with few workers, and brings as many more whenever those that are there wait for their BMCs.
+    /// Begins with few workers, and brings one more for each that waits for its BMC.
     fn start(self: Arc<Self>) {
         let mut workers = AT_FIRST.min(self.bmcs.len());
-        (0..workers).for_each(|_| drop(tokio::spawn(self.clone().work())));
+        (0..workers).for_each(|n| drop(tokio::spawn(self.clone().work(n))));
         // It is over when the last worker is gone.
         let sweep = Arc::downgrade(&self);
         tokio::spawn(async move {
-            let mut before = 0;
             while workers < AT_ONCE {
                 tokio::time::sleep(LOOK).await;
-                let Some(sweep) = sweep.upgrade() else { return };
-                let asked = sweep.next.load(Ordering::Relaxed).min(sweep.bmcs.len());
-                if asked - before < QUICK * workers {
-                    let more = workers.min(AT_ONCE - workers).min(sweep.bmcs.len() - asked);
-                    (0..more).for_each(|_| drop(tokio::spawn(sweep.clone().work())));
-                    workers += more;
-                }
-                before = asked;
+                let Some(sweep) = sweep.upgrade().filter(|sweep| !sweep.answers.is_closed()) else {
+                    return;
+                };
+                let now = sweep.looks.fetch_add(1, Ordering::Relaxed) + 1;
+                let waits = |since: &&AtomicUsize| since.load(Ordering::Relaxed) + 1 < now;
+                let waiting = sweep.since.iter().take(workers).filter(waits).count();
+                let more = (AT_FIRST + waiting).min(AT_ONCE).saturating_sub(workers);
+                (workers..workers + more).for_each(|n| drop(tokio::spawn(sweep.clone().work(n))));
+                workers += more;
             }
         });
     }
 
     /// Asks one BMC after the other until all are asked, or the caller has gone.
-    async fn work(self: Arc<Self>) {
+    async fn work(self: Arc<Self>, worker: usize) {
         while let Some(bmc) = self.bmcs.get(self.next.fetch_add(1, Ordering::Relaxed)) {
-            let readings = sweep_one(&self.shared, &self.credentials, bmc).await;
+            if let Some(since) = self.since.get(worker) {
+                since.store(self.looks.load(Ordering::Relaxed), Ordering::Relaxed);
+            }
+            // Nobody waits for what a caller asked who has gone.
+            let readings = tokio::select! {
+                readings = sweep_one(&self.shared, &self.credentials, bmc) => readings,
+                () = self.answers.closed() => return,
+            };
+            if let Some(since) = self.since.get(worker) {
+                since.store(usize::MAX / 2, Ordering::Relaxed);
+            }
             if self.answers.send(readings).await.is_err() {
                 return;
             }
@@ -136,9 +148,13 @@ impl Sweep {
 /// Power and health of the systems of one BMC.
 async fn sweep_one(shared: &Shared, credentials: &HashMap<String, Credential>, bmc: &Stored<Bmc>) -> Vec<pb::PowerReading> {
     let name = bmc.value.metadata.name.clone();
-    let device = match shared.devices.of_with(bmc, credentials.get(&bmc.value.spec.credential)).await {
-        Ok(device) => device,
-        Err(fault) => return vec![failed(&name, fault)],
+    let device = match shared.devices.running(bmc, credentials.get(&bmc.value.spec.credential)) {
+        Some(device) => device,
+        // Record and credential may be others by now.
+        None => match shared.devices.get(&name).await {
+            Ok(device) => device,
+            Err(fault) => return vec![failed(&name, fault)],
+        },
     };
     let known = &bmc.value.observed.systems;
     if known.is_empty() {
@@ -185,6 +201,8 @@ impl TelemetryService for Grpc {
             credentials,
             bmcs: matching,
             next: AtomicUsize::new(0),
+            looks: AtomicUsize::new(0),
+            since: (0..AT_ONCE).map(|_| AtomicUsize::new(0)).collect(),
             answers: sender,
         });
         sweep.start();

@@ -17,7 +17,7 @@ use ironyard_db::Snapshot;
 use ironyard_reconcile::Queue;
 use ironyard_redfish::ops::events;
 use ironyard_resource::Context;
-use ironyard_rpc::Fault;
+use ironyard_rpc::{Fault, Reason};
 use ironyard_types::random_fraction;
 use serde::Deserialize;
 use tokio::{
@@ -186,14 +186,24 @@ impl Events {
     /// Subscribes, or streams for as long as it lasts; how long to wait before the next time.
     async fn hear(self: Arc<Self>, name: &str, uid: &str) -> Result<Duration, Fault> {
         let device = self.devices.get(name).await?;
-        let offer = device.read(|client| async move { events::offer(&client).await }).await?;
+        let offer = match device.read(|client| async move { events::offer(&client).await }).await {
+            Ok(offer) => offer,
+            Err(error) => return nothing(error.into()),
+        };
         if self.config.listen.is_some() && offer.enabled && offer.subscriptions.is_some() {
             let token = self.devices.token(uid);
             let destination = format!("{}/events/{token}", self.config.url.trim_end_matches('/'));
-            device
-                .write(|client| async move { events::subscribe(&client, &destination, "ironyard").await })
-                .await?;
-            return Ok(self.config.renew);
+            let subscribed = device.write(|client| async move { events::subscribe(&client, &destination, "ironyard").await });
+            return match subscribed.await {
+                Ok(fresh) => {
+                    // What happened before, nobody has told.
+                    if fresh {
+                        self.hint(name);
+                    }
+                    Ok(self.config.renew)
+                }
+                Err(error) => nothing(error.into()),
+            };
         }
         let Some(uri) = offer.sse.filter(|_| self.config.stream && offer.enabled) else {
             return Ok(NOTHING);
@@ -202,10 +212,12 @@ impl Events {
             let (events, name) = (self.clone(), name.to_owned());
             move || events.hint(&name)
         };
-        // What was missed before it opened.
-        hint();
-        device.listen(&uri, IDLE, hint).await?;
-        Ok(REOPEN)
+        let opened = Instant::now();
+        match device.listen(&uri, IDLE, hint).await {
+            // One that does not last is not worth much.
+            Ok(()) => Ok(if opened.elapsed() > AGAIN { REOPEN } else { AGAIN }),
+            Err(error) => nothing(error.into()),
+        }
     }
 
     /// Somebody says that something changed at a BMC. However often: it is looked at once in a while, and once after the last hint.
@@ -227,6 +239,14 @@ impl Events {
                 tracing::debug!(%error, bmc.name = name, "could not follow a hint");
             }
         });
+    }
+}
+
+/// A BMC that cannot is asked again when its firmware may be another one; all else, soon.
+fn nothing(fault: Fault) -> Result<Duration, Fault> {
+    match fault.reason {
+        Reason::BmcUnsupported | Reason::BmcRefused | Reason::BmcForbidden | Reason::BmcLicenseRequired => Ok(NOTHING),
+        _ => Err(fault),
     }
 }
 
