@@ -39,6 +39,20 @@ impl Drop for Killed {
     }
 }
 
+/// Starts an emulator with this configuration, in this folder, and waits until it answers.
+async fn started(command: &mut Command, folder: &std::path::Path, config: &str, port: u16) -> Killed {
+    let file = folder.join("sushy.conf");
+    std::fs::write(&file, config).unwrap();
+    let log = std::fs::File::create(folder.join("log")).unwrap();
+    let command = command.arg("--config").arg(&file).stdout(log.try_clone().unwrap()).stderr(log);
+    let emulator = Killed(command.spawn().unwrap());
+    poll::until("the emulator answers", || async {
+        tokio::net::TcpStream::connect(("127.0.0.1", port)).await.ok()
+    })
+    .await;
+    emulator
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_foreign_emulator_lives_its_life_and_fails_closed() {
     let Some(program) = emulator() else { return };
@@ -52,21 +66,7 @@ async fn a_foreign_emulator_lives_its_life_and_fails_closed() {
         folder.path().display(),
         systems.join(", ")
     );
-    let file = folder.path().join("sushy.conf");
-    std::fs::write(&file, config).unwrap();
-    let log = std::fs::File::create(folder.path().join("log")).unwrap();
-    let child = Command::new(program)
-        .args(["--fake", "--config"])
-        .arg(&file)
-        .stdout(log.try_clone().unwrap())
-        .stderr(log)
-        .spawn()
-        .unwrap();
-    let _emulator = Killed(child);
-    poll::until("the emulator answers", || async {
-        tokio::net::TcpStream::connect(("127.0.0.1", port)).await.ok()
-    })
-    .await;
+    let _emulator = started(Command::new(program).arg("--fake"), folder.path(), &config, port).await;
 
     let mut config = Config::new(folder.path().join("data"), ([127, 0, 0, 1], 0).into());
     config.in_band = InBand::Off;
@@ -192,22 +192,7 @@ async fn the_foreign_emulator_conforms_as_far_as_it_goes() {
             "SUSHY_EMULATOR_LISTEN_IP = '127.0.0.1'\nSUSHY_EMULATOR_LISTEN_PORT = {port}\nSUSHY_EMULATOR_STATE_DIR = '{}'\n{more}",
             state.display()
         );
-        let file = state.join("sushy.conf");
-        std::fs::write(&file, config).unwrap();
-        let log = std::fs::File::create(state.join("log")).unwrap();
-        let child = Command::new(&program)
-            .args(&args)
-            .arg("--config")
-            .arg(&file)
-            .stdout(log.try_clone().unwrap())
-            .stderr(log)
-            .spawn()
-            .unwrap();
-        let _emulator = Killed(child);
-        poll::until("the emulator answers", || async {
-            tokio::net::TcpStream::connect(("127.0.0.1", port)).await.ok()
-        })
-        .await;
+        let _emulator = started(Command::new(&program).args(&args), &state, &config, port).await;
         let scope = Scope {
             writes: true,
             power,

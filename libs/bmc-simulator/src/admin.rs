@@ -9,7 +9,7 @@ use hyper::Method;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::{EraseBehaviour, Fleet, Knobs, Machine, Rule, http::Answer};
+use crate::{EraseBehaviour, Fleet, Knobs, Machine, Rule, response::Answer};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]

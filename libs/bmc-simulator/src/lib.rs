@@ -15,6 +15,7 @@ mod patch;
 mod post;
 mod profile;
 mod resources;
+mod response;
 mod tree;
 mod webhook;
 

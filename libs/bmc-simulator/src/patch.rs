@@ -3,10 +3,10 @@ use serde_json::{Value, json};
 
 use crate::{
     Machine, Profile,
-    http::Answer,
     machine::State,
     post,
     profile::{ApplyTime, Media},
+    response::Answer,
 };
 
 /// Changes a resource; the effect is whether anything is other than before.

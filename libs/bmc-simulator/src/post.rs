@@ -6,10 +6,10 @@ use tokio::time::Instant;
 
 use crate::{
     Machine,
-    http::Answer,
     management::{Account, Certificate, Subscription, Volume, now},
     profile::{Media, TaskForm},
     resources,
+    response::Answer,
 };
 
 const V1: &str = "/redfish/v1";
