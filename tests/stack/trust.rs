@@ -272,3 +272,23 @@ async fn a_certificate_is_replaced_and_its_pin_with_it() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_login_leaves_one_session() {
+    let alone = Alone::start(|_| {}).await;
+    let (fleet, config) = fleet(1, [127, 94, 9, 1], Timing::default(), false);
+    let serving = served(&fleet, false);
+    let machine = fleet.machines()[0].clone();
+    // Each takes most of what a read may take: the service root on the way to the login, and the login.
+    for (method, path, remaining) in [("GET", "", Some(3)), ("POST", "SessionService/Sessions", None)] {
+        machine.add_rule(Rule {
+            method: Some(method.into()),
+            path: format!("/redfish/v1/{path}"),
+            action: Action::LatencyAfter(1000),
+            remaining,
+        });
+    }
+    let name = enroll(&alone.clients, &machine, &config, serving.port, "http").await;
+    ready(&alone.clients, &name).await;
+    assert_eq!(machine.sessions(), 1);
+}

@@ -7,6 +7,8 @@ use serde_json::{Value, json};
 pub enum Action {
     /// The answer comes this many milliseconds late.
     Latency(u64),
+    /// What was asked for is done, and the answer comes this many milliseconds late.
+    LatencyAfter(u64),
     /// This status and an error body.
     Status(u16),
     /// This status with a message id, as families send it.
@@ -111,6 +113,7 @@ pub(crate) fn spoil(action: &Action, path: &str, body: &mut Value) {
         }
         Action::DuplicateIds | Action::LinkCycle | Action::LinksElsewhere | Action::ControlCharacters => walk(action, path, body),
         Action::Latency(_)
+        | Action::LatencyAfter(_)
         | Action::Status(_)
         | Action::Refuse(..)
         | Action::RetryAfter(..)

@@ -179,6 +179,7 @@ async fn respond(fleet: &Fleet, local: IpAddr, request: Request<hyper::body::Inc
             machine.lock().held += 1;
             std::future::pending().await
         }
+        Some(Action::LatencyAfter(ms)) => tokio::time::sleep(Duration::from_millis(ms)).await,
         Some(Action::DropAfter) => return Err(Dropped),
         _ => {}
     }

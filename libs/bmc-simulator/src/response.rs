@@ -181,6 +181,7 @@ pub(crate) async fn before(fault: &Option<Action>) -> Result<Option<Response<Bod
         }
         Some(
             Action::HangAfter
+            | Action::LatencyAfter(_)
             | Action::DropAfter
             | Action::Truncate
             | Action::NotAnObject

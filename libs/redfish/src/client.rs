@@ -107,7 +107,7 @@ pub struct Client {
     pub(crate) own_account: std::sync::Mutex<Option<String>>,
     seen: tls::Seen,
     /// Whether its last answer was long in coming.
-    slow: AtomicBool,
+    pub(crate) slow: AtomicBool,
 }
 
 /// Tries of a read.
@@ -202,9 +202,7 @@ impl Client {
         let Some(login) = &self.login else {
             return Err(Error::AuthenticationFailed);
         };
-        let proof = self.prove(login);
-        let outcome = tokio::time::timeout(self.limits.read, proof).await;
-        outcome.unwrap_or(Err(Error::Timeout { write: false }))
+        self.prove(login).await
     }
 
     /// Where a link leads to, if it is within this BMC.
@@ -334,17 +332,22 @@ impl Client {
             let closed = |_| Error::Unreachable("the client is closed".to_owned());
             let _permit = self.permits.acquire().await.map_err(closed)?;
             self.pace.turn().await;
-            let write = method != Method::GET;
-            let work = self.authenticated(&method, url, body, if_match, manner);
-            let outcome = self.limits.lanes.through(&self.slow, limit, work).await;
-            outcome.unwrap_or(Err(Error::Timeout { write }))
+            self.authenticated(&method, url, body, if_match, limit, manner).await
         }
         .instrument(span)
         .await
     }
 
     /// Sends with the session; logs in once more when the BMC has forgotten it.
-    async fn authenticated(&self, method: &Method, url: Url, body: Body<'_>, if_match: Option<&str>, manner: Manner<'_>) -> Result<Reply> {
+    async fn authenticated(
+        &self,
+        method: &Method,
+        url: Url,
+        body: Body<'_>,
+        if_match: Option<&str>,
+        limit: Duration,
+        manner: Manner<'_>,
+    ) -> Result<Reply> {
         // The root is open to all, and the first thing that is read.
         let open = url.path().trim_end_matches('/') == "/redfish/v1";
         let mut auth = match self.open_session() {
@@ -369,7 +372,11 @@ impl Client {
                 // What was streamed is gone.
                 Body::Form(_) | Body::Raw(..) => None,
             };
-            let outcome = self.send_for(method, url.clone(), body, if_match, &auth, manner.only).await;
+            let sent = self.send_for(method, url.clone(), body, if_match, &auth, manner.only);
+            let outcome = self.limits.lanes.through(&self.slow, limit, sent).await;
+            let outcome = outcome.unwrap_or(Err(Error::Timeout {
+                write: *method != Method::GET,
+            }));
             let forgotten = matches!(outcome, Err(Error::AuthenticationFailed)) && matches!(auth, Session::Token { .. });
             if !forgotten || fresh {
                 return outcome;

@@ -1,7 +1,7 @@
 use reqwest::{Method, RequestBuilder};
 use serde_json::json;
 
-use crate::{Client, Error, Result, client::Login, transport::Body, uri};
+use crate::{Client, Error, Reply, Result, Url, client::Login, transport::Body, uri};
 
 /// How requests show who they are.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,6 +74,7 @@ impl Client {
             return Ok(session.clone());
         }
         *session = self.open(login).await?;
+        tracing::debug!(server.address = self.base.host_str(), "opened a session");
         self.keep(&session);
         Ok(session.clone())
     }
@@ -97,33 +98,35 @@ impl Client {
             }
             Session::Basic(..) | Session::None => {
                 let root = self
-                    .send(
-                        &Method::GET,
-                        uri::resolve(&self.base, "/redfish/v1/")?,
-                        Body::None,
-                        None,
-                        &Session::None,
-                    )
+                    .step(&Method::GET, uri::resolve(&self.base, "/redfish/v1/")?, Body::None, &Session::None)
                     .await?
                     .doc;
                 let closed = root.link("Systems").or_else(|| root.link("Managers"));
                 let closed = closed.ok_or_else(|| Error::Unsupported("anything that shows whether a login is good".to_owned()))?;
                 let url = uri::resolve(&self.base, &closed)?;
-                self.send(&Method::GET, url, Body::None, None, &session).await.map(|_| ())
+                self.step(&Method::GET, url, Body::None, &session).await.map(|_| ())
             }
         }
     }
 
+    /// A request on the way to a session. Each has its own time: a login that is cut short, because what came before it was slow, leaves a
+    /// session that nobody knows.
+    async fn step(&self, method: &Method, url: Url, body: Body<'_>, auth: &Session) -> Result<Reply> {
+        let sent = self.send(method, url, body, None, auth);
+        let outcome = self.limits.lanes.through(&self.slow, self.limits.read, sent).await;
+        outcome.unwrap_or(Err(Error::Timeout { write: false }))
+    }
+
     async fn open_with(&self, username: &str, password: &ironyard_types::Secret<String>) -> Result<Session> {
         let root_url = uri::resolve(&self.base, "/redfish/v1/")?;
-        let root = self.send(&Method::GET, root_url, Body::None, None, &Session::None).await?.doc;
+        let root = self.step(&Method::GET, root_url, Body::None, &Session::None).await?.doc;
         let linked = root.part("Links").link("Sessions");
         let Some(sessions) = linked.or_else(|| root.link("SessionService").map(|s| format!("{}/Sessions", s.trim_end_matches('/')))) else {
             return self.basic(&root, username, password).await;
         };
         let body = json!({"UserName": username, "Password": password.expose()});
         let sessions = uri::resolve(&self.base, &sessions)?;
-        match self.send(&Method::POST, sessions, Body::Json(&body), None, &Session::None).await {
+        match self.step(&Method::POST, sessions, Body::Json(&body), &Session::None).await {
             Ok(reply) => {
                 self.note_own_account(&reply.doc);
                 match reply.token {
@@ -160,7 +163,7 @@ impl Client {
         let basic = Session::Basic(username.to_owned(), password.clone());
         if let Some(closed) = root.link("Systems").or_else(|| root.link("Managers")) {
             let url = uri::resolve(&self.base, &closed)?;
-            if let Err(Error::AuthenticationFailed) = self.send(&Method::GET, url, Body::None, None, &basic).await {
+            if let Err(Error::AuthenticationFailed) = self.step(&Method::GET, url, Body::None, &basic).await {
                 return Err(Error::AuthenticationFailed);
             }
         }
@@ -181,6 +184,11 @@ impl Client {
                 self.send(&Method::DELETE, url, Body::None, None, &old),
             )
             .await;
+            tracing::debug!(
+                server.address = self.base.host_str(),
+                ended = matches!(ended, Ok(Ok(_))),
+                "ended a session"
+            );
             // One that may still be there is kept: the next process goes on with it.
             if matches!(ended, Ok(Ok(_) | Err(Error::AuthenticationFailed | Error::NotFound(_)))) {
                 self.keep(&Session::None);
