@@ -13,7 +13,7 @@ use serde_json::json;
 use crate::gateway::{Alone, enroll, fleet, get_bmc, ready, served};
 
 /// Somebody with a login of their own switches the machine on, or off.
-async fn somebody_switches(machine: &Machine, config: &FleetConfig, port: u16, reset: &str) {
+pub async fn somebody_switches(machine: &Machine, config: &FleetConfig, port: u16, reset: &str) {
     let target = Target {
         scheme: "http".into(),
         address: machine.address(),

@@ -1,6 +1,6 @@
 use ironyard_discovery::domain::discovery_run::InBand;
 use ironyard_proto::{
-    common::{Metadata, PowerState, Reference},
+    common::{ConditionStatus, Health, Metadata, PowerState, Reference},
     inventory::{self, ReclaimPolicy, ServerState},
     maintenance::{self, ServerMaintenance, ServerMaintenanceSpec},
 };
@@ -113,6 +113,48 @@ async fn a_retained_server_is_kept_until_it_is_let_go() {
     set(ReclaimPolicy::Recycle).await;
     world.reaches(name, ServerState::Available).await;
     assert!(world.certificates(name).await[0].passed);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_changes_behind_our_back_reaches_the_server() {
+    let world = World::with(On::Sqlite, 1, InBand::Off).await.unwrap();
+    let machine = world.machine(0);
+    let seen = |health: Health, power: PowerState| {
+        let world = &world;
+        async move {
+            poll::until(&format!("the server is {health:?} and {power:?}"), || async {
+                let observed = world.server("bmc-0-1").await?.observed?;
+                (observed.health() == health && observed.power_state() == power).then_some(())
+            })
+            .await;
+        }
+    };
+    for (healthy, health) in [(false, Health::Critical), (true, Health::Ok)] {
+        let (reset, power) = match machine.power() {
+            ironyard_types::hardware::PowerState::On => ("ForceOff", PowerState::Off),
+            _ => ("On", PowerState::On),
+        };
+        machine.set_knobs(ironyard_bmc_simulator::Knobs {
+            healthy: Some(healthy),
+            ..Default::default()
+        });
+        crate::events::somebody_switches(&machine, &world.fleet_config, world.port, reset).await;
+        seen(health, power).await;
+    }
+    // One that is gone is told as well.
+    machine.set_knobs(ironyard_bmc_simulator::Knobs {
+        gone: Some(true),
+        ..Default::default()
+    });
+    poll::until("its BMC does not answer", || async {
+        let server = world.server("bmc-0-1").await?;
+        let told = server
+            .conditions
+            .iter()
+            .any(|c| c.r#type == "BmcReachable" && c.status() == ConditionStatus::False);
+        told.then_some(())
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -50,6 +50,7 @@ impl World {
         config.database_url = postgres.as_ref().map(Postgres::url);
         config.boot_timeout = Duration::from_secs(30);
         config.gateway.requests_per_second = 0;
+        config.gateway.polling.power = Duration::from_secs(2);
         config.gateway.patience = Patience {
             graceful: Duration::from_secs(3),
             unreachable: Duration::from_secs(30),

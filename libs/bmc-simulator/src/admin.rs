@@ -3,7 +3,7 @@
 //! `GET /admin/bmcs`, `GET /admin/bmcs/N`, `GET /admin/bmcs/N/writes`, `POST /admin/bmcs/N/faults` (a rule), `DELETE …/faults`,
 //! `POST /admin/bmcs/N/drives/SERIAL` (`{"erase": "good|fails|lies", "present": bool}`), `POST /admin/bmcs/N/knobs`
 //! (`{"hung_os": bool, "power_lies": bool, "tasks_stick": bool, "tasks_vanish": bool, "password_change_required": bool, "gone": bool, "clock_1970": bool,
-//! "certificate": "fresh|expired"}`).
+//! "certificate": "fresh|expired", "healthy": bool}`).
 
 use hyper::Method;
 use serde::Deserialize;

@@ -58,6 +58,8 @@ pub struct Knobs {
     pub clock_1970: Option<bool>,
     /// Another certificate from now on.
     pub certificate: Option<CertificateKind>,
+    /// Whether the machine is well.
+    pub healthy: Option<bool>,
 }
 
 /// A write that reached the BMC.
@@ -121,6 +123,8 @@ pub(crate) struct State {
     pub tasks_stick: bool,
     /// Tasks are gone once they run.
     pub tasks_vanish: bool,
+    /// Something is broken.
+    pub broken: bool,
     running: CancellationToken,
 }
 
@@ -167,6 +171,7 @@ impl Machine {
             writes: vec![],
             version: 1,
             hung_os: false,
+            broken: false,
             power_lies: false,
             tasks_stick: false,
             tasks_vanish: false,
@@ -252,7 +257,9 @@ impl Machine {
             gone,
             clock_1970,
             certificate,
+            healthy,
         } = knobs;
+        state.broken = healthy.map_or(state.broken, |healthy| !healthy);
         state.hung_os = hung_os.unwrap_or(state.hung_os);
         state.power_lies = power_lies.unwrap_or(state.power_lies);
         state.tasks_stick = tasks_stick.unwrap_or(state.tasks_stick);

@@ -203,6 +203,10 @@ fn computer_system(machine: &Machine) -> Value {
     if !state.override_uri.is_empty() {
         boot["HttpBootUri"] = json!(state.override_uri);
     }
+    let mut health = status();
+    if state.broken {
+        health["Health"] = json!("Critical");
+    }
     let mut reset = json!({"target": format!("{V1}/Systems/1/Actions/ComputerSystem.Reset")});
     if profile.action_info {
         reset["@Redfish.ActionInfo"] = json!(format!("{V1}/Systems/1/ResetActionInfo"));
@@ -217,7 +221,7 @@ fn computer_system(machine: &Machine) -> Value {
         json!({
             "SystemType": "Physical", "Manufacturer": profile.manufacturer, "Model": "Simulated 1U", "SerialNumber": config.serial(), "SKU": config.serial(),
             "UUID": config.uuid, "HostName": format!("sim-{:04}", config.number), "BiosVersion": state.bmc.firmware.get("BIOS"),
-            "PowerState": power_text(state.power), "LocationIndicatorActive": state.led, "Status": status(), "Boot": boot,
+            "PowerState": power_text(state.power), "LocationIndicatorActive": state.led, "Status": health, "Boot": boot,
             "MemorySummary": {"TotalSystemMemoryGiB": 128}, "ProcessorSummary": {"Count": 2, "Model": "Simulated 32-Core"},
             "Processors": link("/Systems/1/Processors"), "Memory": link("/Systems/1/Memory"), "Storage": link("/Systems/1/Storage"),
             "EthernetInterfaces": link("/Systems/1/EthernetInterfaces"), "Bios": link("/Systems/1/Bios"), "SecureBoot": link("/Systems/1/SecureBoot"),

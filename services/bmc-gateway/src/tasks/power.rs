@@ -6,7 +6,10 @@ use ironyard_redfish::ops::power;
 use ironyard_rpc::Fault;
 use serde::{Deserialize, Serialize};
 
-use super::operations::{Operations, Step, Target};
+use super::{
+    operations::{Operations, Step, Target},
+    probe::note_status,
+};
 use crate::domain::power::{Action, Next, Patience, Progress, Write, plan};
 
 /// Verb of these operations.
@@ -42,6 +45,8 @@ impl Operations {
             let seen = power::state(&system);
             match plan(asked.action, &progress, seen, self.cx.now(), patience) {
                 Next::Done => {
+                    // Before the operation ends: who waits for that may read the record next.
+                    note_status(&self.cx, &asked.target.bmc, &system).await;
                     let state = seen.map(|s| s.to_string()).unwrap_or_default();
                     return Ok(Step::Done(vec![("power_state", state)]));
                 }

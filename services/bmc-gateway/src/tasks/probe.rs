@@ -89,9 +89,15 @@ impl Reconcile for Probe {
             }
             Err(fault) => Err(fault),
         };
+        let before = bmc.value.observed.statuses;
         let wait = if outcome.is_ok() { self.polling.power } else { self.polling.unwell };
         update::<Bmc>(&self.cx, &Request::default(), name, "", |bmc| {
+            // What an operation saw meanwhile is newer.
+            let newer = (bmc.observed.statuses != before).then(|| bmc.observed.statuses.clone());
             record_outcome(bmc, &outcome, &refused, now);
+            if let Some(statuses) = newer {
+                bmc.observed.statuses = statuses;
+            }
             Ok(())
         })
         .await?;
@@ -109,6 +115,22 @@ async fn statuses(device: &Device, before: &Observed) -> Result<Observed, Device
         statuses,
         ..before.clone()
     })
+}
+
+/// Notes how a system is, for those who do not ask the BMC itself.
+pub(crate) async fn note_status(cx: &Context, bmc: &str, system: &Doc) {
+    let seen = status(system);
+    let noted = update::<Bmc>(cx, &Request::default(), bmc, "", |bmc| {
+        for known in bmc.observed.statuses.iter_mut().filter(|known| known.id == seen.id) {
+            *known = seen.clone();
+        }
+        Ok(())
+    })
+    .await;
+    // The next look tells it too.
+    if let Err(error) = noted {
+        tracing::debug!(bmc.name = bmc, %error, "could not note how a system is");
+    }
 }
 
 fn status(system: &Doc) -> SystemStatus {

@@ -46,20 +46,21 @@ impl Reconcile for Bmcs {
                 return Ok(Next::After(Duration::from_secs(1)));
             }
         }
+        // What the BMC's record says now, its servers say next.
+        let servers = app.inventory.of_bmc(key).await?;
+        for server in &servers {
+            app.servers.poke(&name(server)).await.map_err(store_fault)?;
+        }
         if Gateway::not_ready(&bmc).is_some() {
             // The gateway goes on asking; its next success pokes us.
             return Ok(Next::After(Duration::from_secs(30)));
         }
         let systems = app.gateway.list_systems(key).await?;
-        let servers = app.inventory.of_bmc(key).await?;
         for system in &systems {
             if servers.iter().any(|server| is_server_of(server, system, systems.len())) {
                 continue;
             }
             self.create(&bmc, system).await?;
-        }
-        for server in servers {
-            app.servers.poke(&name(&server)).await.map_err(store_fault)?;
         }
         Ok(Next::After(Duration::from_secs(600)))
     }

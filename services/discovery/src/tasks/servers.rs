@@ -321,32 +321,37 @@ impl Servers {
         Ok(())
     }
 
-    /// Power changes without us too; look now and then.
+    /// Power and health change without us too. The gateway looks at every BMC, and its record says what it saw.
     async fn watch_power(&self, server: &Server) -> Result<Next, Error> {
         let app = &self.0;
-        if let Some(system) = Gateway::system_of(server).filter(|_| server.discovered) {
-            match app.gateway.system(&system).await {
-                Ok(seen) => {
-                    let known = server.observed.as_ref().map(|o| o.power_state);
-                    if known != Some(seen.power_state) {
-                        let report = inventory::ReportServerRequest {
-                            name: name(server),
-                            power_state: seen.power_state,
-                            ..Default::default()
-                        };
-                        app.inventory.report(report).await?;
-                    }
-                    app.inventory
-                        .condition(server, "BmcReachable", true, "Answered", "its BMC answers")
-                        .await?;
-                }
-                Err(error) => {
-                    app.inventory
-                        .condition(server, "BmcReachable", false, "NoAnswer", &error.message)
-                        .await?
-                }
+        let Some(system) = Gateway::system_of(server).filter(|_| server.discovered) else {
+            return Ok(Next::After(app.settings.poll));
+        };
+        let Some(bmc) = app.gateway.bmc(&system.bmc).await? else {
+            let why = format!("BMC {} does not exist", system.bmc);
+            app.inventory.condition(server, "BmcReachable", false, "NoBmc", &why).await?;
+            return Ok(Next::After(app.settings.poll));
+        };
+        if let Some(why) = Gateway::not_ready(&bmc) {
+            app.inventory.condition(server, "BmcReachable", false, "NoAnswer", &why).await?;
+            return Ok(Next::After(app.settings.poll));
+        }
+        let seen = bmc.observed.unwrap_or_default().system_status;
+        if let Some(seen) = seen.iter().find(|seen| seen.system_id == system.system_id) {
+            let known = server.observed.clone().unwrap_or_default();
+            if (known.power_state, known.health) != (seen.power_state, seen.health) {
+                let report = inventory::ReportServerRequest {
+                    name: name(server),
+                    power_state: seen.power_state,
+                    health: seen.health,
+                    ..Default::default()
+                };
+                app.inventory.report(report).await?;
             }
         }
+        app.inventory
+            .condition(server, "BmcReachable", true, "Answered", "its BMC answers")
+            .await?;
         Ok(Next::After(app.settings.poll))
     }
 }

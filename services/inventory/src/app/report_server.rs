@@ -4,7 +4,7 @@ use ironyard_resource::Context;
 use ironyard_rpc::Fault;
 use ironyard_types::{
     Condition, SystemUuid, Waiting,
-    hardware::{Hardware, PowerState},
+    hardware::{Hardware, Health, PowerState},
 };
 
 use super::change;
@@ -19,6 +19,8 @@ pub struct Report {
     pub in_band: Option<Hardware>,
     /// Power.
     pub power_state: Option<PowerState>,
+    /// Health.
+    pub health: Option<Health>,
     /// System id.
     pub system_id: String,
     /// Conditions.
@@ -35,6 +37,7 @@ pub async fn report_server(cx: &Context, name: &str, report: Report) -> Result<S
             out_of_band,
             in_band,
             power_state,
+            health,
             system_id,
             conditions,
             waiting,
@@ -52,6 +55,9 @@ pub async fn report_server(cx: &Context, name: &str, report: Report) -> Result<S
         }
         if power_state.is_some() {
             server.power_state = power_state;
+        }
+        if health.is_some() {
+            server.health = health;
         }
         if !system_id.is_empty() {
             server.system_id = system_id;

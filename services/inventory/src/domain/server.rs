@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use ironyard_types::{
     Condition, Metadata, Reference, SystemUuid, Timestamp, Waiting,
-    hardware::{Hardware, PowerState},
+    hardware::{Hardware, Health, PowerState},
 };
 use serde::{Deserialize, Serialize};
 
@@ -25,6 +25,9 @@ pub struct Server {
     pub in_band: Option<Hardware>,
     /// Power, as last seen.
     pub power_state: Option<PowerState>,
+    /// Health, as last seen.
+    #[serde(default)]
+    pub health: Option<Health>,
     /// Id of the system within the BMC.
     pub system_id: String,
     /// When the agent last reported.
@@ -135,6 +138,7 @@ impl Server {
             out_of_band: None,
             in_band: None,
             power_state: None,
+            health: None,
             system_id: String::new(),
             in_band_at: None,
             conditions: vec![],

@@ -9,7 +9,7 @@ use ironyard_proto::{
 use ironyard_resource::{Context, Event as WatchEvent, Mask, Page, get, list, request, watch};
 use ironyard_rpc::{
     Fault, Identity, Reason,
-    convert::{condition_from, hardware_from, power_from, reference_from, selector_from, timestamp_to, waiting_from},
+    convert::{condition_from, hardware_from, health_from, power_from, reference_from, selector_from, timestamp_to, waiting_from},
 };
 use tonic::{Request, Response, Status};
 
@@ -286,6 +286,7 @@ impl ServerService for Grpc {
 
     async fn report_server(&self, request: Request<pb::ReportServerRequest>) -> Result<Response<pb::Server>, Status> {
         let power_state = power_from(request.get_ref().power_state());
+        let health = health_from(request.get_ref().health);
         let pb::ReportServerRequest {
             name,
             out_of_band,
@@ -294,11 +295,13 @@ impl ServerService for Grpc {
             system_id,
             conditions,
             waiting_because,
+            health: _,
         } = request.into_inner();
         let report = Report {
             out_of_band: out_of_band.map(hardware_from),
             in_band: in_band.map(hardware_from),
             power_state,
+            health,
             system_id,
             conditions: conditions.into_iter().map(condition_from).collect(),
             waiting: waiting_because.map(waiting_from),

@@ -56,6 +56,7 @@ impl Kind {
                 ("NAME", "name", false),
                 ("STATE", "/state", false),
                 ("POWER", "/observed/powerState", false),
+                ("HEALTH", "/observed/health", true),
                 ("BMC", "/spec/bmcRef/name", false),
                 ("CLAIM", "/claimRef/name", false),
                 ("WAITING", "/waitingBecause/reason", false),

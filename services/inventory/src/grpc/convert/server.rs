@@ -3,8 +3,8 @@ use ironyard_proto::{common::PowerState as WirePower, inventory as pb};
 use ironyard_rpc::{
     Fault,
     convert::{
-        condition_to, hardware_to, metadata_checked, metadata_to, power_from, power_to, reference_from, reference_to, timestamp_from,
-        timestamp_to, waiting_to,
+        condition_to, hardware_to, health_to, metadata_checked, metadata_to, power_from, power_to, reference_from, reference_to,
+        timestamp_from, timestamp_to, waiting_to,
     },
 };
 use ironyard_types::{ResourceName, SystemUuid, hardware::PowerState};
@@ -36,6 +36,7 @@ pub fn server_to(stored: Stored<Server>) -> pb::Server {
         out_of_band: _,
         in_band: _,
         power_state,
+        health,
         system_id,
         in_band_at,
         conditions,
@@ -49,6 +50,7 @@ pub fn server_to(stored: Stored<Server>) -> pb::Server {
             power_state: power_to(power_state).into(),
             system_id,
             in_band_time: in_band_at.map(timestamp_to),
+            health: health_to(health),
         }),
         state: state_to(state).into(),
         conditions: conditions.into_iter().map(condition_to).collect(),
