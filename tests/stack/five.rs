@@ -94,6 +94,7 @@ async fn five_services_with_mutual_tls_survive_the_loss_of_any_one() {
         maintenance: at(4),
     };
     let show = |name: &str| TlsConfig {
+        server_name: None,
         ca: tls.join("ca.pem"),
         certificate: Some(tls.join(format!("{name}.pem"))),
         key: Some(tls.join(format!("{name}.key"))),
@@ -113,6 +114,7 @@ async fn five_services_with_mutual_tls_survive_the_loss_of_any_one() {
     let nobody = Clients::new(
         &addresses,
         Some(&TlsConfig {
+            server_name: None,
             ca: tls.join("ca.pem"),
             ..TlsConfig::default()
         }),

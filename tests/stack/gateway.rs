@@ -100,6 +100,8 @@ pub struct Killable {
     folder: TempDir,
     port: u16,
     child: Option<Child>,
+    /// Settings of its own, as they stand in its environment.
+    environment: Vec<(String, String)>,
 }
 
 impl Drop for Killable {
@@ -110,17 +112,46 @@ impl Drop for Killable {
 
 impl Killable {
     pub async fn start() -> Self {
+        Self::with(|port| (vec![], Clients::at(&format!("http://127.0.0.1:{port}")).unwrap())).await
+    }
+
+    /// One with settings of its own and with clients, for the port that it gets.
+    pub async fn with(own: impl FnOnce(u16) -> (Vec<(String, String)>, Clients)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let clients = Clients::at(&format!("http://127.0.0.1:{port}")).unwrap();
+        let (environment, clients) = own(port);
         let mut gateway = Self {
             clients,
             folder,
             port,
             child: None,
+            environment,
         };
         gateway.again().await;
         gateway
+    }
+
+    /// Its log so far.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+    }
+
+    /// Sends it a signal, as `-STOP`.
+    pub fn signal(&self, signal: &str) {
+        let child = self.child.as_ref().unwrap();
+        assert!(
+            Command::new("kill")
+                .args([signal, &child.id().to_string()])
+                .status()
+                .unwrap()
+                .success()
+        );
+    }
+
+    /// Stops it as it would be stopped, and waits for its end.
+    pub fn stop(&mut self) {
+        self.signal("-TERM");
+        self.child.take().unwrap().wait().unwrap();
     }
 
     pub fn folder(&self) -> PathBuf {
@@ -154,6 +185,7 @@ impl Killable {
             .unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_bmc-gateway-under-test"))
             .args(["--config".into(), path.join("gateway.toml")])
+            .envs(self.environment.iter().cloned())
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log)

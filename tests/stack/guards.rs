@@ -44,6 +44,29 @@ fn every_method_is_in_the_authorisation_table() {
 }
 
 #[test]
+fn every_call_to_hardware_finds_the_gateway_that_has_the_bmc() {
+    let keys = ironyard_bmc_gateway::replicas::Replicas::keys();
+    let routed: BTreeSet<&str> = keys.methods().map(|path| path.trim_start_matches("/ironyard.bmc.v1.")).collect();
+    let hardware = |method: &&str| {
+        let (service, verb) = method.split_once('/').unwrap();
+        match service {
+            "SystemService" | "StorageService" | "ManagerService" | "ConsoleService" => true,
+            // A sweep goes over many, and divides them itself.
+            "TelemetryService" => verb != "SweepPower",
+            "CredentialService" => verb == "RotateCredential",
+            "BmcService" | "OperationService" => false,
+            other => panic!("does {other} reach hardware?"),
+        }
+    };
+    let expected: BTreeSet<&str> = TABLE
+        .iter()
+        .filter_map(|row| row.method.strip_prefix("ironyard.bmc.v1."))
+        .filter(hardware)
+        .collect();
+    assert_eq!(routed, expected);
+}
+
+#[test]
 fn every_update_names_the_version_or_the_fence() {
     for (path, text) in sources() {
         for (i, line) in text.lines().enumerate().filter(|(_, l)| !l.trim_start().starts_with("//")) {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures_util::StreamExt;
 use ironyard::client::Clients;
 use ironyard_bmc_simulator::{Action, Machine, Rule, Timing};
 use ironyard_proto::{
@@ -285,4 +286,74 @@ async fn fifty_kills_leave_sessions_for_others() {
         works(&gateway.clients, &name).await;
         assert!(machine.sessions() <= 2, "{} sessions", machine.sessions());
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pushed_images_are_kept_as_long_as_they_are_needed() {
+    let (fleet, config) = fleet(1, [127, 95, 4, 1], Timing::default(), false);
+    let serving = served(&fleet, false);
+    let mut gateway = Killable::start().await;
+    let machine = fleet.machines()[0].clone();
+    let name = enroll(&gateway.clients, &machine, &config, serving.port, "http").await;
+    ready(&gateway.clients, &name).await;
+    let spool = gateway.folder().join("spool");
+    let images = || std::fs::read_dir(&spool).map_or(0, Iterator::count);
+
+    // A caller who hangs up leaves nothing.
+    let (parts, begun) = tokio::sync::mpsc::channel(4);
+    let mut managers = gateway.clients.managers.clone();
+    let call = tokio::spawn(async move { managers.push_firmware(tokio_stream::wrappers::ReceiverStream::new(begun)).await });
+    let whole: Vec<_> = push(&name, "NIC1", "8.0.0").collect().await;
+    for part in whole.into_iter().take(2) {
+        parts.send(part).await.unwrap();
+    }
+    poll::until("the image is being received", || async { (images() == 1).then_some(()) }).await;
+    call.abort();
+    poll::until("it is removed", || async { (images() == 0).then_some(()) }).await;
+
+    // One that ended leaves nothing, and a replay brings no second one.
+    let with_id = || {
+        push(&name, "NIC1", "8.1.0").map(|mut part| {
+            if let Some(bmc::push_firmware_request::Part::Head(head)) = &mut part.part {
+                head.request_id = "once".into();
+            }
+            part
+        })
+    };
+    let first = gateway
+        .clients
+        .managers
+        .clone()
+        .push_firmware(with_id())
+        .await
+        .unwrap()
+        .into_inner();
+    let replay = gateway
+        .clients
+        .managers
+        .clone()
+        .push_firmware(with_id())
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!(first.name, replay.name);
+    finished(&gateway.clients, &first).await.unwrap();
+    poll::until("it is removed", || async { (images() == 0).then_some(()) }).await;
+
+    // One that is lost before the BMC got it is told.
+    machine.add_rule(Rule {
+        method: Some("GET".into()),
+        path: "/redfish/v1/UpdateService".into(),
+        action: Action::Hang,
+        remaining: None,
+    });
+    let pushed = gateway.clients.managers.clone().push_firmware(push(&name, "NIC1", "8.2.0")).await;
+    let pushed = pushed.unwrap().into_inner();
+    gateway.kill();
+    std::fs::remove_dir_all(&spool).unwrap();
+    machine.clear_rules();
+    gateway.again().await;
+    let (reason, _) = finished(&gateway.clients, &pushed).await.unwrap_err();
+    assert_eq!(reason, "IMAGE_GONE");
+    assert_eq!(machine.settings()["firmware"]["NIC1"], "8.1.0");
 }

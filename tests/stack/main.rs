@@ -13,6 +13,7 @@ mod gateway;
 mod guards;
 mod interrupted;
 mod life;
+mod replicas;
 mod secrets;
 mod seed;
 mod store;

@@ -32,7 +32,8 @@ async fn store(on: On) -> Option<Store> {
         },
     };
     let migrations = [
-        ironyard_reconcile::MIGRATION,
+        ironyard_reconcile::MIGRATIONS[0],
+        ironyard_reconcile::MIGRATIONS[1],
         ironyard_operation::MIGRATIONS[0],
         ironyard_operation::MIGRATIONS[1],
     ];

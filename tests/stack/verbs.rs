@@ -31,6 +31,7 @@ async fn swept(clients: &Clients, name: &str) -> Outcome {
             match_labels: BTreeMap::from([("name".to_owned(), name.to_owned())]),
             ..Default::default()
         }),
+        bmcs: vec![],
     };
     let mut stream = clients
         .telemetry

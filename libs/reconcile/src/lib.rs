@@ -4,13 +4,22 @@
 
 mod queue;
 mod runner;
+mod share;
 
 pub use queue::{Lease, Queue};
 pub use runner::{Next, Reconcile, Runner, backoff};
+pub use share::{Heard, Member, Share, View};
 
-/// Schema of the queue.
-pub const MIGRATION: ironyard_db::Migration = ironyard_db::Migration {
-    version: 2,
-    name: "work_item",
-    sql: include_str!("../migrations/0002_work_item.sql"),
-};
+/// Schema of the queue, and of those who share it.
+pub const MIGRATIONS: [ironyard_db::Migration; 2] = [
+    ironyard_db::Migration {
+        version: 2,
+        name: "work_item",
+        sql: include_str!("../migrations/0002_work_item.sql"),
+    },
+    ironyard_db::Migration {
+        version: 5,
+        name: "share",
+        sql: include_str!("../migrations/0005_share.sql"),
+    },
+];

@@ -5,6 +5,8 @@ use ironyard_types::{Clock, Timestamp};
 use sqlx::{AssertSqlSafe, Row};
 use tokio::sync::Notify;
 
+use crate::{Share, share};
+
 /// A renewable hold on one key. The fence grows with every hold: a holder that lost its lease can change nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lease {
@@ -25,6 +27,7 @@ pub struct Queue {
     clock: Arc<dyn Clock>,
     pub(crate) wake: Arc<Notify>,
     lease: Duration,
+    share: Option<Share>,
 }
 
 impl Queue {
@@ -37,6 +40,15 @@ impl Queue {
             clock,
             wake: Arc::default(),
             lease: Duration::from_secs(10),
+            share: None,
+        }
+    }
+
+    /// The same queue, of which each replica takes only its share.
+    pub fn shared(self, share: Share) -> Self {
+        Self {
+            share: Some(share),
+            ..self
         }
     }
 
@@ -52,24 +64,30 @@ impl Queue {
 
     /// Makes the key due now, even while a pass over it runs.
     pub async fn poke(&self, key: &str) -> Result<()> {
+        self.poke_for(key, key).await
+    }
+
+    /// The same, for the replica that has `of`.
+    pub async fn poke_for(&self, key: &str, of: &str) -> Result<()> {
         let mut tx = self.db.begin().await?;
-        self.poke_in(&mut tx, key).await?;
+        self.poke_in(&mut tx, key, of).await?;
         tx.commit().await?;
         self.wake.notify_one();
         Ok(())
     }
 
     /// The same, within the transaction that made it necessary. Call [`Queue::wake`] after the commit.
-    pub async fn poke_in(&self, tx: &mut Tx, key: &str) -> Result<()> {
+    pub async fn poke_in(&self, tx: &mut Tx, key: &str, of: &str) -> Result<()> {
         sqlx::query(
-            "insert into work_item (queue, work_key, due_at, lease_until, fence, dirty, attempts)
-            values ($1, $2, $3, 0, 0, 1, 0)
+            "insert into work_item (queue, work_key, due_at, lease_until, fence, dirty, attempts, slot)
+            values ($1, $2, $3, 0, 0, 1, 0, $4)
             on conflict (queue, work_key) do update
-            set due_at = excluded.due_at, dirty = work_item.dirty + 1",
+            set due_at = excluded.due_at, dirty = work_item.dirty + 1, slot = excluded.slot",
         )
         .bind(self.name)
         .bind(key)
         .bind(self.clock.now().0)
+        .bind(i64::try_from(share::slot(of)).unwrap_or(-1))
         .execute(tx.conn())
         .await?;
         Ok(())
@@ -88,9 +106,10 @@ impl Queue {
             "update work_item set lease_until = $1, fence = fence + 1
             where queue = $2 and work_key in (
                 select work_key from work_item
-                where queue = $2 and due_at <= $3 and lease_until <= $3
+                where queue = $2 and due_at <= $3 and lease_until <= $3{}
                 order by due_at limit $4 {})
             returning work_key, fence, dirty, attempts",
+            self.mine(),
             tx.dialect().skip_locked()
         );
         let rows = sqlx::query(AssertSqlSafe(sql))
@@ -160,9 +179,17 @@ impl Queue {
 
     /// When the next key is due.
     pub async fn next_due(&self) -> Result<Option<Timestamp>> {
-        let sql = "select min(case when due_at > lease_until then due_at else lease_until end) as due from work_item where queue = $1";
-        let row = sqlx::query(sql).bind(self.name).fetch_one(self.db.pool()).await?;
+        let sql = format!(
+            "select min(case when due_at > lease_until then due_at else lease_until end) as due from work_item where queue = $1{}",
+            self.mine()
+        );
+        let row = sqlx::query(AssertSqlSafe(sql)).bind(self.name).fetch_one(self.db.pool()).await?;
         Ok(row.try_get::<Option<i64>, _>("due")?.map(Timestamp))
+    }
+
+    /// A condition on the rows that this replica takes.
+    fn mine(&self) -> Arc<str> {
+        self.share.as_ref().map_or_else(|| "".into(), Share::condition)
     }
 
     /// At the start of a process: SQLite has one process, so every lease in it is that of one that died.

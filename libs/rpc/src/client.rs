@@ -37,6 +37,9 @@ pub struct TlsConfig {
     /// File with its key, PEM.
     #[serde(default)]
     pub key: Option<std::path::PathBuf>,
+    /// The name that the server's certificate must have; absent: the host of its address.
+    #[serde(default)]
+    pub server_name: Option<String>,
 }
 
 /// Why no channel could be made.
@@ -77,11 +80,21 @@ impl Channel {
             if let (Some(certificate), Some(key)) = (&tls.certificate, &tls.key) {
                 config = config.identity(TlsIdentity::from_pem(read(certificate)?, read(key)?));
             }
+            if let Some(name) = &tls.server_name {
+                config = config.domain_name(name.clone());
+            }
             endpoint = endpoint.tls_config(config).map_err(Error::Tls)?;
         }
         Ok(Self {
             inner: endpoint.connect_lazy(),
         })
+    }
+
+    /// Sends what somebody else has asked, once, with their deadline, as a part of their trace.
+    pub async fn pass_on(mut self, mut request: Request<Body>) -> Result<Response<Body>, tonic::transport::Error> {
+        telemetry::inject(request.headers_mut());
+        std::future::poll_fn(|cx| self.inner.poll_ready(cx)).await?;
+        self.inner.call(request).await
     }
 }
 

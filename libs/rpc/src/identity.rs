@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use tonic::transport::server::{TcpConnectInfo, TlsConnectInfo};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
@@ -43,6 +45,20 @@ pub struct Identity {
     pub name: String,
     /// Plaintext loopback (`demo` and `up`): may call everything.
     pub local: bool,
+}
+
+tokio::task_local! {
+    static CALLER: Arc<str>;
+}
+
+/// Who is being served: the name of the caller whose call this task answers; empty in work that nobody waits for.
+pub fn caller() -> Arc<str> {
+    CALLER.try_with(Arc::clone).unwrap_or_else(|_| "".into())
+}
+
+/// Does some work for a caller.
+pub(crate) fn serving<F: Future>(name: &str, work: F) -> impl Future<Output = F::Output> + use<F> {
+    CALLER.scope(name.into(), work)
 }
 
 impl Identity {

@@ -6,7 +6,13 @@ use tonic::{Code, Status, body::Body};
 use tower::{Layer, Service};
 use tracing::{Instrument, Span, info_span};
 
-use crate::{Fault, Identity, Reason, access, metrics::Call, telemetry};
+use crate::{
+    Fault, Identity, Reason, access,
+    forward::{ON_BEHALF_OF, PassedOn},
+    identity::serving,
+    metrics::Call,
+    telemetry,
+};
 
 /// What stands in front of every method: request id and root span, RED metrics, who calls, whether they may.
 #[derive(Debug, Clone)]
@@ -49,11 +55,18 @@ where
         // Unknown names share one label: a caller must not be able to grow our metrics.
         let method = row.map_or("_OTHER", |row| row.method);
         let request_id = request_id(&request);
-        let caller = if self.trust_loopback {
+        let mut caller = if self.trust_loopback {
             Identity::local()
         } else {
             Identity::of(request.extensions())
         };
+        let behalf = request.headers_mut().remove(ON_BEHALF_OF);
+        let behalf = behalf.filter(|_| access::may_pass_on(row, &caller));
+        if let Some(whom) = &behalf {
+            let whom: String = String::from_utf8_lossy(whom.as_bytes()).chars().take(128).collect();
+            caller.name = format!("{whom} through {}", caller.name);
+            request.extensions_mut().insert(PassedOn);
+        }
         let span = info_span!(
             "rpc",
             otel.name = method,
@@ -65,7 +78,8 @@ where
             caller = caller.name,
         );
         telemetry::continue_from(&span, request.headers());
-        let allowed = access::allowed(row, &caller);
+        let name = caller.name.clone();
+        let allowed = behalf.is_some() || access::allowed(row, &caller);
         let refused = (!allowed).then(|| refusal(method, &caller));
         request.extensions_mut().insert(caller);
         let mut inner = self.inner.clone();
@@ -86,7 +100,7 @@ where
             }
             response
         };
-        Box::pin(work.instrument(span))
+        Box::pin(serving(&name, work.instrument(span)))
     }
 }
 

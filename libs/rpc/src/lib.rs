@@ -6,6 +6,7 @@ pub mod client;
 pub mod config;
 pub mod convert;
 mod fault;
+pub mod forward;
 mod identity;
 mod incoming;
 mod metrics;
@@ -17,7 +18,7 @@ mod tls;
 
 pub use client::Channel;
 pub use fault::{Fault, Kind, reason_of};
-pub use identity::{Identity, Role};
+pub use identity::{Identity, Role, caller};
 pub use reason::Reason;
 pub use telemetry::{current_traceparent, follow};
 

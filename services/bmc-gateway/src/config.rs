@@ -6,6 +6,7 @@ use serde::Deserialize;
 
 use crate::{
     domain::bmc::TlsTrust,
+    replicas,
     tasks::{events, operations::Patience, probe::Polling},
 };
 
@@ -81,6 +82,9 @@ pub struct Gateway {
     /// How events reach it.
     #[serde(default)]
     pub events: events::Config,
+    /// How the other gateways on the same database reach it.
+    #[serde(default)]
+    pub replicas: replicas::Config,
 }
 
 fn first_use() -> TlsTrust {
@@ -138,6 +142,7 @@ impl Gateway {
             polling: Polling::default(),
             patience: Patience::default(),
             events: events::Config::default(),
+            replicas: replicas::Config::default(),
         }
     }
 

@@ -6,6 +6,7 @@ pub mod conformance;
 pub mod device;
 pub mod domain;
 pub mod grpc;
+pub mod replicas;
 pub mod store;
 pub mod tasks;
 pub mod vault;
@@ -13,7 +14,7 @@ pub mod vault;
 use std::{path::PathBuf, sync::Arc};
 
 pub use config::{Config, Gateway};
-use device::{Devices, Settings};
+use device::{Consoles, Devices, Settings};
 use ironyard_db::{Db, Migration};
 use ironyard_proto::bmc::{
     bmc_service_server::{self, BmcServiceServer},
@@ -25,9 +26,11 @@ use ironyard_proto::bmc::{
     system_service_server::{self, SystemServiceServer},
     telemetry_service_server::{self, TelemetryServiceServer},
 };
-use ironyard_reconcile::{Queue, Runner};
+use ironyard_reconcile::{Queue, Runner, Share};
 use ironyard_resource::Context;
+use ironyard_rpc::forward::{Forward, Keys};
 use ironyard_types::Clock;
+use replicas::Replicas;
 use rustls_pki_types::{CertificateDer, pem::PemObject};
 use tasks::{events::Events, operations::Operations, probe::Probe};
 use tokio_util::sync::CancellationToken;
@@ -35,7 +38,8 @@ use tonic::service::RoutesBuilder;
 use vault::Vault;
 
 const MIGRATIONS: &[Migration] = &[
-    ironyard_reconcile::MIGRATION,
+    ironyard_reconcile::MIGRATIONS[0],
+    ironyard_reconcile::MIGRATIONS[1],
     ironyard_operation::MIGRATIONS[0],
     ironyard_operation::MIGRATIONS[1],
     Migration {
@@ -66,6 +70,9 @@ pub enum Error {
     /// How events reach it.
     #[error("gateway.events.listen needs gateway.events.url, as in http://gateway.example.net:7702: BMCs post there")]
     Events,
+    /// How the others reach it.
+    #[error("gateway.replicas is wrong")]
+    Replicas(#[from] ironyard_rpc::client::Error),
     /// An authority.
     #[error("could not read the certificates in {0:?}")]
     Authority(PathBuf, #[source] rustls_pki_types::pem::Error),
@@ -78,6 +85,9 @@ pub struct Service {
     devices: Devices,
     probes: Queue,
     operations: Queue,
+    consoles: Consoles,
+    share: Share,
+    replicas: Replicas,
     config: Gateway,
 }
 
@@ -120,10 +130,14 @@ impl Service {
             allow_insecure: config.allow_insecure,
             limits: config.limits(),
         };
+        let share = Share::new(cx.db.clone(), config.replicas.advertise.clone());
         Ok(Self {
             devices: Devices::new(cx.clone(), vault, settings),
-            probes: Queue::new(cx.db.clone(), "bmc", clock.clone()),
-            operations: Queue::new(cx.db.clone(), "operation", clock),
+            probes: Queue::new(cx.db.clone(), "bmc", clock.clone()).shared(share.clone()),
+            operations: Queue::new(cx.db.clone(), "operation", clock).shared(share.clone()),
+            consoles: Consoles::default(),
+            replicas: Replicas::new(share.clone(), &config.replicas)?,
+            share,
             cx,
             config,
         })
@@ -133,49 +147,72 @@ impl Service {
     pub fn register(&self, routes: &mut RoutesBuilder) {
         let (cx, devices) = (self.cx.clone(), self.devices.clone());
         let (probes, operations) = (self.probes.clone(), self.operations.clone());
+        let shared = grpc::Shared {
+            cx: cx.clone(),
+            devices: devices.clone(),
+            operations: operations.clone(),
+        };
+        // What reaches hardware is answered by the gateway that has the BMC.
+        let keys = Replicas::keys();
         routes.add_service(BmcServiceServer::new(grpc::bmc::Grpc {
             cx: cx.clone(),
             devices: devices.clone(),
             probes: probes.clone(),
         }));
-        routes.add_service(CredentialServiceServer::new(grpc::credential::Grpc {
-            cx: cx.clone(),
-            devices: devices.clone(),
-            probes,
-            operations: operations.clone(),
-        }));
-        let shared = grpc::Shared {
-            cx: cx.clone(),
-            devices,
-            operations: operations.clone(),
-        };
-        routes.add_service(SystemServiceServer::new(grpc::system::Grpc {
-            shared: shared.clone(),
-            registries: device::Registries::default(),
-        }));
-        routes.add_service(StorageServiceServer::new(grpc::storage::Grpc(shared.clone())));
-        routes.add_service(TelemetryServiceServer::new(grpc::telemetry::Grpc {
-            shared: shared.clone(),
-            bmcs: ironyard_db::Snapshot::default(),
-        }));
-        routes.add_service(ConsoleServiceServer::new(grpc::console::Grpc {
-            shared: shared.clone(),
-            consoles: device::Consoles::default(),
-        }));
-        routes.add_service(ManagerServiceServer::new(grpc::manager::Grpc {
-            shared,
-            spool: self.config.spool.clone(),
-            max_image_bytes: self.config.max_image_bytes,
-        }));
+        routes.add_service(self.by_owner(
+            &keys,
+            CredentialServiceServer::new(grpc::credential::Grpc {
+                cx: cx.clone(),
+                devices,
+                probes,
+                operations: operations.clone(),
+            }),
+        ));
+        routes.add_service(self.by_owner(
+            &keys,
+            SystemServiceServer::new(grpc::system::Grpc {
+                shared: shared.clone(),
+                registries: device::Registries::default(),
+            }),
+        ));
+        routes.add_service(self.by_owner(&keys, StorageServiceServer::new(grpc::storage::Grpc(shared.clone()))));
+        routes.add_service(self.by_owner(
+            &keys,
+            TelemetryServiceServer::new(grpc::telemetry::Grpc {
+                shared: shared.clone(),
+                bmcs: ironyard_db::Snapshot::default(),
+                replicas: self.replicas.clone(),
+            }),
+        ));
+        routes.add_service(self.by_owner(
+            &keys,
+            ConsoleServiceServer::new(grpc::console::Grpc {
+                shared: shared.clone(),
+                consoles: self.consoles.clone(),
+            }),
+        ));
+        routes.add_service(self.by_owner(
+            &keys,
+            ManagerServiceServer::new(grpc::manager::Grpc {
+                shared,
+                spool: self.config.spool.clone(),
+                max_image_bytes: self.config.max_image_bytes,
+            }),
+        ));
         routes.add_service(OperationServiceServer::new(grpc::operation::Grpc { cx, operations }));
+    }
+
+    fn by_owner<S>(&self, keys: &Keys, service: S) -> Forward<S, Replicas> {
+        Forward::new(service, self.replicas.clone(), keys.clone())
     }
 
     /// Probes BMCs and moves operations until `shutdown`; then logs out everywhere.
     pub async fn run(self, shutdown: CancellationToken) {
+        let heard = self.share.join().await;
         // A process that died between storing a BMC and making it due left it to us.
         match ironyard_db::record::list::<domain::bmc::Bmc>(&self.cx.db, "", 1_000_000, &[]).await {
             Ok(bmcs) => {
-                for bmc in bmcs {
+                for bmc in bmcs.iter().filter(|bmc| self.replicas.is_mine(&bmc.value.metadata.name)) {
                     if let Err(error) = self.probes.poke(&bmc.value.metadata.name).await {
                         tracing::warn!(%error, "could not look at a BMC");
                     }
@@ -194,12 +231,35 @@ impl Service {
             devices: self.devices.clone(),
             patience: self.config.patience,
         });
-        let events = Events::new(self.cx.clone(), self.devices.clone(), self.probes.clone(), self.config.events);
+        let events = Events::new(
+            self.cx.clone(),
+            self.devices.clone(),
+            self.probes.clone(),
+            self.replicas.clone(),
+            self.config.events,
+        );
         let events = events.run(shutdown.clone());
+        let queues = [&self.probes.clone(), &self.operations.clone()];
+        let sharing = self.replicas.run(&self.devices, &self.consoles, &queues, shutdown.clone());
+        // Until its BMCs are let go of, so that nobody takes them too soon.
+        let beating = CancellationToken::new();
+        let beats = tokio::spawn({
+            let (share, beating) = (self.share.clone(), beating.clone());
+            async move { share.run(heard, beating).await }
+        });
         let probes = Runner::new(self.probes, probe, clock.clone(), PROBES).run(shutdown.clone());
         let operations = Runner::new(self.operations, operations, clock, OPERATIONS).run(shutdown.clone());
-        tokio::join!(probes, operations, events, ironyard_resource::housekeep(&self.cx, shutdown));
+        tokio::join!(
+            probes,
+            operations,
+            events,
+            sharing,
+            ironyard_resource::housekeep(&self.cx, shutdown)
+        );
         self.devices.clear().await;
+        beating.cancel();
+        let _ = beats.await;
+        self.share.leave().await;
         self.cx.db.close().await;
     }
 }

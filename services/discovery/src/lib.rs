@@ -27,7 +27,8 @@ use tokio_util::sync::CancellationToken;
 use tonic::service::RoutesBuilder;
 
 const MIGRATIONS: &[Migration] = &[
-    ironyard_reconcile::MIGRATION,
+    ironyard_reconcile::MIGRATIONS[0],
+    ironyard_reconcile::MIGRATIONS[1],
     ironyard_operation::MIGRATIONS[0],
     ironyard_operation::MIGRATIONS[1],
     Migration {

@@ -120,6 +120,7 @@ pub fn boot_agent(ca: Option<PathBuf>) -> OnBoot {
                 return;
             };
             let tls = ca.map(|ca| TlsConfig {
+                server_name: None,
                 ca,
                 certificate: None,
                 key: None,

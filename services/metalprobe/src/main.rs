@@ -46,6 +46,7 @@ async fn main() -> ExitCode {
         return ExitCode::from(2);
     };
     let tls = args.ca.map(|ca| TlsConfig {
+        server_name: None,
         ca,
         certificate: None,
         key: None,

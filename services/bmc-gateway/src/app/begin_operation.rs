@@ -25,7 +25,7 @@ pub async fn begin_operation<A: Serialize>(
             let operation = Operation::new(verb, target, line, asked, current_traceparent());
             let stored = record::insert(&mut tx, operation, cx.now()).await.map_err(store)?;
             let name = stored.value.metadata.name.clone();
-            queue.poke_in(&mut tx, &name).await.map_err(store)?;
+            queue.poke_in(&mut tx, &name, bmc_of(&stored.value)).await.map_err(store)?;
             request.answered(&mut tx, &name, cx.now()).await.map_err(|e| match e {
                 // The same request at the same moment: the loser repeats and finds the winner's operation.
                 ironyard_db::Error::Unique { .. } => Fault::new(Reason::BmcBusy, "the same request is being served; repeat it"),
@@ -38,6 +38,27 @@ pub async fn begin_operation<A: Serialize>(
     };
     drop(tx);
     // A replay is told how the operation stands now, not how it stood when it began.
-    let stored = record::get(&cx.db, &name).await.map_err(store)?;
+    find(cx, &name).await
+}
+
+/// The operation that this very request began before.
+pub async fn begun_before(cx: &Context, request: &Request) -> Result<Option<Stored<Operation>>, Fault> {
+    let store = |e: ironyard_db::Error| Fault::internal(&e);
+    let mut tx = cx.db.begin().await.map_err(store)?;
+    let known = request.known::<String>(&mut tx).await.map_err(store)?;
+    drop(tx);
+    match known {
+        Known::Replay(name) => find(cx, &name).await.map(Some),
+        Known::Fresh | Known::Reused => Ok(None),
+    }
+}
+
+async fn find(cx: &Context, name: &str) -> Result<Stored<Operation>, Fault> {
+    let stored = record::get(&cx.db, name).await.map_err(|e| Fault::internal(&e))?;
     stored.ok_or_else(|| Fault::new(Reason::OperationNotFound, format!("operation {name} is gone")))
+}
+
+/// The BMC that an operation is about: what is said of its target begins with it.
+pub fn bmc_of(operation: &Operation) -> &str {
+    operation.target.split(['/', ' ']).next().unwrap_or_default()
 }

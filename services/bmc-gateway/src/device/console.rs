@@ -17,6 +17,7 @@ use russh::{
     keys::{Algorithm, EcdsaCurve, HashAlg, PublicKeyOrCertificate},
 };
 use tokio::sync::{broadcast, mpsc, watch};
+use tokio_util::sync::CancellationToken;
 
 use crate::domain::console::{Entry, Filter};
 
@@ -46,6 +47,9 @@ pub enum ConsoleError {
     /// Somebody else writes.
     #[error("somebody else writes to this console")]
     Busy,
+    /// Another gateway has the BMC now.
+    #[error("another gateway has this BMC now; attach again")]
+    Moved,
 }
 
 /// Where a console is, and how it is opened.
@@ -82,6 +86,8 @@ struct Open {
     writing: Arc<AtomicBool>,
     /// How it ended; none: it is open.
     ended: watch::Receiver<Option<ConsoleError>>,
+    /// Ends it: another gateway has the BMC.
+    moved: CancellationToken,
     entry: Entry,
 }
 
@@ -137,6 +143,17 @@ impl Consoles {
         let Some(known) = all.get(name) else { return (vec![], false) };
         let open = known.open.as_ref().is_some_and(|o| o.ended.borrow().is_none());
         (remembered(&known.shown), open)
+    }
+
+    /// Ends the consoles of BMCs that are not to be kept.
+    pub async fn keep(&self, mut kept: impl FnMut(&str) -> bool) {
+        for (name, known) in self.0.lock().await.iter() {
+            if let Some(open) = &known.open
+                && !kept(name.split('/').next().unwrap_or_default())
+            {
+                open.moved.cancel();
+            }
+        }
     }
 
     /// Attaches to a console; opens it for the first one. The fingerprint of its host key is told to `seen`.
@@ -238,8 +255,10 @@ async fn start(place: Place, shown: Arc<Mutex<Shown>>) -> Result<(Open, String),
         input,
         writing: Arc::default(),
         ended,
+        moved: CancellationToken::new(),
         entry,
     };
+    let moved = open.moved.clone();
     let show = move |data: &[u8]| {
         let mut shown = shown.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         shown.add(data);
@@ -272,6 +291,7 @@ async fn start(place: Place, shown: Arc<Mutex<Shown>>) -> Result<(Open, String),
                     }
                     last = tokio::time::Instant::now();
                 }
+                () = moved.cancelled() => break ConsoleError::Moved,
                 _ = quiet.tick() => {
                     alone = if show(&[]) == 0 { alone + 1 } else { 0 };
                     if alone > 2 || last.elapsed() > IDLE {
@@ -365,11 +385,17 @@ async fn log_in(handle: &mut Handle<HostKey>, login: &Login) -> Result<(), Conso
         .authenticate_keyboard_interactive_start(login.username.clone(), None)
         .await
         .map_err(|e| unreachable(&e))?;
+    let mut told = false;
     for _ in 0..3 {
         match step {
             KeyboardInteractiveAuthResponse::Success => return Ok(()),
             KeyboardInteractiveAuthResponse::Failure { .. } => return Err(ConsoleError::Refused),
+            // One that asks again has refused it.
+            KeyboardInteractiveAuthResponse::InfoRequest { prompts, .. } if told && !prompts.is_empty() => {
+                return Err(ConsoleError::Refused);
+            }
             KeyboardInteractiveAuthResponse::InfoRequest { prompts, .. } => {
+                told |= !prompts.is_empty();
                 let answers = prompts.iter().map(|_| password()).collect();
                 step = handle
                     .authenticate_keyboard_interactive_respond(answers)

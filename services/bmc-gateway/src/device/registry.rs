@@ -157,8 +157,10 @@ impl Devices {
         let login = credential.map(|c| self.open_credential(&c.row)).transpose()?;
         let client = Client::new(&target, &trust, login, self.settings.limits.clone()).map_err(|e| Fault::from(DeviceError::Redfish(e)))?;
         let uid = bmc.value.metadata.uid.clone();
-        let client = client.with_keeper(self.keeper(&uid, &key));
-        if let Some(saved) = self.saved_session(&uid, &key).await {
+        let saved = self.saved_session(&uid, &key).await;
+        let client = client.with_keeper(self.keeper(&uid, &key, saved.as_ref().map(|(key, _)| key.clone())));
+        tracing::debug!(bmc.name = name, server.address = %target.address, resumes = saved.is_some(), "has a BMC");
+        if let Some((_, saved)) = saved {
             client.resume(saved).await;
         }
         // What was refused before a restart is not tried again after it.
@@ -330,34 +332,39 @@ impl Devices {
         self.vault.seal(name, secret.as_bytes()).map_err(|e| Fault::internal(&e))
     }
 
-    /// The session of an earlier process with the same address, credential and trust.
-    async fn saved_session(&self, uid: &str, device: &str) -> Option<SavedSession> {
+    /// The session of an earlier process with the same address, credential and trust, and the key that it is sealed with.
+    async fn saved_session(&self, uid: &str, device: &str) -> Option<(String, SavedSession)> {
         let sealed = session::get(&self.cx.db, uid, device).await.ok().flatten()?;
         let secret = self.vault.open_sealed(&format!("session/{uid}"), &sealed).ok()?;
         let text = String::from_utf8_lossy(secret.expose()).into_owned();
         let (token, location) = text.split_once('\0').unwrap_or((&text, ""));
         let location = (!location.is_empty()).then(|| location.to_owned());
-        Some(SavedSession {
+        let saved = SavedSession {
             token: Secret::new(token.to_owned()),
             location,
-        })
+        };
+        Some((sealed.key, saved))
     }
 
-    /// Saves sessions as they are opened and forgets them as they are ended. A session that could not be saved is one that a crash leaks.
-    fn keeper(&self, uid: &str, device: &str) -> SessionKeeper {
+    /// Saves sessions as they are opened and forgets them as they are ended. A session that could not be saved is one that a crash leaks. What
+    /// another gateway has saved since, when the BMC became its own, is not forgotten.
+    fn keeper(&self, uid: &str, device: &str, saved: Option<String>) -> SessionKeeper {
         let (cx, vault, uid, device) = (self.cx.clone(), self.vault.clone(), uid.to_owned(), device.to_owned());
-        Box::new(move |saved| {
-            let (cx, vault, uid, device) = (cx.clone(), vault.clone(), uid.clone(), device.clone());
+        let last = Mutex::new(saved);
+        Box::new(move |session| {
+            let sealed = session.and_then(|SavedSession { token, location }| {
+                let text = format!("{}\0{}", token.expose(), location.unwrap_or_default());
+                vault.seal(&format!("session/{uid}"), text.as_bytes()).ok()
+            });
+            let before = last
+                .lock()
+                .map(|mut last| std::mem::replace(&mut *last, sealed.as_ref().map(|s| s.key.clone())));
+            let (cx, uid, device, before) = (cx.clone(), uid.clone(), device.clone(), before.ok().flatten());
             tokio::spawn(async move {
-                let outcome = match saved {
-                    None => session::delete(&cx.db, &uid, &device).await,
-                    Some(SavedSession { token, location }) => {
-                        let text = format!("{}\0{}", token.expose(), location.unwrap_or_default());
-                        match vault.seal(&format!("session/{uid}"), text.as_bytes()) {
-                            Ok(sealed) => session::put(&cx.db, &uid, &device, &sealed, cx.now()).await,
-                            Err(_) => Ok(()),
-                        }
-                    }
+                let outcome = match (sealed, before) {
+                    (Some(sealed), _) => session::put(&cx.db, &uid, &device, &sealed, cx.now()).await,
+                    (None, Some(key)) => session::delete(&cx.db, &uid, &key).await,
+                    (None, None) => Ok(()),
                 };
                 if let Err(error) = outcome {
                     tracing::debug!(%error, "could not keep a session");
@@ -372,6 +379,19 @@ impl Devices {
             && let Some(old) = running.remove(name)
         {
             old.device.retire();
+        }
+    }
+
+    /// Forgets the BMCs that are not to be kept.
+    pub fn keep(&self, mut kept: impl FnMut(&str) -> bool) {
+        if let Ok(mut running) = self.running.lock() {
+            running.retain(|name, old| {
+                let stays = kept(name);
+                if !stays {
+                    old.device.retire();
+                }
+                stays
+            });
         }
     }
 

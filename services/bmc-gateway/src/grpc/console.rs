@@ -25,6 +25,7 @@ impl From<ConsoleError> for Fault {
             ConsoleError::HostKey(_) => Reason::ConsoleHostKeyRefused,
             ConsoleError::Refused => Reason::BmcAuthenticationFailed,
             ConsoleError::Busy => Reason::ConsoleBusy,
+            ConsoleError::Moved => Reason::PeerUnavailable,
         };
         Self::new(reason, message)
     }

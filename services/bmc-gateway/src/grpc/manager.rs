@@ -11,8 +11,9 @@ use rustls_pki_types::{CertificateDer, pem::PemObject};
 use tokio::io::AsyncWriteExt;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::Shared;
+use super::{Shared, convert::operation_to};
 use crate::{
+    app::begin_operation::begun_before,
     device::Device,
     store::credential,
     tasks::{
@@ -51,6 +52,10 @@ fn image_uri(uri: &str) -> Result<(), Fault> {
             .any(|c| c.is_whitespace() || c.is_control() || matches!(c, '?' | '=' | '#'))
     {
         return Err(Fault::field("image_uri", "must be an http or https URL without a query"));
+    }
+    // It is stored, and shown to whoever may see operations.
+    if uri.split('/').nth(2).is_some_and(|host| host.contains('@')) {
+        return Err(Fault::field("image_uri", "must not carry a user or a password"));
     }
     Ok(())
 }
@@ -98,6 +103,17 @@ impl Grpc {
             return Err(Fault::field("head.sha256", format!("the bytes have {got}, not {sha256}")).into());
         }
         Ok(bytes)
+    }
+}
+
+/// An image that is being received: it goes with the call, whether that fails or its caller hangs up.
+struct Spooled(Option<std::path::PathBuf>);
+
+impl Drop for Spooled {
+    fn drop(&mut self) {
+        if let Some(Err(error)) = self.0.take().map(std::fs::remove_file) {
+            tracing::debug!(%error, "could not remove an image");
+        }
     }
 }
 
@@ -342,31 +358,24 @@ impl ManagerService for Grpc {
         apply_time(&apply)?;
         let target = target(bmc)?;
         self.device(&target.bmc).await?;
-        let path = self.spool.join(random_id());
-        let bytes = match self.receive(&mut stream, &path, &sha256).await {
-            Ok(bytes) => bytes,
-            Err(status) => {
-                let _ = tokio::fs::remove_file(&path).await;
-                return Err(status);
-            }
-        };
+        if let Some(known) = begun_before(&self.shared.cx, &ledger).await? {
+            return Ok(Response::new(operation_to(known)));
+        }
+        let mut spooled = Spooled(Some(self.spool.join(random_id())));
+        let path = spooled.0.clone().unwrap_or_default();
+        let bytes = self.receive(&mut stream, &path, &sha256).await?;
         let job = Firmware {
             target,
-            source: Source::File {
-                path: path.clone(),
-                name,
-                bytes,
-            },
+            source: Source::File { path, name, bytes },
             targets,
             apply_time: apply,
             component,
             version,
         };
-        let begun = self.shared.begin(&ledger, Job::Firmware(job)).await;
-        if begun.is_err() {
-            let _ = tokio::fs::remove_file(&path).await;
-        }
-        begun
+        let begun = self.shared.begin(&ledger, Job::Firmware(job)).await?;
+        // From here on it is the operation's.
+        spooled.0 = None;
+        Ok(begun)
     }
 
     async fn get_raw(&self, request: Request<pb::GetRawRequest>) -> Result<Response<pb::GetRawResponse>, Status> {

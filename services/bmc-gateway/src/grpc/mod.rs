@@ -7,6 +7,7 @@ pub mod credential;
 pub mod manager;
 pub mod operation;
 pub mod storage;
+mod sweep;
 pub mod system;
 pub mod telemetry;
 

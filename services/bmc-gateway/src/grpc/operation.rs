@@ -12,6 +12,7 @@ use ironyard_rpc::{Fault, Reason};
 use tonic::{Request, Response, Status};
 
 use super::convert::operation_to;
+use crate::app::begin_operation::bmc_of;
 
 /// Longest wait; callers that want longer call again.
 const LONGEST: Duration = Duration::from_secs(25);
@@ -86,7 +87,10 @@ impl OperationService for Grpc {
             };
             match ironyard_operation::update::<Operation, Fault>(&self.cx.db, &ledger, &name, &etag, now, cancel).await {
                 Ok(stored) => {
-                    self.operations.poke(&name).await.map_err(|e| Fault::internal(&e))?;
+                    self.operations
+                        .poke_for(&name, bmc_of(&stored.value))
+                        .await
+                        .map_err(|e| Fault::internal(&e))?;
                     row = stored;
                     break;
                 }

@@ -1,30 +1,18 @@
-use std::{
-    collections::HashMap,
-    pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::{collections::HashSet, pin::Pin};
 
-use ironyard_db::{Snapshot, Stored};
+use ironyard_db::Snapshot;
 use ironyard_proto::bmc::{self as pb, telemetry_service_server::TelemetryService};
-use ironyard_redfish::ops::{drives, logs, power, sensors};
+use ironyard_redfish::ops::{logs, sensors};
 use ironyard_rpc::{
     Fault,
-    convert::{health_to, power_to, selector_from, timestamp_from, timestamp_to},
+    convert::{health_to, selector_from, timestamp_from, timestamp_to},
+    forward::PassedOn,
 };
-use tokio::sync::mpsc;
-use tokio_stream::{Stream, StreamExt, wrappers::ReceiverStream};
+use tokio_stream::Stream;
 use tonic::{Request, Response, Status};
 
-use super::Shared;
-use crate::{
-    device::{Credential, DeviceError},
-    domain::bmc::Bmc,
-    store::credential,
-};
+use super::{Shared, sweep};
+use crate::{device::Credential, domain::bmc::Bmc, replicas::Replicas, store::credential};
 
 /// The service on the wire.
 pub struct Grpc {
@@ -32,17 +20,9 @@ pub struct Grpc {
     pub shared: Shared,
     /// What a sweep goes over.
     pub bmcs: Snapshot<Bmc>,
+    /// Who has it.
+    pub replicas: Replicas,
 }
-
-/// BMCs that a sweep asks at once: those that answer soon, so that others find room beside it; and all, with those that do not. Requests in
-/// flight are limited beside that.
-const AT_FIRST: usize = 64;
-const AT_ONCE: usize = 1024;
-/// How often it looks for those that do not.
-const LOOK: Duration = Duration::from_millis(100);
-/// Answers in one message, at most, and how long they are gathered.
-const CHUNK: usize = 256;
-const GATHER: Duration = Duration::from_millis(20);
 
 fn sensor_to(sensor: sensors::Sensor) -> pb::Sensor {
     let sensors::Sensor {
@@ -80,136 +60,28 @@ fn entry_to(entry: logs::Entry) -> pb::LogEntry {
     }
 }
 
-fn failed(bmc: &str, fault: Fault) -> pb::PowerReading {
-    pb::PowerReading {
-        bmc: bmc.to_owned(),
-        reason: fault.reason.as_str().to_owned(),
-        message: fault.message,
-        ..pb::PowerReading::default()
-    }
-}
-
-/// What the workers of one sweep share.
-struct Sweep {
-    shared: Shared,
-    credentials: HashMap<String, Credential>,
-    bmcs: Vec<Arc<Stored<Bmc>>>,
-    next: AtomicUsize,
-    /// How often it was looked whether workers wait, and at which look each began with the BMC that it asks.
-    looks: AtomicUsize,
-    since: Vec<AtomicUsize>,
-    answers: mpsc::Sender<Vec<pb::PowerReading>>,
-}
-
-impl Sweep {
-    /// Begins with few workers, and brings one more for each that waits for its BMC.
-    fn start(self: Arc<Self>) {
-        let mut workers = AT_FIRST.min(self.bmcs.len());
-        (0..workers).for_each(|n| drop(tokio::spawn(self.clone().work(n))));
-        // It is over when the last worker is gone.
-        let sweep = Arc::downgrade(&self);
-        tokio::spawn(async move {
-            while workers < AT_ONCE {
-                tokio::time::sleep(LOOK).await;
-                let Some(sweep) = sweep.upgrade().filter(|sweep| !sweep.answers.is_closed()) else {
-                    return;
-                };
-                let now = sweep.looks.fetch_add(1, Ordering::Relaxed) + 1;
-                let waits = |since: &&AtomicUsize| since.load(Ordering::Relaxed) + 1 < now;
-                let waiting = sweep.since.iter().take(workers).filter(waits).count();
-                let more = (AT_FIRST + waiting).min(AT_ONCE).saturating_sub(workers);
-                (workers..workers + more).for_each(|n| drop(tokio::spawn(sweep.clone().work(n))));
-                workers += more;
-            }
-        });
-    }
-
-    /// Asks one BMC after the other until all are asked, or the caller has gone.
-    async fn work(self: Arc<Self>, worker: usize) {
-        while let Some(bmc) = self.bmcs.get(self.next.fetch_add(1, Ordering::Relaxed)) {
-            if let Some(since) = self.since.get(worker) {
-                since.store(self.looks.load(Ordering::Relaxed), Ordering::Relaxed);
-            }
-            // Nobody waits for what a caller asked who has gone.
-            let readings = tokio::select! {
-                readings = sweep_one(&self.shared, &self.credentials, bmc) => readings,
-                () = self.answers.closed() => return,
-            };
-            if let Some(since) = self.since.get(worker) {
-                since.store(usize::MAX / 2, Ordering::Relaxed);
-            }
-            if self.answers.send(readings).await.is_err() {
-                return;
-            }
-        }
-    }
-}
-
-/// Power and health of the systems of one BMC.
-async fn sweep_one(shared: &Shared, credentials: &HashMap<String, Credential>, bmc: &Stored<Bmc>) -> Vec<pb::PowerReading> {
-    let name = bmc.value.metadata.name.clone();
-    let device = match shared.devices.running(bmc, credentials.get(&bmc.value.spec.credential)) {
-        Some(device) => device,
-        // Record and credential may be others by now.
-        None => match shared.devices.get(&name).await {
-            Ok(device) => device,
-            Err(fault) => return vec![failed(&name, fault)],
-        },
-    };
-    let known = &bmc.value.observed.systems;
-    if known.is_empty() {
-        let why = DeviceError::NotReady("its systems are not known yet".to_owned());
-        return vec![failed(&name, why.into())];
-    }
-    let mut answers = Vec::with_capacity(known.len());
-    for id in known {
-        answers.push(match device.glance(id).await {
-            Ok(doc) => pb::PowerReading {
-                bmc: name.clone(),
-                system_id: id.clone(),
-                power_state: power_to(power::state(&doc)).into(),
-                health: health_to(drives::health(&doc)),
-                ..pb::PowerReading::default()
-            },
-            Err(error) => pb::PowerReading {
-                system_id: id.clone(),
-                ..failed(&name, error.into())
-            },
-        });
-    }
-    answers
-}
-
 #[tonic::async_trait]
 impl TelemetryService for Grpc {
     type SweepPowerStream = Pin<Box<dyn Stream<Item = Result<pb::SweepPowerResponse, Status>> + Send>>;
 
     async fn sweep_power(&self, request: Request<pb::SweepPowerRequest>) -> Result<Response<Self::SweepPowerStream>, Status> {
-        let selector = selector_from("selector", request.into_inner().selector)?;
+        // What another gateway passes on is this one's, whatever it thinks itself.
+        let replicas = request.extensions().get::<PassedOn>().is_none().then(|| self.replicas.clone());
+        let pb::SweepPowerRequest { selector, bmcs } = request.into_inner();
+        let selector = selector_from("selector", selector)?;
         let store = |e: ironyard_db::Error| Fault::internal(&e);
-        let bmcs = self.bmcs.read(&self.shared.cx.db).await.map_err(store)?;
+        let all = self.bmcs.read(&self.shared.cx.db).await.map_err(store)?;
         let credentials = credential::list(&self.shared.cx.db).await.map_err(store)?;
         let credentials = credentials.into_iter().map(|c| (c.name.clone(), Credential::new(c))).collect();
-        let matching: Vec<_> = bmcs
-            .iter()
-            .filter(|b| selector.matches(&b.value.metadata.labels))
-            .cloned()
-            .collect();
-        let (sender, answers) = mpsc::channel(AT_ONCE);
-        let sweep = Arc::new(Sweep {
-            shared: self.shared.clone(),
-            credentials,
-            bmcs: matching,
-            next: AtomicUsize::new(0),
-            looks: AtomicUsize::new(0),
-            since: (0..AT_ONCE).map(|_| AtomicUsize::new(0)).collect(),
-            answers: sender,
+        let named: HashSet<&str> = bmcs.iter().map(String::as_str).collect();
+        let matching = all.iter().filter(|bmc| {
+            let (name, labels) = (bmc.value.metadata.name.as_str(), &bmc.value.metadata.labels);
+            (named.is_empty() || named.contains(name)) && selector.matches(labels)
         });
-        sweep.start();
-        let answers = ReceiverStream::new(answers).chunks_timeout(CHUNK, GATHER).map(|answers| {
-            let readings = answers.into_iter().flatten().collect();
-            Ok(pb::SweepPowerResponse { readings })
-        });
+        let known: HashSet<&str> = all.iter().map(|bmc| bmc.value.metadata.name.as_str()).collect();
+        let unknown = named.difference(&known).map(|name| sweep::unknown(name)).collect();
+        let asker = sweep::Asker::new(self.shared.clone(), credentials);
+        let answers = asker.start(matching.cloned().collect(), unknown, replicas.as_ref());
         Ok(Response::new(Box::pin(answers)))
     }
 

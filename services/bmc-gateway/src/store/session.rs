@@ -41,12 +41,12 @@ pub async fn get(db: &Db, bmc_uid: &str, device: &str) -> Result<Option<Sealed>>
     .transpose()
 }
 
-/// Forgets the session that was opened for this device.
-pub async fn delete(db: &Db, bmc_uid: &str, device: &str) -> Result<()> {
+/// Forgets a session, unless another one was saved since.
+pub async fn delete(db: &Db, bmc_uid: &str, sealed_key: &str) -> Result<()> {
     let mut tx = db.begin().await?;
-    sqlx::query("delete from session where session_id = $1 and device = $2")
+    sqlx::query("delete from session where session_id = $1 and sealed_key = $2")
         .bind(bmc_uid.to_owned())
-        .bind(device.to_owned())
+        .bind(sealed_key.to_owned())
         .execute(tx.conn())
         .await?;
     tx.commit().await

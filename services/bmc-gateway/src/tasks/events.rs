@@ -28,7 +28,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::probe::is_ready;
-use crate::{device::Devices, domain::bmc::Bmc};
+use crate::{device::Devices, domain::bmc::Bmc, replicas::Replicas};
 
 /// How events reach the gateway. Without them, what changes is seen at the next poll.
 #[derive(Debug, Clone, Deserialize)]
@@ -74,6 +74,7 @@ pub struct Events {
     cx: Context,
     devices: Devices,
     probes: Queue,
+    replicas: Replicas,
     config: Config,
     /// BMCs by the token in the path that is theirs.
     tokens: Mutex<HashMap<String, String>>,
@@ -83,11 +84,12 @@ pub struct Events {
 
 impl Events {
     /// Nobody listens yet.
-    pub fn new(cx: Context, devices: Devices, probes: Queue, config: Config) -> Arc<Self> {
+    pub fn new(cx: Context, devices: Devices, probes: Queue, replicas: Replicas, config: Config) -> Arc<Self> {
         Arc::new(Self {
             cx,
             devices,
             probes,
+            replicas,
             config,
             tokens: Mutex::default(),
             hinted: Mutex::default(),
@@ -119,7 +121,7 @@ impl Events {
         }
     }
 
-    /// Keeps one ear at every BMC that can be used.
+    /// Keeps one ear at every BMC of this gateway that can be used.
     async fn listen_to_all(self: &Arc<Self>) {
         let bmcs = Snapshot::<Bmc>::default();
         let mut ears: HashMap<String, AbortHandle> = HashMap::new();
@@ -130,7 +132,7 @@ impl Events {
                 Ok(all) => {
                     let ready: HashMap<_, _> = all
                         .iter()
-                        .filter(|bmc| is_ready(bmc))
+                        .filter(|bmc| is_ready(bmc) && self.replicas.is_mine(&bmc.value.metadata.name))
                         .map(|bmc| (bmc.value.metadata.uid.as_str(), bmc.value.metadata.name.as_str()))
                         .collect();
                     self.know(all.iter().map(|bmc| &bmc.value));

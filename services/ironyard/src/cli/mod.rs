@@ -71,6 +71,7 @@ impl Connection {
             maintenance: at(&self.maintenance),
         };
         let tls = self.ca.clone().map(|ca| ironyard_rpc::client::TlsConfig {
+            server_name: None,
             ca,
             certificate: self.cert.clone(),
             key: self.key.clone(),

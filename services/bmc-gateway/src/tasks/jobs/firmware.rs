@@ -107,6 +107,10 @@ impl Firmware {
                     .await?
             }
             Source::File { path, name, bytes } => {
+                if !tokio::fs::try_exists(&path).await.unwrap_or(true) {
+                    let why = format!("the image {name} is not here: the gateway that it was pushed to is gone");
+                    return Err(Fault::new(Reason::ImageGone, why));
+                }
                 let image = Image { path, name, bytes };
                 device
                     .write(|client| async move { firmware::push(&client, &image, &targets, &apply).await })
