@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, path::Path, process::Command, time::Duration};
 
 use ironyard::client::{Addresses, Clients};
-use ironyard_bmc_simulator::{Fleet, Timing};
+use ironyard_bmc_simulator::{Action, Fleet, Rule, Timing};
 use ironyard_proto::{
     bmc::{self, PowerAction},
     common::Operation,
@@ -376,4 +376,33 @@ async fn every_call_may_go_to_any_gateway_by_whoever_may_make_it() {
         let refused = at(*port, "claim").managers.clone().get_raw(request).await.unwrap_err();
         assert_eq!(refused.code(), tonic::Code::PermissionDenied);
     }
+
+    // Somebody who asks a slow BMC for much waits behind themselves: another caller has their turn.
+    let machine = fleet.machines()[0].clone();
+    let slow = name_of(&machine);
+    machine.add_rule(Rule {
+        method: Some("GET".into()),
+        path: "/redfish/v1/Managers".into(),
+        action: Action::Latency(150),
+        remaining: None,
+    });
+    let answered = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let ask = |clients: Clients| {
+        let (slow, answered) = (slow.clone(), answered.clone());
+        tokio::spawn(async move {
+            works(&clients, &slow).await.unwrap();
+            answered.fetch_add(1, std::sync::atomic::Ordering::SeqCst)
+        })
+    };
+    let before = machine.requests();
+    let greedy: Vec<_> = (0..24).map(|_| ask(a.clients.clone())).collect();
+    poll::until("the greedy one is being served", || async {
+        (machine.requests() > before + 2).then_some(())
+    })
+    .await;
+    let place = ask(claim.clone()).await.unwrap();
+    for call in greedy {
+        call.await.unwrap();
+    }
+    assert!(place < 12, "{place} of the greedy one's were answered first");
 }

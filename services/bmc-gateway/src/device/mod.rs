@@ -1,6 +1,7 @@
 //! One owner task per BMC: all traffic to a BMC goes through it.
 
 mod console;
+mod mailbox;
 mod registries;
 mod registry;
 mod task;

@@ -1,33 +1,24 @@
 use std::{
     collections::HashMap,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
-use futures_util::future::BoxFuture;
 use ironyard_redfish::{
     Client, Doc, Error, Result as RedfishResult, Url,
     ops::{events, systems},
 };
-use ironyard_rpc::{Fault, Reason};
+use ironyard_rpc::{Fault, Reason, caller};
 use ironyard_types::{Clock, Timestamp};
-use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
-    task::JoinHandle,
-};
+use tokio::{sync::oneshot, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
+use super::mailbox::{Mailbox, Place, Places};
 use crate::domain::breaker::{Breaker, Closed};
 
-/// Jobs that wait in front of one BMC, and reads that it may answer at once.
-const MAILBOX: usize = 64;
+/// Reads that a BMC may answer at once.
 const READS: usize = 2;
-
-type Work = BoxFuture<'static, ()>;
 
 /// Why the BMC was not asked, or what it answered.
 #[derive(Debug, thiserror::Error)]
@@ -97,12 +88,9 @@ pub struct Device(Arc<Inner>);
 
 struct Inner {
     client: Arc<Client>,
-    /// Places for reads; who waits for one is served in order.
-    reads: Arc<Semaphore>,
-    /// How many wait for one.
-    waiting: AtomicUsize,
+    reads: Places,
     /// Writes, for the owner.
-    writes: mpsc::Sender<Work>,
+    writes: Mailbox,
     breaker: Mutex<Breaker>,
     clock: Arc<dyn Clock>,
     /// Where systems are, by id, so that finding one costs one request.
@@ -115,16 +103,21 @@ struct Inner {
     retired: CancellationToken,
 }
 
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.writes.close();
+    }
+}
+
 impl Device {
     /// Starts the owner.
     pub(crate) fn start(client: Client, clock: Arc<dyn Clock>, breaker: Breaker, credential: String) -> (Self, JoinHandle<()>) {
-        let (writes, jobs) = mpsc::channel(MAILBOX);
+        let writes = Mailbox::default();
         let client = Arc::new(client);
-        let owner = tokio::spawn(own(client.clone(), jobs));
+        let owner = tokio::spawn(own(client.clone(), writes.clone()));
         let device = Self(Arc::new(Inner {
             client,
-            reads: Arc::new(Semaphore::new(READS)),
-            waiting: AtomicUsize::new(0),
+            reads: Places::new(READS),
             writes,
             breaker: Mutex::new(breaker),
             clock,
@@ -189,25 +182,14 @@ impl Device {
     }
 
     /// A place to read, in turn; too many who wait are told so.
-    async fn place(&self) -> Result<OwnedSemaphorePermit, DeviceError> {
-        if let Ok(place) = self.0.reads.clone().try_acquire_owned() {
+    async fn place(&self) -> Result<Place, DeviceError> {
+        if let Some(place) = self.0.reads.free() {
             return Ok(place);
-        }
-        struct Waits<'a>(&'a AtomicUsize);
-        impl Drop for Waits<'_> {
-            fn drop(&mut self) {
-                self.0.fetch_sub(1, Ordering::Relaxed);
-            }
         }
         // Nobody waits for what would not be asked; a copy, since the one probe after a pause is not sent yet.
         let mut breaker = *self.breaker();
         self.admitted(&mut breaker)?;
-        let before = self.0.waiting.fetch_add(1, Ordering::Relaxed);
-        let _waits = Waits(&self.0.waiting);
-        if before >= MAILBOX {
-            return Err(DeviceError::Full);
-        }
-        self.0.reads.clone().acquire_owned().await.map_err(|_| DeviceError::Full)
+        self.0.reads.wait(&caller()).await.ok_or(DeviceError::Full)
     }
 
     /// Writes. One write at a time, and no caller who hangs up interrupts it.
@@ -225,8 +207,9 @@ impl Device {
             device.record(&outcome);
             let _ = reply.send(outcome);
         };
-        let sent = self.0.writes.try_send(Box::pin(writing.in_current_span()));
-        sent.map_err(|_| DeviceError::Full)?;
+        if !self.0.writes.put(&caller(), Box::pin(writing.in_current_span())) {
+            return Err(DeviceError::Full);
+        }
         match answer.await {
             Ok(outcome) => Ok(outcome?),
             Err(_) => Err(DeviceError::Full),
@@ -332,8 +315,8 @@ impl Device {
 }
 
 /// The owner of the writes: one at a time, in order. What is being written is written, whoever has gone.
-async fn own(client: Arc<Client>, mut writes: mpsc::Receiver<Work>) {
-    while let Some(work) = writes.recv().await {
+async fn own(client: Arc<Client>, writes: Mailbox) {
+    while let Some(work) = writes.take().await {
         // A panic in one is not the end of the owner.
         let _ = tokio::spawn(work).await;
     }

@@ -7,3 +7,4 @@ pub mod console;
 pub mod job;
 pub mod power;
 pub mod rotation;
+pub mod turns;
