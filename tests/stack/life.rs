@@ -1,6 +1,8 @@
 use ironyard_discovery::domain::discovery_run::InBand;
 use ironyard_proto::{
+    bmc,
     common::{ConditionStatus, Health, Metadata, PowerState, Reference},
+    discovery,
     inventory::{self, ReclaimPolicy, ServerState},
     maintenance::{self, ServerMaintenance, ServerMaintenanceSpec},
 };
@@ -251,4 +253,84 @@ async fn maintenance_holds_a_server_and_lets_it_go() {
     client.delete_server_maintenance(request).await.unwrap();
     world.reaches("bmc-0-1", ServerState::Reserved).await;
     assert_eq!(world.machine(0).settings()["led"], false);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bmc_is_known_by_its_mac_address_alone() {
+    let world = World::apart(On::Sqlite, 2, InBand::Off).await.unwrap();
+    crate::gateway::set_credential(&world.clients, "fleet", &world.fleet_config).await;
+    let message = |port: i32| bmc::Bmc {
+        metadata: Some(Metadata {
+            name: "by-mac".into(),
+            ..Default::default()
+        }),
+        spec: Some(bmc::BmcSpec {
+            mac_address: "00-1A-2B-3C-4D-5E".into(),
+            credential: "fleet".into(),
+            scheme: "http".into(),
+            port,
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    let request = bmc::CreateBmcRequest {
+        bmc: Some(message(world.port.into())),
+        request_id: String::new(),
+    };
+    world.clients.bmcs.clone().create_bmc(request).await.unwrap();
+    let waits = poll::until("it says what it waits for", || async {
+        let bmc = crate::gateway::get_bmc(&world.clients, "by-mac").await?;
+        bmc.conditions.into_iter().find(|c| c.r#type == "Ready")
+    })
+    .await;
+    assert_eq!((waits.reason.as_str(), waits.status()), ("BMC_NOT_READY", ConditionStatus::False));
+    assert!(waits.message.contains("00:1a:2b:3c:4d:5e"), "{}", waits.message);
+    // Its endpoint shows up, and moves later.
+    for n in [0, 1] {
+        let endpoint = discovery::Endpoint {
+            metadata: Some(Metadata {
+                name: "rack-1".into(),
+                ..Default::default()
+            }),
+            spec: Some(discovery::EndpointSpec {
+                mac_address: "00:1a:2b:3c:4d:5e".into(),
+                ip: world.machine(n).address().to_string(),
+            }),
+            ..Default::default()
+        };
+        let mut endpoints = world.clients.endpoints.clone();
+        if n == 0 {
+            let request = discovery::CreateEndpointRequest {
+                endpoint: Some(endpoint),
+                request_id: String::new(),
+            };
+            endpoints.create_endpoint(request).await.unwrap();
+        } else {
+            let request = discovery::UpdateEndpointRequest {
+                endpoint: Some(endpoint),
+                update_mask: None,
+                request_id: String::new(),
+            };
+            endpoints.update_endpoint(request).await.unwrap();
+        }
+        let serial = world.machine(n).config.serial();
+        poll::until(&format!("it stands at machine {n}"), || async {
+            let bmc = crate::gateway::get_bmc(&world.clients, "by-mac")
+                .await
+                .filter(crate::gateway::is_ready)?;
+            (bmc.observed?.serial_number == serial).then_some(())
+        })
+        .await;
+        // A document that only names the MAC address, applied again, leaves the address that was found.
+        let request = bmc::UpdateBmcRequest {
+            bmc: Some(message(world.port.into())),
+            update_mask: None,
+            request_id: String::new(),
+        };
+        let updated = world.clients.bmcs.clone().update_bmc(request).await.unwrap().into_inner();
+        assert_eq!(updated.spec.unwrap().address, world.machine(n).address().to_string());
+        if n == 0 {
+            world.reaches("by-mac-1", ServerState::Available).await;
+        }
+    }
 }

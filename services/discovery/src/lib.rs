@@ -136,7 +136,16 @@ impl Service {
         };
         tokio::join!(
             Runner::new(endpoints, Arc::new(Endpoints(app.clone())), clock.clone(), 8).run(shutdown.clone()),
-            Runner::new(bmcs.clone(), Arc::new(Bmcs(app.clone())), clock.clone(), 32).run(shutdown.clone()),
+            Runner::new(
+                bmcs.clone(),
+                Arc::new(Bmcs {
+                    app: app.clone(),
+                    endpoints: ironyard_db::Snapshot::default(),
+                }),
+                clock.clone(),
+                32
+            )
+            .run(shutdown.clone()),
             Runner::new(servers.clone(), Arc::new(Servers(app.clone())), clock.clone(), 64).run(shutdown.clone()),
             Runner::new(runs, Arc::new(AgentRuns(app)), clock, 64).run(shutdown.clone()),
             ironyard_resource::housekeep(&cx, shutdown.clone()),

@@ -97,6 +97,8 @@ struct BmcSpec {
     endpoint_ref: Option<NameRef>,
     #[serde(default)]
     address: String,
+    #[serde(default)]
+    mac_address: String,
     bmc_secret_ref: Option<NameRef>,
     #[serde(default)]
     protocol: Protocol,
@@ -382,6 +384,7 @@ fn bmc_spec(spec: BmcSpec) -> Result<bmc::BmcSpec, String> {
     let BmcSpec {
         endpoint_ref,
         address,
+        mac_address,
         bmc_secret_ref,
         protocol,
         console_protocol,
@@ -409,6 +412,7 @@ fn bmc_spec(spec: BmcSpec) -> Result<bmc::BmcSpec, String> {
         console_protocol: console_protocol.name,
         console_port: console_protocol.port,
         console_host_key: console_protocol.host_key,
+        mac_address,
     })
 }
 

@@ -193,9 +193,10 @@ impl Devices {
     async fn target(&self, bmc: &Stored<Bmc>) -> Result<(Target, Trust), Fault> {
         let (spec, observed) = (&bmc.value.spec, &bmc.value.observed);
         if spec.address.is_empty() {
-            return Err(not_ready(match &spec.endpoint {
-                Some(endpoint) => format!("waiting for the address of endpoint {}", endpoint.name),
-                None => "it has no address".to_owned(),
+            return Err(not_ready(match (&spec.endpoint, spec.mac) {
+                (Some(endpoint), _) => format!("waiting for the address of endpoint {}", endpoint.name),
+                (None, Some(mac)) => format!("waiting for an endpoint that has the MAC address {mac}"),
+                (None, None) => "it has no address".to_owned(),
             }));
         }
         let with_next = |pin: &String| {

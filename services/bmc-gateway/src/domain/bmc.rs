@@ -1,5 +1,5 @@
 use ironyard_types::{
-    Condition, Metadata, Reference, Timestamp,
+    Condition, MacAddress, Metadata, Reference, Timestamp,
     hardware::{Health, PowerState},
 };
 use serde::{Deserialize, Serialize};
@@ -25,6 +25,8 @@ pub struct Spec {
     pub address: String,
     /// Endpoint that gives the address.
     pub endpoint: Option<Reference>,
+    /// MAC address, whose endpoint gives the address.
+    pub mac: Option<MacAddress>,
     /// Credential.
     pub credential: String,
     /// `https` or `http`.

@@ -30,6 +30,7 @@ const FIELDS: &[&str] = &[
     "spec.console_protocol",
     "spec.console_port",
     "spec.console_host_key",
+    "spec.mac_address",
 ];
 
 /// The service on the wire.
@@ -102,13 +103,15 @@ impl BmcService for Grpc {
             let (to, from) = (&mut bmc.spec, new.spec);
             let moved = (to.scheme.clone(), to.port, to.trust);
             // An address that discovery found for an endpoint stays when a document that only names the endpoint is applied again.
-            let derived = from.address.is_empty() && from.endpoint.is_some() && from.endpoint == to.endpoint;
+            let same = from.endpoint.is_some() && from.endpoint == to.endpoint || from.mac.is_some() && from.mac == to.mac;
+            let derived = from.address.is_empty() && same;
             if !derived && mask.covers("spec.address") && to.address != from.address {
                 to.address = from.address;
                 // Another machine may stand there: its certificate is not the one that was seen.
                 bmc.observed.certificate_sha256.clear();
             }
             mask.apply("spec.endpoint_ref", &mut to.endpoint, from.endpoint);
+            mask.apply("spec.mac_address", &mut to.mac, from.mac);
             mask.apply("spec.credential", &mut to.credential, from.credential);
             mask.apply("spec.scheme", &mut to.scheme, from.scheme);
             mask.apply("spec.port", &mut to.port, from.port);
@@ -131,6 +134,8 @@ impl BmcService for Grpc {
         let pb::DeleteBmcRequest { name, etag } = request.into_inner();
         delete::<Bmc>(&self.cx, &name, &etag, |_| Ok(())).await?;
         self.devices.forget(&name);
+        // The gateway that has it may be another one.
+        self.probe(&name).await?;
         Ok(Response::new(pb::DeleteBmcResponse {}))
     }
 

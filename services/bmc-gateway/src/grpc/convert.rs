@@ -7,7 +7,7 @@ use ironyard_rpc::{
     Fault,
     convert::{condition_to, health_to, metadata_checked, metadata_to, power_to, reference_from, reference_to, timestamp_to},
 };
-use ironyard_types::ResourceName;
+use ironyard_types::{MacAddress, ResourceName};
 
 use crate::domain::bmc::{Bmc, Observed, Spec, SystemStatus, TlsTrust};
 
@@ -29,6 +29,7 @@ pub fn bmc_to(stored: Stored<Bmc>) -> pb::Bmc {
     let Spec {
         address,
         endpoint,
+        mac,
         credential,
         scheme,
         port,
@@ -75,6 +76,7 @@ pub fn bmc_to(stored: Stored<Bmc>) -> pb::Bmc {
             console_protocol,
             console_port: console_port.into(),
             console_host_key,
+            mac_address: mac.map(|mac| mac.to_string()).unwrap_or_default(),
         }),
         observed: Some(pb::BmcObserved {
             vendor,
@@ -139,7 +141,12 @@ fn spec_from(spec: pb::BmcSpec) -> Result<Spec, Fault> {
         console_protocol,
         console_port,
         console_host_key,
+        mac_address,
     } = spec;
+    let mac = match mac_address.as_str() {
+        "" => None,
+        mac => Some(MacAddress::parse(mac).map_err(|e| Fault::field("bmc.spec.mac_address", e))?),
+    };
     let port = |field: &str, port: i32| u16::try_from(port).map_err(|_| Fault::field(field, "must lie between 0 and 65535"));
     if !matches!(protocol.as_str(), "" | "Redfish") {
         return Err(Fault::field(
@@ -163,8 +170,9 @@ fn spec_from(spec: pb::BmcSpec) -> Result<Spec, Fault> {
             format!("{console_protocol:?} is not supported: use SSH, IPMI or SSHLenovo"),
         ));
     }
-    if address.is_empty() && endpoint_ref.is_none() {
-        return Err(Fault::field("bmc.spec.address", "give an address or an endpoint_ref"));
+    if address.is_empty() && endpoint_ref.is_none() && mac.is_none() {
+        let why = "give an address, a mac_address or an endpoint_ref";
+        return Err(Fault::field("bmc.spec.address", why));
     }
     if address.len() > 253 || !address.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | ':' | '-')) {
         return Err(Fault::field(
@@ -188,6 +196,7 @@ fn spec_from(spec: pb::BmcSpec) -> Result<Spec, Fault> {
     Ok(Spec {
         address,
         endpoint: endpoint_ref.map(reference_from),
+        mac,
         credential,
         scheme,
         port: port("bmc.spec.port", number)?,

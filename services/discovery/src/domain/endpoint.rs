@@ -16,6 +16,13 @@ pub struct Endpoint {
     pub bmc: Option<Reference>,
 }
 
+impl Endpoint {
+    /// Whether it has this MAC address, however that is written.
+    pub fn has_mac(&self, text: &str) -> bool {
+        MacAddress::parse(text).is_ok_and(|mac| mac == self.mac)
+    }
+}
+
 /// What stands behind MAC addresses that begin with a prefix.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -1,6 +1,6 @@
 use std::{collections::BTreeMap, time::Duration};
 
-use ironyard_db::record;
+use ironyard_db::{Snapshot, record};
 use ironyard_peers::{Gateway, PeerError, name};
 use ironyard_proto::{bmc, common, inventory};
 use ironyard_reconcile::{Next, Reconcile};
@@ -14,37 +14,39 @@ use crate::{
 };
 
 /// Finds the systems behind each BMC and makes sure that each has a server.
-pub struct Bmcs(pub App);
+pub struct Bmcs {
+    /// What all share.
+    pub app: App,
+    /// Where a MAC address is looked for.
+    pub endpoints: Snapshot<Endpoint>,
+}
 
 impl Reconcile for Bmcs {
     type Error = Error;
 
     async fn reconcile(&self, key: &str) -> Result<Next, Error> {
-        let app = &self.0;
+        let app = &self.app;
         let Some(bmc) = app.gateway.bmc(key).await? else {
             return Ok(Next::Done);
         };
         let spec = bmc.spec.clone().unwrap_or_default();
-        if let Some(reference) = &spec.endpoint_ref {
-            let endpoint = record::get::<Endpoint>(&app.cx.db, &reference.name).await.map_err(store_fault)?;
-            if let Some(endpoint) = endpoint
-                && endpoint.value.ip.to_string() != spec.address
-            {
-                let mut update = bmc.clone();
-                if let Some(spec) = &mut update.spec {
-                    spec.address = endpoint.value.ip.to_string();
-                }
-                let update_mask = Some(prost_types::FieldMask {
-                    paths: vec!["spec.address".to_owned()],
-                });
-                let request = bmc::UpdateBmcRequest {
-                    bmc: Some(update),
-                    update_mask,
-                    request_id: String::new(),
-                };
-                app.gateway.bmcs.clone().update_bmc(request).await.map_err(PeerError::from)?;
-                return Ok(Next::After(Duration::from_secs(1)));
+        if let Some(endpoint) = self.endpoint_of(&spec).await?
+            && endpoint.ip.to_string() != spec.address
+        {
+            let mut update = bmc.clone();
+            if let Some(spec) = &mut update.spec {
+                spec.address = endpoint.ip.to_string();
             }
+            let update_mask = Some(prost_types::FieldMask {
+                paths: vec!["spec.address".to_owned()],
+            });
+            let request = bmc::UpdateBmcRequest {
+                bmc: Some(update),
+                update_mask,
+                request_id: String::new(),
+            };
+            app.gateway.bmcs.clone().update_bmc(request).await.map_err(PeerError::from)?;
+            return Ok(Next::After(Duration::from_secs(1)));
         }
         // What the BMC's record says now, its servers say next.
         let servers = app.inventory.of_bmc(key).await?;
@@ -84,6 +86,21 @@ pub(crate) fn is_server_of(server: &inventory::Server, system: &bmc::System, sys
 }
 
 impl Bmcs {
+    /// The endpoint that gives a BMC its address.
+    async fn endpoint_of(&self, spec: &bmc::BmcSpec) -> Result<Option<Endpoint>, Error> {
+        let db = &self.app.cx.db;
+        if let Some(reference) = &spec.endpoint_ref {
+            let endpoint = record::get::<Endpoint>(db, &reference.name).await.map_err(store_fault)?;
+            return Ok(endpoint.map(|e| e.value));
+        }
+        if spec.mac_address.is_empty() {
+            return Ok(None);
+        }
+        let all = self.endpoints.read(db).await.map_err(store_fault)?;
+        let found = all.iter().find(|e| e.value.has_mac(&spec.mac_address));
+        Ok(found.map(|e| e.value.clone()))
+    }
+
     async fn create(&self, bmc: &bmc::Bmc, system: &bmc::System) -> Result<(), Error> {
         let metadata = bmc.metadata.clone().unwrap_or_default();
         let name = format!("{}-{}", metadata.name, dns_label(&system.system_id));
@@ -111,7 +128,7 @@ impl Bmcs {
             request_id: String::new(),
         };
         match self
-            .0
+            .app
             .inventory
             .servers
             .clone()

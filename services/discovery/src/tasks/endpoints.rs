@@ -39,11 +39,9 @@ impl Reconcile for Endpoints {
                 .map_err(ironyard_peers::PeerError::from)?
                 .into_inner();
             for bmc in page.bmcs {
-                let points = bmc
-                    .spec
-                    .as_ref()
-                    .and_then(|s| s.endpoint_ref.as_ref())
-                    .is_some_and(|e| e.name == name);
+                let spec = bmc.spec.unwrap_or_default();
+                let named = spec.endpoint_ref.as_ref().is_some_and(|e| e.name == name);
+                let points = named || spec.endpoint_ref.is_none() && endpoint.as_ref().is_some_and(|e| e.value.has_mac(&spec.mac_address));
                 if let (true, Some(metadata)) = (points, bmc.metadata) {
                     app.bmcs.poke(&metadata.name).await.map_err(store_fault)?;
                     referred = Some(metadata.name);
