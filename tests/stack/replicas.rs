@@ -235,6 +235,11 @@ async fn gateways_share_the_bmcs_and_inherit_them() {
     b.kill();
     for name in &names {
         works(&a.clients, name).await.unwrap();
+        // Changes too: they do not reach the one that is gone.
+        let request = bmc::SyncClockRequest { bmc: name.clone() };
+        if let Err(status) = a.clients.managers.clone().sync_clock(request).await {
+            assert_eq!(reason_of(&status), "BMC_BUSY", "{name}: {status:?}");
+        }
     }
     assert_eq!(sweep(&a.clients, &[]).await.len(), machines.len());
     all_done(&a.clients, &fleet, &begun, "9.0.0", 1).await;
@@ -261,11 +266,11 @@ async fn gateways_share_the_bmcs_and_inherit_them() {
     assert!(taken > 0 && taken < machines.len(), "{taken} of {} moved", machines.len());
 
     // One that hangs loses its part too; when it wakes up, it finds itself in its place again.
+    let begun = begin_all(&a.clients, &fleet, "9.2.0").await;
     c.signal("-STOP");
     for name in &names {
         poll::until(&format!("{name} is answered for"), || async { works(&a.clients, name).await.ok() }).await;
     }
-    let begun = begin_all(&a.clients, &fleet, "9.2.0").await;
     c.signal("-CONT");
     all_done(&a.clients, &fleet, &begun, "9.2.0", 3).await;
     know_of(&[&a, &c], 2).await;
@@ -362,6 +367,18 @@ async fn every_call_may_go_to_any_gateway_by_whoever_may_make_it() {
         "the log says for whom it was passed on"
     );
 
+    // An upload that stands still holds up nobody else on the way between the gateways.
+    let (parts, stream) = tokio::sync::mpsc::channel(4);
+    let mut managers = a.clients.managers.clone();
+    let stalled = tokio::spawn(async move { managers.push_firmware(tokio_stream::wrappers::ReceiverStream::new(stream)).await });
+    let mut head: Vec<_> = futures_util::StreamExt::collect(push(&theirs, "NIC1", "30.0.0")).await;
+    parts.send(head.remove(0)).await.unwrap();
+    for _ in 0..100 {
+        works(&a.clients, &theirs).await.unwrap();
+    }
+    assert!(!stalled.is_finished());
+    stalled.abort();
+
     // Who may not, may not by way of another gateway, and nobody else may say to speak for somebody.
     let claim = at(ports[0], "claim");
     let raw = bmc::GetRawRequest {
@@ -395,7 +412,8 @@ async fn every_call_may_go_to_any_gateway_by_whoever_may_make_it() {
         })
     };
     let before = machine.requests();
-    let greedy: Vec<_> = (0..24).map(|_| ask(a.clients.clone())).collect();
+    // Through both gateways: it is one caller.
+    let greedy: Vec<_> = (0..24).map(|n| ask(if n % 2 == 0 { a } else { b }.clients.clone())).collect();
     poll::until("the greedy one is being served", || async {
         (machine.requests() > before + 2).then_some(())
     })

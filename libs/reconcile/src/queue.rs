@@ -78,18 +78,29 @@ impl Queue {
 
     /// The same, within the transaction that made it necessary. Call [`Queue::wake`] after the commit.
     pub async fn poke_in(&self, tx: &mut Tx, key: &str, of: &str) -> Result<()> {
-        sqlx::query(
+        let again =
+            "on conflict (queue, work_key) do update set due_at = excluded.due_at, dirty = work_item.dirty + 1, slot = excluded.slot";
+        self.put_in(tx, key, of, again).await
+    }
+
+    /// Makes the key due now unless the queue has it.
+    pub async fn know_in(&self, tx: &mut Tx, key: &str, of: &str) -> Result<()> {
+        self.put_in(tx, key, of, "on conflict (queue, work_key) do nothing").await
+    }
+
+    async fn put_in(&self, tx: &mut Tx, key: &str, of: &str, otherwise: &str) -> Result<()> {
+        let sql = format!(
             "insert into work_item (queue, work_key, due_at, lease_until, fence, dirty, attempts, slot)
             values ($1, $2, $3, 0, 0, 1, 0, $4)
-            on conflict (queue, work_key) do update
-            set due_at = excluded.due_at, dirty = work_item.dirty + 1, slot = excluded.slot",
-        )
-        .bind(self.name)
-        .bind(key)
-        .bind(self.clock.now().0)
-        .bind(i64::try_from(share::slot(of)).unwrap_or(-1))
-        .execute(tx.conn())
-        .await?;
+            {otherwise}"
+        );
+        sqlx::query(AssertSqlSafe(sql))
+            .bind(self.name)
+            .bind(key.to_owned())
+            .bind(self.clock.now().0)
+            .bind(i64::try_from(share::slot(of)).unwrap_or(-1))
+            .execute(tx.conn())
+            .await?;
         Ok(())
     }
 

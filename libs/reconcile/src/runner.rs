@@ -2,7 +2,7 @@ use std::{sync::Arc, time::Duration};
 
 use futures_util::FutureExt;
 use ironyard_types::Clock;
-use tokio::{sync::Semaphore, task::JoinSet};
+use tokio::{sync::Semaphore, task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, warn};
 
@@ -120,10 +120,13 @@ async fn pass<R: Reconcile>(queue: &Queue, reconciler: &R, clock: &dyn Clock, le
         .catch_unwind()
         .instrument(span);
     let renewals = async {
+        let mut held = Instant::now();
         loop {
             tokio::time::sleep(queue.lease() / 3).await;
             match queue.renew(&lease).await {
-                Ok(true) => {}
+                Ok(true) => held = Instant::now(),
+                // It has run out meanwhile.
+                Err(_) if held.elapsed() > queue.lease() => return,
                 Ok(false) => return,
                 Err(error) => warn!(queue = queue.name(), key = %lease.key, error = chain(&error), "could not renew a lease"),
             }

@@ -121,8 +121,35 @@ pub struct Share {
 }
 
 /// What was last heard of each replica. Counts are compared, not times: the replicas' clocks may differ.
-#[derive(Default)]
-pub struct Heard(HashMap<String, (i64, Instant)>);
+pub struct Heard {
+    counts: HashMap<String, (i64, Instant)>,
+    /// When this replica last read them: who cannot hear is no judge of silence.
+    read: Instant,
+}
+
+impl Heard {
+    /// The replicas that are there, and those that may be forgotten, as read now.
+    fn judge(&mut self, rows: Vec<(Member, i64)>, now: Instant) -> (Vec<Member>, Vec<(Member, i64)>) {
+        let deaf = now.duration_since(self.read) > SILENCE / 2;
+        self.read = now;
+        let there: HashSet<String> = rows.iter().map(|(member, _)| member.id.clone()).collect();
+        self.counts.retain(|id, _| there.contains(id));
+        let (mut alive, mut forgotten) = (Vec::new(), Vec::new());
+        for (member, beat) in rows {
+            let (last, at) = self.counts.entry(member.id.clone()).or_insert((beat, now));
+            if *last != beat || deaf {
+                (*last, *at) = (beat, now);
+            }
+            let silence = now.duration_since(*at);
+            if silence <= SILENCE {
+                alive.push(member);
+            } else if silence > FORGOTTEN {
+                forgotten.push((member, beat));
+            }
+        }
+        (alive, forgotten)
+    }
+}
 
 impl Share {
     /// A replica that its peers reach at this address; empty: nowhere.
@@ -159,7 +186,10 @@ impl Share {
 
     /// Tells the others that it is there, and learns of them. An error only costs time: it is done again and again.
     pub async fn join(&self) -> Heard {
-        let mut heard = Heard::default();
+        let mut heard = Heard {
+            counts: HashMap::new(),
+            read: Instant::now(),
+        };
         self.try_beat(&mut heard).await;
         heard
     }
@@ -208,29 +238,19 @@ impl Share {
         let rows = sqlx::query("select replica_id, address, beat from replica")
             .fetch_all(tx.conn())
             .await?;
-        let now = Instant::now();
-        let (mut others, mut seen) = (Vec::new(), HashSet::new());
-        for row in &rows {
-            let (id, address, beat): (String, String, i64) = (row.try_get("replica_id")?, row.try_get("address")?, row.try_get("beat")?);
-            let (last, at) = heard.0.entry(id.clone()).or_insert((beat, now));
-            if *last != beat {
-                (*last, *at) = (beat, now);
-            }
-            let silence = now.duration_since(*at);
-            if silence > FORGOTTEN {
-                sqlx::query("delete from replica where replica_id = $1 and beat = $2")
-                    .bind(id.clone())
-                    .bind(beat)
-                    .execute(tx.conn())
-                    .await?;
-            }
-            if silence <= SILENCE {
-                others.push(Member { id: id.clone(), address });
-            }
-            seen.insert(id);
+        let rows = rows.iter().map(|row| {
+            let (id, address) = (row.try_get("replica_id")?, row.try_get("address")?);
+            Ok((Member { id, address }, row.try_get("beat")?))
+        });
+        let (others, forgotten) = heard.judge(rows.collect::<Result<_>>()?, Instant::now());
+        for (member, beat) in forgotten {
+            sqlx::query("delete from replica where replica_id = $1 and beat = $2")
+                .bind(member.id)
+                .bind(beat)
+                .execute(tx.conn())
+                .await?;
         }
         tx.commit().await?;
-        heard.0.retain(|id, _| seen.contains(id));
         let view = View::new(self.me.clone(), others);
         self.now.send_if_modified(|now| {
             let changed = *now.view != view;
@@ -277,6 +297,37 @@ mod tests {
             let (fair, most) = (10_000 / count, shares.iter().max().copied().unwrap_or_default());
             assert!(most < fair * 3 / 2, "{shares:?}");
         }
+    }
+
+    #[test]
+    fn silence_is_what_was_listened_to() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut heard = Heard {
+            counts: HashMap::new(),
+            read: start,
+        };
+        let mut alive = |seconds, beats: [i64; 2]| {
+            let rows = (0..2).map(|n| (member(n), beats[n])).collect();
+            let (alive, forgotten) = heard.judge(rows, at(seconds));
+            (alive.len(), forgotten.len())
+        };
+        assert_eq!(alive(0, [1, 1]), (2, 0));
+        // One goes on, one does not.
+        for n in 1..=5 {
+            assert_eq!(alive(n * 2, [1 + i64::try_from(n).unwrap(), 1]), (2, 0));
+        }
+        assert_eq!(alive(12, [7, 1]), (1, 0));
+        // Whoever heard nothing for a while begins anew.
+        assert_eq!(alive(40, [7, 1]), (2, 0));
+        for n in 21..=25 {
+            assert_eq!(alive(n * 2, [7, 2]), (2, 0));
+        }
+        assert_eq!(alive(54, [8, 2]), (1, 0));
+        for n in 28..=51 {
+            assert_eq!(alive(n * 2, [i64::try_from(n).unwrap(), 2]), (1, 0));
+        }
+        assert_eq!(alive(104, [52, 2]), (1, 1));
     }
 
     #[test]

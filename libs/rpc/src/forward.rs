@@ -44,8 +44,8 @@ pub struct Peer {
 pub trait Owners: Clone + Send + Sync + 'static {
     /// Whether there are others.
     fn shared(&self) -> bool;
-    /// The replica that has this; none: this one.
-    fn elsewhere(&self, key: &str) -> Option<Peer>;
+    /// The replica that has this; none: this one. What lasts gets a connection of its own: one stream that is not read holds up all others.
+    fn elsewhere(&self, key: &str, lasts: bool) -> Option<Peer>;
 }
 
 /// Where requests say what they are about, by the path of their method.
@@ -77,7 +77,7 @@ impl Keys {
                         continue;
                     };
                     let path = format!("/{package}.{}/{}", service.name(), method.name());
-                    let streams = method.client_streaming();
+                    let streams = method.client_streaming() || method.server_streaming();
                     keys.insert(path, Key { depth, streams });
                 }
             }
@@ -108,16 +108,18 @@ fn depth(messages: &HashMap<String, &DescriptorProto>, name: &str, field: &str) 
 /// Any message, of which only the first field counts: a text, or another message.
 #[derive(Clone, PartialEq, Message)]
 struct First {
-    #[prost(bytes = "bytes", tag = "1")]
-    first: Bytes,
+    #[prost(bytes = "bytes", repeated, tag = "1")]
+    first: Vec<Bytes>,
 }
 
+/// As the service will read it: a message that comes in parts is put together, of texts the last one counts.
 fn key_in(message: &[u8], depth: usize) -> Option<String> {
     let mut inner = Bytes::copy_from_slice(message);
-    for _ in 0..=depth {
-        inner = First::decode(inner).ok()?.first;
+    for _ in 0..depth {
+        inner = First::decode(inner).ok()?.first.concat().into();
     }
-    String::from_utf8(inner.to_vec()).ok()
+    let text = First::decode(inner).ok()?.first.pop()?;
+    String::from_utf8(text.to_vec()).ok()
 }
 
 /// A service whose calls go to who has what they are about.
@@ -173,7 +175,7 @@ where
     let (head, body) = request.into_parts();
     let (begun, rest) = first_message(body).await;
     let about = message(&begun).and_then(|message| key_in(message, key.depth));
-    let Some(peer) = about.and_then(|about| owners.elsewhere(&about)) else {
+    let Some(peer) = about.and_then(|about| owners.elsewhere(&about, key.streams)) else {
         return inner.call(Request::from_parts(head, joined(begun, rest))).await;
     };
     let row = access::row(head.uri.path());
@@ -187,15 +189,24 @@ where
     *passed.version_mut() = head.version;
     *passed.headers_mut() = head.headers.clone();
     passed.headers_mut().insert(ON_BEHALF_OF, caller(&head.extensions));
+    let passing_on = async {
+        let response = peer.channel.pass_on(passed).await.map_err(|e| Lost { unsent: is_unsent(&e) })?;
+        if key.streams {
+            return Ok(response);
+        }
+        // Whole, so that a caller who reads slowly holds up nobody else.
+        let (head, body) = response.into_parts();
+        let body = body.collect().await.map_err(|_| Lost { unsent: false })?;
+        Ok(Response::from_parts(head, Body::new(body)))
+    };
     let outcome = tokio::select! {
-        outcome = peer.channel.pass_on(passed) => outcome,
-        () = peer.gone => Ok(lost()),
+        outcome = passing_on => outcome,
+        () = peer.gone => Err(Lost { unsent: false }),
     };
     match outcome {
-        Ok(response) if response.extensions().get::<Lost>().is_none() => Ok(response),
+        Ok(response) => Ok(response),
         // What did not reach it, or may be repeated, is answered here: its owner was there a moment ago, and will be another one soon.
-        outcome => {
-            let unsent = outcome.as_ref().is_err_and(is_unsent);
+        Err(Lost { unsent }) => {
             tracing::info!(unsent, "the replica that has this BMC does not answer");
             if !key.streams && (unsent || row.is_some_and(|row| row.idempotent)) {
                 return inner.call(Request::from_parts(head, Body::new(Full::new(begun)))).await;
@@ -206,14 +217,10 @@ where
     }
 }
 
-/// Marks the answer of nobody.
-#[derive(Debug, Clone, Copy)]
-struct Lost;
-
-fn lost() -> Response<Body> {
-    let mut response = Response::new(Body::empty());
-    response.extensions_mut().insert(Lost);
-    response
+/// No answer came.
+struct Lost {
+    /// Nor did the call get there.
+    unsent: bool,
 }
 
 fn caller(extensions: &http::Extensions) -> HeaderValue {
@@ -326,6 +333,16 @@ mod tests {
                 let _ = key_in(&message[..end], key.depth);
             }
         }
+        // In two parts, and one of them twice.
+        let more = pb::GetSystemRequest {
+            system: Some(pb::SystemName {
+                bmc: String::new(),
+                system_id: "2".to_owned(),
+            }),
+        };
+        let parts = [nested.clone(), more.encode_to_vec()].concat();
+        assert_eq!(pb::GetSystemRequest::decode(&*parts).unwrap().system.unwrap().bmc, "bmc-1");
+        assert_eq!(key_in(&parts, 1).as_deref(), Some("bmc-1"));
         assert!(!keys.0.contains_key("/ironyard.bmc.v1.BmcService/CreateBmc"));
         assert!(!keys.0.contains_key("/ironyard.bmc.v1.TelemetryService/SweepPower"));
     }

@@ -57,7 +57,7 @@ pub fn caller() -> Arc<str> {
 }
 
 /// Does some work for a caller.
-pub(crate) fn serving<F: Future>(name: &str, work: F) -> impl Future<Output = F::Output> + use<F> {
+pub fn serving<F: Future>(name: &str, work: F) -> impl Future<Output = F::Output> + use<F> {
     CALLER.scope(name.into(), work)
 }
 

@@ -60,11 +60,14 @@ where
         } else {
             Identity::of(request.extensions())
         };
+        // Who is served is the same, whichever replica the call came to.
+        let mut name = caller.name.clone();
         let behalf = request.headers_mut().remove(ON_BEHALF_OF);
         let behalf = behalf.filter(|_| access::may_pass_on(row, &caller));
         if let Some(whom) = &behalf {
             let whom: String = String::from_utf8_lossy(whom.as_bytes()).chars().take(128).collect();
             caller.name = format!("{whom} through {}", caller.name);
+            name = whom;
             request.extensions_mut().insert(PassedOn);
         }
         let span = info_span!(
@@ -78,7 +81,6 @@ where
             caller = caller.name,
         );
         telemetry::continue_from(&span, request.headers());
-        let name = caller.name.clone();
         let allowed = behalf.is_some() || access::allowed(row, &caller);
         let refused = (!allowed).then(|| refusal(method, &caller));
         request.extensions_mut().insert(caller);

@@ -18,7 +18,7 @@ mod tls;
 
 pub use client::Channel;
 pub use fault::{Fault, Kind, reason_of};
-pub use identity::{Identity, Role, caller};
+pub use identity::{Identity, Role, caller, serving};
 pub use reason::Reason;
 pub use telemetry::{current_traceparent, follow};
 

@@ -77,7 +77,7 @@ reasons! {
     DrivesUnreadable = "DRIVES_UNREADABLE", Precondition, "The BMC does not show all of its drives.";
     OperationNotFound = "OPERATION_NOT_FOUND", NotFound, "No operation has this name.";
     OperationCancelled = "OPERATION_CANCELLED", Cancelled, "Somebody asked the operation to stop.";
-    ImageGone = "IMAGE_GONE", Precondition, "The pushed image was left with a gateway that is gone. Push it again, or give the gateways one spool.";
+    ImageGone = "IMAGE_GONE", Precondition, "The pushed image is with another gateway, which had the BMC before, or gone. Push it again, or give the gateways one spool.";
     TaskFailed = "TASK_FAILED", Precondition, "The BMC's task failed; the message carries its words.";
     EndpointNotFound = "ENDPOINT_NOT_FOUND", NotFound, "No endpoint has this name.";
     EndpointExists = "ENDPOINT_EXISTS", Exists, "An endpoint of this name exists.";

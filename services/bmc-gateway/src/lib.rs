@@ -206,19 +206,35 @@ impl Service {
         Forward::new(service, self.replicas.clone(), keys.clone())
     }
 
+    /// Makes its own BMCs due. Others are due already, unless the process that stored one died before it said so.
+    async fn take_stock(&self) -> ironyard_db::Result<()> {
+        let bmcs = ironyard_db::record::list::<domain::bmc::Bmc>(&self.cx.db, "", 1_000_000, &[]).await?;
+        for some in bmcs.chunks(500) {
+            let mut tx = self.cx.db.begin().await?;
+            for bmc in some {
+                let name = &bmc.value.metadata.name;
+                if self.replicas.is_mine(name) {
+                    self.probes.poke_in(&mut tx, name, name).await?;
+                } else {
+                    self.probes.know_in(&mut tx, name, name).await?;
+                }
+            }
+            tx.commit().await?;
+        }
+        Ok(())
+    }
+
     /// Probes BMCs and moves operations until `shutdown`; then logs out everywhere.
     pub async fn run(self, shutdown: CancellationToken) {
         let heard = self.share.join().await;
-        // A process that died between storing a BMC and making it due left it to us.
-        match ironyard_db::record::list::<domain::bmc::Bmc>(&self.cx.db, "", 1_000_000, &[]).await {
-            Ok(bmcs) => {
-                for bmc in bmcs.iter().filter(|bmc| self.replicas.is_mine(&bmc.value.metadata.name)) {
-                    if let Err(error) = self.probes.poke(&bmc.value.metadata.name).await {
-                        tracing::warn!(%error, "could not look at a BMC");
-                    }
-                }
-            }
-            Err(error) => tracing::warn!(%error, "could not look at what an earlier process left"),
+        // Until its BMCs are let go of, so that nobody takes them too soon.
+        let beating = CancellationToken::new();
+        let beats = tokio::spawn({
+            let (share, beating) = (self.share.clone(), beating.clone());
+            async move { share.run(heard, beating).await }
+        });
+        if let Err(error) = self.take_stock().await {
+            tracing::warn!(%error, "could not look at what an earlier process left");
         }
         let clock = self.cx.clock.clone();
         let probe = Arc::new(Probe {
@@ -236,17 +252,11 @@ impl Service {
             self.devices.clone(),
             self.probes.clone(),
             self.replicas.clone(),
-            self.config.events,
+            self.config.events.clone(),
         );
         let events = events.run(shutdown.clone());
         let queues = [&self.probes.clone(), &self.operations.clone()];
         let sharing = self.replicas.run(&self.devices, &self.consoles, &queues, shutdown.clone());
-        // Until its BMCs are let go of, so that nobody takes them too soon.
-        let beating = CancellationToken::new();
-        let beats = tokio::spawn({
-            let (share, beating) = (self.share.clone(), beating.clone());
-            async move { share.run(heard, beating).await }
-        });
         let probes = Runner::new(self.probes, probe, clock.clone(), PROBES).run(shutdown.clone());
         let operations = Runner::new(self.operations, operations, clock, OPERATIONS).run(shutdown.clone());
         tokio::join!(
@@ -254,6 +264,7 @@ impl Service {
             operations,
             events,
             sharing,
+            tasks::spool::tidy(&self.cx, &self.config.spool, shutdown.clone()),
             ironyard_resource::housekeep(&self.cx, shutdown)
         );
         self.devices.clear().await;

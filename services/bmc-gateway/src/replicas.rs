@@ -27,15 +27,17 @@ pub struct Config {
 }
 
 /// How often BMCs are let go that others have, should a call have started their owner here.
-const LET_GO: Duration = Duration::from_secs(60);
+const LET_GO: Duration = Duration::from_secs(15);
+/// Connections to another gateway: one serves 512 calls at once, and many may wait for slow BMCs.
+const CONNECTIONS: usize = 16;
 
 /// The gateways that share the BMCs.
 #[derive(Clone)]
 pub struct Replicas {
     share: Share,
     tls: Option<client::TlsConfig>,
-    /// Connections to the others, by address.
-    channels: Arc<Mutex<HashMap<String, Channel>>>,
+    /// Connections to the others, by address and number.
+    channels: Arc<Mutex<HashMap<(String, usize), Channel>>>,
 }
 
 impl Replicas {
@@ -48,7 +50,7 @@ impl Replicas {
         };
         // What is wrong with its own address or certificates is told at the start.
         if !config.advertise.is_empty() {
-            replicas.channel(&config.advertise)?;
+            replicas.new_channel(&config.advertise)?;
         }
         Ok(replicas)
     }
@@ -63,19 +65,29 @@ impl Replicas {
         self.share.view().is_mine(bmc)
     }
 
-    fn channel(&self, address: &str) -> Result<Channel, client::Error> {
-        if let Some(known) = self.channels.lock().ok().and_then(|channels| channels.get(address).cloned()) {
+    /// The connection that calls about a BMC share with some others.
+    fn channel(&self, address: &str, bmc: &str) -> Result<Channel, client::Error> {
+        let number = bmc
+            .bytes()
+            .fold(0_usize, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()))
+            % CONNECTIONS;
+        let key = (address.to_owned(), number);
+        if let Some(known) = self.channels.lock().ok().and_then(|channels| channels.get(&key).cloned()) {
             return Ok(known);
         }
-        let channel = Channel::new(address, self.tls.as_ref())?;
+        let channel = self.new_channel(address)?;
         if let Ok(mut channels) = self.channels.lock() {
-            channels.insert(address.to_owned(), channel.clone());
+            channels.insert(key, channel.clone());
         }
         Ok(channel)
     }
 
-    fn peer(&self, owner: &Member) -> Option<Peer> {
-        let channel = match self.channel(&owner.address) {
+    fn new_channel(&self, address: &str) -> Result<Channel, client::Error> {
+        Channel::new(address, self.tls.as_ref())
+    }
+
+    fn peer(&self, owner: &Member, channel: Result<Channel, client::Error>) -> Option<Peer> {
+        let channel = match channel {
             Ok(channel) => channel,
             Err(error) => {
                 tracing::warn!(%error, "a replica says that it is where it cannot be");
@@ -101,7 +113,7 @@ impl Replicas {
         }
         let mut others = Vec::new();
         for (owner, theirs) in elsewhere.into_values() {
-            match self.peer(owner) {
+            match self.peer(owner, self.new_channel(&owner.address)) {
                 Some(peer) => others.push((peer, theirs)),
                 None => mine.extend(theirs),
             }
@@ -111,19 +123,20 @@ impl Replicas {
 
     /// Lets go of what has become another's, until `shutdown`.
     pub async fn run(&self, devices: &Devices, consoles: &Consoles, queues: &[&Queue], shutdown: CancellationToken) {
-        let mut before = self.share.view();
         loop {
+            let before = self.share.view();
+            // One whose owner cannot be reached from here is served here.
+            let stays = |bmc: &str| before.elsewhere(bmc).is_none_or(|owner| owner.address.is_empty());
+            devices.keep(stays);
+            consoles.keep(stays).await;
+            if let Ok(mut channels) = self.channels.lock() {
+                channels.retain(|(address, _), _| before.reaches(address));
+            }
             let changed = self.share.when(|now| *now != *before);
             tokio::select! {
                 () = shutdown.cancelled() => return,
                 () = changed => queues.iter().for_each(|queue| queue.wake()),
                 () = tokio::time::sleep(LET_GO) => {}
-            }
-            before = self.share.view();
-            devices.keep(|bmc| before.is_mine(bmc));
-            consoles.keep(|bmc| before.is_mine(bmc)).await;
-            if let Ok(mut channels) = self.channels.lock() {
-                channels.retain(|address, _| before.reaches(address));
             }
         }
     }
@@ -134,9 +147,14 @@ impl Owners for Replicas {
         !self.share.view().alone()
     }
 
-    fn elsewhere(&self, bmc: &str) -> Option<Peer> {
+    fn elsewhere(&self, bmc: &str, lasts: bool) -> Option<Peer> {
         let view = self.share.view();
         let owner = view.elsewhere(bmc).filter(|owner| !owner.address.is_empty())?;
-        self.peer(owner)
+        let channel = if lasts {
+            self.new_channel(&owner.address)
+        } else {
+            self.channel(&owner.address, bmc)
+        };
+        self.peer(owner, channel)
     }
 }

@@ -4,6 +4,7 @@ mod console;
 mod mailbox;
 mod registries;
 mod registry;
+mod secrets;
 mod task;
 
 pub use console::{Attached, ConsoleError, Consoles, Place};

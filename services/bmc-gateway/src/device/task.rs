@@ -192,7 +192,7 @@ impl Device {
         self.0.reads.wait(&caller()).await.ok_or(DeviceError::Full)
     }
 
-    /// Writes. One write at a time, and no caller who hangs up interrupts it.
+    /// Writes. One write at a time, and no caller who hangs up interrupts one that has begun.
     pub async fn write<T, F, W>(&self, work: F) -> Result<T, DeviceError>
     where
         T: Send + 'static,
@@ -203,6 +203,10 @@ impl Device {
         let (reply, answer) = oneshot::channel();
         let device = self.clone();
         let writing = async move {
+            // Whoever asked has gone, and may have lost the right to ask: what has not begun does not begin.
+            if reply.is_closed() {
+                return;
+            }
             let outcome = work(device.0.client.clone()).await;
             device.record(&outcome);
             let _ = reply.send(outcome);

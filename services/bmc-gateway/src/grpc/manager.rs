@@ -17,7 +17,7 @@ use crate::{
     device::Device,
     store::credential,
     tasks::{
-        jobs::{Csr, Firmware, Job, Replace, Restart, Source},
+        jobs::{Csr, Firmware, Job, Replace, Restart, Source, image_of},
         operations::Target,
     },
 };
@@ -108,6 +108,12 @@ impl Grpc {
 
 /// An image that is being received: it goes with the call, whether that fails or its caller hangs up.
 struct Spooled(Option<std::path::PathBuf>);
+
+impl Spooled {
+    fn keep(&mut self) {
+        self.0 = None;
+    }
+}
 
 impl Drop for Spooled {
     fn drop(&mut self) {
@@ -372,10 +378,18 @@ impl ManagerService for Grpc {
             component,
             version,
         };
-        let begun = self.shared.begin(&ledger, Job::Firmware(job)).await?;
-        // From here on it is the operation's.
-        spooled.0 = None;
-        Ok(begun)
+        // A caller who hangs up now must not take the image of an operation that has begun.
+        let shared = self.shared.clone();
+        let beginning = tokio::spawn(async move {
+            let begun = shared.begin_stored(&ledger, Job::Firmware(job)).await?;
+            // From here on it is the operation's; not if another call with the same id was faster.
+            if image_of(&begun.value) == spooled.0 {
+                spooled.keep();
+            }
+            Ok::<_, Fault>(begun)
+        });
+        let begun = beginning.await.map_err(|e| Fault::internal(&e))??;
+        Ok(Response::new(operation_to(begun)))
     }
 
     async fn get_raw(&self, request: Request<pb::GetRawRequest>) -> Result<Response<pb::GetRawResponse>, Status> {

@@ -11,7 +11,8 @@ mod sweep;
 pub mod system;
 pub mod telemetry;
 
-use ironyard_operation::Request as Ledger;
+use ironyard_db::Stored;
+use ironyard_operation::{Operation, Request as Ledger};
 use ironyard_proto::{bmc as pb, common};
 use ironyard_reconcile::Queue;
 use ironyard_redfish::{Doc, Login};
@@ -56,11 +57,15 @@ impl Shared {
 
     /// Stores work on a BMC as an operation.
     pub(crate) async fn begin(&self, ledger: &Ledger, job: Job) -> Result<Response<common::Operation>, Status> {
+        Ok(Response::new(convert::operation_to(self.begin_stored(ledger, job).await?)))
+    }
+
+    /// The same, as it is stored.
+    pub(crate) async fn begin_stored(&self, ledger: &Ledger, job: Job) -> Result<Stored<Operation>, Fault> {
         // Unknown BMCs are told at once, not by an operation that fails.
         self.devices.get(&job.target().bmc).await?;
         let (verb, label, line) = (job.verb(), job.label(), job.line());
-        let stored = begin_operation(&self.cx, &self.operations, ledger, verb, label, line, &job).await?;
-        Ok(Response::new(convert::operation_to(stored)))
+        begin_operation(&self.cx, &self.operations, ledger, verb, label, line, &job).await
     }
 
     /// The login in a credential.

@@ -117,12 +117,11 @@ impl Asker {
         let passing_on = async {
             let mut stream = TelemetryServiceClient::new(peer.channel).sweep_power(request).await?.into_inner();
             while let Some(pb::SweepPowerResponse { readings }) = stream.message().await? {
-                for reading in &readings {
-                    left.remove(&reading.bmc);
-                }
+                let told: Vec<String> = readings.iter().map(|reading| reading.bmc.clone()).collect();
                 if answers.send(readings).await.is_err() {
                     break;
                 }
+                told.iter().for_each(|bmc| drop(left.remove(bmc)));
             }
             Ok::<_, Status>(())
         };

@@ -187,6 +187,10 @@ impl Events {
 
     /// Subscribes, or streams for as long as it lasts; how long to wait before the next time.
     async fn hear(self: Arc<Self>, name: &str, uid: &str) -> Result<Duration, Fault> {
+        // It may have become another's a moment ago.
+        if !self.replicas.is_mine(name) {
+            return Ok(LOOK);
+        }
         let device = self.devices.get(name).await?;
         let offer = match device.read(|client| async move { events::offer(&client).await }).await {
             Ok(offer) => offer,

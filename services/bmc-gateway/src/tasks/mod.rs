@@ -6,3 +6,4 @@ pub mod operations;
 pub mod power;
 pub mod probe;
 pub mod rotate;
+pub mod spool;

@@ -7,7 +7,7 @@ use ironyard_resource::Context;
 use ironyard_rpc::{Fault, Reason};
 use serde::{Deserialize, Serialize};
 
-use super::jobs::Job;
+use super::jobs::{Job, image_of};
 use crate::device::Devices;
 
 /// How long operations may take, in total and step by step.
@@ -134,6 +134,8 @@ impl Reconcile for Operations {
                 },
             }
         };
+        // Many drives may be erased at once; a look at the BMC finds room beside them.
+        let step = ironyard_rpc::serving("operations", step);
         match tracing::Instrument::instrument(step, span).await {
             Ok(Step::Wait(wait, phase)) => {
                 row.value.blocked_since = None;
@@ -219,12 +221,7 @@ impl Operations {
 
     /// Removes the image of an operation that has ended.
     fn tidy(row: &Operation) {
-        if let Some(Ok(Job::Firmware(super::jobs::Firmware {
-            source: super::jobs::Source::File { path, .. },
-            ..
-        }))) = Job::of(&row.verb, &row.request)
-            && let Err(error) = std::fs::remove_file(&path)
-        {
+        if let Some(Err(error)) = image_of(row).map(std::fs::remove_file) {
             tracing::debug!(%error, "could not remove an image");
         }
     }

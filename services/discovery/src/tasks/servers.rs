@@ -4,7 +4,8 @@ use ironyard_db::{Stored, record};
 use ironyard_operation::Request;
 use ironyard_peers::{Gateway, PeerError, name};
 use ironyard_proto::{
-    bmc, common,
+    bmc,
+    common::{self, PowerState},
     inventory::{self, InBandPolicy, Server, ServerEvent, ServerState},
 };
 use ironyard_reconcile::{Next, Reconcile};
@@ -336,18 +337,25 @@ impl Servers {
             app.inventory.condition(server, "BmcReachable", false, "NoAnswer", &why).await?;
             return Ok(Next::After(app.settings.poll));
         }
-        let seen = bmc.observed.unwrap_or_default().system_status;
-        if let Some(seen) = seen.iter().find(|seen| seen.system_id == system.system_id) {
-            let known = server.observed.clone().unwrap_or_default();
-            if (known.power_state, known.health) != (seen.power_state, seen.health) {
-                let report = inventory::ReportServerRequest {
-                    name: name(server),
-                    power_state: seen.power_state,
-                    health: seen.health,
-                    ..Default::default()
-                };
-                app.inventory.report(report).await?;
-            }
+        let statuses = bmc.observed.unwrap_or_default().system_status;
+        let Some(seen) = statuses.iter().find(|seen| seen.system_id == system.system_id) else {
+            let why = format!("BMC {} does not list system {}", system.bmc, system.system_id);
+            app.inventory
+                .condition(server, "BmcReachable", false, "SystemNotFound", &why)
+                .await?;
+            return Ok(Next::After(app.settings.poll));
+        };
+        let known = server.observed.clone().unwrap_or_default();
+        // A power state that the BMC does not tell says nothing; a health that it does not tell any more is unknown.
+        let power = seen.power_state() != PowerState::Unspecified && seen.power_state != known.power_state;
+        if power || seen.health != known.health {
+            let report = inventory::ReportServerRequest {
+                name: name(server),
+                power_state: seen.power_state,
+                health: Some(seen.health),
+                ..Default::default()
+            };
+            app.inventory.report(report).await?;
         }
         app.inventory
             .condition(server, "BmcReachable", true, "Answered", "its BMC answers")

@@ -19,8 +19,8 @@ pub struct Report {
     pub in_band: Option<Hardware>,
     /// Power.
     pub power_state: Option<PowerState>,
-    /// Health.
-    pub health: Option<Health>,
+    /// Health; `Some(None)`: not known any more.
+    pub health: Option<Option<Health>>,
     /// System id.
     pub system_id: String,
     /// Conditions.
@@ -56,7 +56,7 @@ pub async fn report_server(cx: &Context, name: &str, report: Report) -> Result<S
         if power_state.is_some() {
             server.power_state = power_state;
         }
-        if health.is_some() {
+        if let Some(health) = health {
             server.health = health;
         }
         if !system_id.is_empty() {

@@ -286,7 +286,7 @@ impl ServerService for Grpc {
 
     async fn report_server(&self, request: Request<pb::ReportServerRequest>) -> Result<Response<pb::Server>, Status> {
         let power_state = power_from(request.get_ref().power_state());
-        let health = health_from(request.get_ref().health);
+        let health = request.get_ref().health.map(health_from);
         let pb::ReportServerRequest {
             name,
             out_of_band,

@@ -108,7 +108,7 @@ impl Firmware {
             }
             Source::File { path, name, bytes } => {
                 if !tokio::fs::try_exists(&path).await.unwrap_or(true) {
-                    let why = format!("the image {name} is not here: the gateway that it was pushed to is gone");
+                    let why = format!("the image {name} is not here: it was pushed to another gateway, or removed");
                     return Err(Fault::new(Reason::ImageGone, why));
                 }
                 let image = Image { path, name, bytes };

@@ -6,7 +6,7 @@ mod firmware;
 mod manager;
 mod volume;
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use ironyard_db::Stored;
 use ironyard_operation::Operation;
@@ -90,6 +90,17 @@ pub(crate) type Facts = Vec<(&'static str, String)>;
 
 /// Time after which what may not have reached the BMC is asked again: the effect or the task would show by then.
 const LOST: Duration = Duration::from_secs(4);
+
+/// The pushed image that an operation needs.
+pub fn image_of(operation: &Operation) -> Option<PathBuf> {
+    match Job::of(&operation.verb, &operation.request) {
+        Some(Ok(Job::Firmware(Firmware {
+            source: Source::File { path, .. },
+            ..
+        }))) => Some(path),
+        Some(Ok(_) | Err(_)) | None => None,
+    }
+}
 
 impl Job {
     /// The work of an operation; `None` for verbs that are none.
