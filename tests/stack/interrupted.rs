@@ -12,7 +12,7 @@ use ironyard_proto::{
 use ironyard_testkit::poll;
 
 use crate::{
-    gateway::{Killable, enroll, finished, fleet, ready, served, system},
+    gateway::{Alone, Killable, enroll, finished, fleet, ready, served, system},
     verbs::push,
 };
 
@@ -356,4 +356,44 @@ async fn pushed_images_are_kept_as_long_as_they_are_needed() {
     let (reason, _) = finished(&gateway.clients, &pushed).await.unwrap_err();
     assert_eq!(reason, "IMAGE_GONE");
     assert_eq!(machine.settings()["firmware"]["NIC1"], "8.1.0");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_that_nobody_waits_for_any_more_is_not_begun() {
+    let (fleet, config) = fleet(1, [127, 95, 5, 1], Timing::default(), false);
+    let serving = served(&fleet, false);
+    let alone = Alone::start(|_| {}).await;
+    let machine = fleet.machines()[0].clone();
+    let name = enroll(&alone.clients, &machine, &config, serving.port, "http").await;
+    ready(&alone.clients, &name).await;
+    machine.add_rule(Rule {
+        method: Some("PATCH".into()),
+        path: "/redfish/v1/Managers".into(),
+        action: Action::LatencyAfter(1000),
+        remaining: Some(1),
+    });
+    let clients = alone.clients.clone();
+    let clock = bmc::SyncClockRequest { bmc: name.clone() };
+    let first = tokio::spawn(async move { clients.managers.clone().sync_clock(clock).await });
+    poll::until("the first write is under way", || async {
+        (!machine.writes().is_empty()).then_some(())
+    })
+    .await;
+    // The second one waits for its turn, and whoever asked hangs up.
+    let led = bmc::SetIndicatorLedRequest {
+        system: system(&name),
+        on: true,
+    };
+    let mut systems = alone.clients.systems.clone();
+    let second = tokio::time::timeout(Duration::from_millis(300), systems.set_indicator_led(led)).await;
+    assert!(second.is_err());
+    first.await.unwrap().unwrap();
+    // One that comes later comes after it.
+    let ntp = bmc::SetNtpRequest {
+        bmc: name.clone(),
+        servers: vec!["ntp.example.net".into()],
+    };
+    alone.clients.managers.clone().set_ntp(ntp).await.unwrap();
+    let leds = machine.writes().iter().filter(|w| w.path.contains("Systems")).count();
+    assert_eq!(leds, 0, "{:?}", machine.writes());
 }
