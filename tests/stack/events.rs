@@ -9,6 +9,10 @@ use ironyard_redfish::{Client, Limits, Login, Target, Trust, ops::systems};
 use ironyard_testkit::poll;
 use ironyard_types::Secret;
 use serde_json::json;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 
 use crate::gateway::{Alone, enroll, fleet, get_bmc, ready, served};
 
@@ -93,4 +97,35 @@ async fn posted_events_are_hints() {
     for machine in machines {
         assert_eq!(machine.listeners(), 1, "one subscription, however often it was looked after");
     }
+}
+
+/// What the receiver says to some bytes, until it closes the connection.
+async fn says(at: SocketAddr, bytes: &[u8]) -> String {
+    let mut connection = poll::until("the receiver listens", || async { TcpStream::connect(at).await.ok() }).await;
+    // It may close before it has read all.
+    let _ = connection.write_all(bytes).await;
+    let mut said = Vec::new();
+    let _ = connection.read_to_end(&mut said).await;
+    String::from_utf8_lossy(&said).into_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn strangers_who_post_are_sent_away() {
+    let at = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let config = Config {
+        listen: Some(at),
+        url: format!("http://{at}"),
+        ..Config::default()
+    };
+    let _alone = Alone::start(|gateway| gateway.events = config).await;
+    let post = |path: &str, length: usize, body: &str| format!("POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n{body}");
+    for path in ["/events/none", "/events/", "/", "/events/../events/none"] {
+        let said = says(at, post(path, 2, "{}").as_bytes()).await;
+        assert!(said.starts_with("HTTP/1.1 404"), "{path}: {said}");
+    }
+    // One that says too much, one that says nothing, and one that never comes to an end.
+    let much = post("/events/none", 1 << 30, &"x".repeat(4 << 20));
+    assert!(!says(at, much.as_bytes()).await.contains(" 200 "));
+    assert!(says(at, b"hello?\r\n\r\n").await.starts_with("HTTP/1.1 400"));
+    assert_eq!(says(at, b"POST /events/none HTTP/1.1\r\n").await, "", "it is left after a while");
 }

@@ -7,12 +7,14 @@ use std::{
     time::Duration,
 };
 
-use axum::{
-    Router,
-    extract::{Path, State},
-    http::StatusCode,
-    routing::post,
+use http_body_util::{BodyExt, Empty};
+use hyper::{
+    Method, Request, Response, StatusCode,
+    body::{Bytes, Incoming},
+    server::conn::http1,
+    service::service_fn,
 };
+use hyper_util::rt::TokioIo;
 use ironyard_db::Snapshot;
 use ironyard_reconcile::Queue;
 use ironyard_redfish::ops::events;
@@ -22,6 +24,7 @@ use ironyard_types::random_fraction;
 use serde::Deserialize;
 use tokio::{
     net::TcpListener,
+    sync::Semaphore,
     task::{AbortHandle, JoinSet},
     time::Instant,
 };
@@ -56,6 +59,10 @@ impl Default for Config {
     }
 }
 
+/// BMCs that post at once, how long each may take, and how much it may say.
+const POSTERS: usize = 256;
+const POST: Duration = Duration::from_secs(10);
+const LARGEST: usize = 1 << 20;
 /// How often it looks which BMCs there are.
 const LOOK: Duration = Duration::from_secs(2);
 /// Hints of one BMC that count: one in so long.
@@ -107,18 +114,66 @@ impl Events {
         }
     }
 
-    /// Takes what BMCs post: at once, unread.
+    /// Takes what BMCs post. One request a connection, little time, and few at once: whoever posts is not trusted.
     async fn receive(self: &Arc<Self>) {
         let Some(at) = self.config.listen else { return };
-        let router: Router = Router::new().route("/events/{token}", post(posted)).with_state(self.clone());
-        match TcpListener::bind(at).await {
-            Ok(listener) => {
-                if let Err(error) = axum::serve(listener, router).await {
-                    tracing::error!(%error, "the receiver of events failed");
-                }
+        let listener = match TcpListener::bind(at).await {
+            Ok(listener) => listener,
+            Err(error) => {
+                tracing::error!(%at, %error, "could not listen for events");
+                return;
             }
-            Err(error) => tracing::error!(%at, %error, "could not listen for events"),
+        };
+        let places = Arc::new(Semaphore::new(POSTERS));
+        // Those that are left when this ends, end with it.
+        let mut posters = JoinSet::new();
+        loop {
+            while posters.try_join_next().is_some() {}
+            let Ok(place) = places.clone().acquire_owned().await else { return };
+            let connection = match listener.accept().await {
+                Ok((connection, _)) => connection,
+                Err(error) => {
+                    tracing::debug!(%error, "could not take a connection");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    continue;
+                }
+            };
+            let events = self.clone();
+            posters.spawn(async move {
+                let answer = service_fn(move |request| events.clone().posted(request));
+                let serving = http1::Builder::new()
+                    .keep_alive(false)
+                    .max_buf_size(16 << 10)
+                    .serve_connection(TokioIo::new(connection), answer);
+                let _ = tokio::time::timeout(POST, serving).await;
+                drop(place);
+            });
         }
+    }
+
+    /// What a BMC posts is not looked at: that it posts is the hint. It is read to its end, or some BMCs count the delivery as failed.
+    async fn posted(self: Arc<Self>, request: Request<Incoming>) -> Result<Response<Empty<Bytes>>, std::convert::Infallible> {
+        let (head, mut body) = request.into_parts();
+        let mut bytes = 0;
+        while let Some(Ok(frame)) = body.frame().await {
+            bytes += frame.data_ref().map_or(0, Bytes::len);
+            if bytes > LARGEST {
+                break;
+            }
+        }
+        let token = head.uri.path().strip_prefix("/events/");
+        let name = token.and_then(|token| self.tokens.lock().ok()?.get(token).cloned());
+        let status = match name {
+            None => StatusCode::NOT_FOUND,
+            Some(_) if head.method != Method::POST => StatusCode::METHOD_NOT_ALLOWED,
+            Some(name) => {
+                self.hint(&name);
+                StatusCode::NO_CONTENT
+            }
+        };
+        let mut response = Response::new(Empty::new());
+        *response.status_mut() = status;
+        Ok(response)
     }
 
     /// Keeps one ear at every BMC of this gateway that can be used.
@@ -253,17 +308,5 @@ fn nothing(fault: Fault) -> Result<Duration, Fault> {
     match fault.reason {
         Reason::BmcUnsupported | Reason::BmcRefused | Reason::BmcForbidden | Reason::BmcLicenseRequired => Ok(NOTHING),
         _ => Err(fault),
-    }
-}
-
-/// What a BMC posts is not read: that it posts is the hint.
-async fn posted(State(events): State<Arc<Events>>, Path(token): Path<String>) -> StatusCode {
-    let known = events.tokens.lock().ok().and_then(|tokens| tokens.get(&token).cloned());
-    match known {
-        Some(name) => {
-            events.hint(&name);
-            StatusCode::NO_CONTENT
-        }
-        None => StatusCode::NOT_FOUND,
     }
 }
