@@ -362,23 +362,21 @@ async fn pushed_images_are_kept_as_long_as_they_are_needed() {
 async fn a_write_that_nobody_waits_for_any_more_is_not_begun() {
     let (fleet, config) = fleet(1, [127, 95, 5, 1], Timing::default(), false);
     let serving = served(&fleet, false);
-    let alone = Alone::start(|_| {}).await;
+    let alone = Alone::start(|gateway| gateway.write_timeout = Duration::from_secs(30)).await;
     let machine = fleet.machines()[0].clone();
     let name = enroll(&alone.clients, &machine, &config, serving.port, "http").await;
     ready(&alone.clients, &name).await;
     machine.add_rule(Rule {
         method: Some("PATCH".into()),
         path: "/redfish/v1/Managers".into(),
-        action: Action::LatencyAfter(1000),
+        action: Action::LatencyAfter(4000),
         remaining: Some(1),
     });
     let clients = alone.clients.clone();
     let clock = bmc::SyncClockRequest { bmc: name.clone() };
     let first = tokio::spawn(async move { clients.managers.clone().sync_clock(clock).await });
-    poll::until("the first write is under way", || async {
-        (!machine.writes().is_empty()).then_some(())
-    })
-    .await;
+    let written = |part: &str| machine.writes().iter().filter(|w| w.path.contains(part)).count();
+    poll::until("the first write is under way", || async { (written("Managers") > 0).then_some(()) }).await;
     // The second one waits for its turn, and whoever asked hangs up.
     let led = bmc::SetIndicatorLedRequest {
         system: system(&name),
@@ -394,6 +392,5 @@ async fn a_write_that_nobody_waits_for_any_more_is_not_begun() {
         servers: vec!["ntp.example.net".into()],
     };
     alone.clients.managers.clone().set_ntp(ntp).await.unwrap();
-    let leds = machine.writes().iter().filter(|w| w.path.contains("Systems")).count();
-    assert_eq!(leds, 0, "{:?}", machine.writes());
+    assert_eq!(written("Systems"), 0, "{:?}", machine.writes());
 }

@@ -1,6 +1,6 @@
 //! Passwords and certificates that change: nothing that was good is lost, and nothing that is not is taken for good.
 
-use std::{path::Path, process::Command};
+use std::{path::Path, process::Command, time::Duration};
 
 use ironyard::client::Clients;
 use ironyard_bmc_simulator::{Action, CertificateKind, Fleet, FleetConfig, Knobs, Machine, Rule, Serving, Timing};
@@ -275,7 +275,7 @@ async fn a_certificate_is_replaced_and_its_pin_with_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slow_login_leaves_one_session() {
-    let alone = Alone::start(|_| {}).await;
+    let alone = Alone::start(|gateway| gateway.read_timeout = Duration::from_secs(4)).await;
     let (fleet, config) = fleet(1, [127, 94, 9, 1], Timing::default(), false);
     let serving = served(&fleet, false);
     let machine = fleet.machines()[0].clone();
@@ -284,7 +284,7 @@ async fn a_slow_login_leaves_one_session() {
         machine.add_rule(Rule {
             method: Some(method.into()),
             path: format!("/redfish/v1/{path}"),
-            action: Action::LatencyAfter(1000),
+            action: Action::LatencyAfter(2500),
             remaining,
         });
     }
