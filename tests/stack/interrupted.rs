@@ -320,22 +320,11 @@ async fn pushed_images_are_kept_as_long_as_they_are_needed() {
             part
         })
     };
-    let first = gateway
-        .clients
-        .managers
-        .clone()
-        .push_firmware(with_id())
-        .await
-        .unwrap()
-        .into_inner();
-    let replay = gateway
-        .clients
-        .managers
-        .clone()
-        .push_firmware(with_id())
-        .await
-        .unwrap()
-        .into_inner();
+    let push_again = || {
+        let mut managers = gateway.clients.managers.clone();
+        async move { managers.push_firmware(with_id()).await.unwrap().into_inner() }
+    };
+    let (first, replay) = (push_again().await, push_again().await);
     assert_eq!(first.name, replay.name);
     finished(&gateway.clients, &first).await.unwrap();
     poll::until("it is removed", || async { (images() == 0).then_some(()) }).await;

@@ -8,7 +8,7 @@ mod share;
 
 pub use queue::{Lease, Queue};
 pub use runner::{Next, Reconcile, Runner, backoff};
-pub use share::{Heard, Member, Share, View};
+pub use share::{Heard, Member, Share, View, slot};
 
 /// Schema of the queue, and of those who share it.
 pub const MIGRATIONS: [ironyard_db::Migration; 2] = [

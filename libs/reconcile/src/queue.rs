@@ -199,8 +199,8 @@ impl Queue {
     }
 
     /// A condition on the rows that this replica takes.
-    fn mine(&self) -> Arc<str> {
-        self.share.as_ref().map_or_else(|| "".into(), Share::condition)
+    fn mine(&self) -> String {
+        self.share.as_ref().map(|share| share.view().condition.clone()).unwrap_or_default()
     }
 
     /// At the start of a process: SQLite has one process, so every lease in it is that of one that died.

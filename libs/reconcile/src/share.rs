@@ -35,7 +35,7 @@ pub struct Member {
 }
 
 /// The slot of a key.
-pub(crate) fn slot(key: &str) -> usize {
+pub fn slot(key: &str) -> usize {
     usize::try_from(number(key) % SLOTS as u64).unwrap_or(0)
 }
 
@@ -51,6 +51,8 @@ pub struct View {
     members: Vec<Member>,
     /// The member that has each slot.
     owners: Vec<usize>,
+    /// A condition on rows that have a slot: those of this one, and those that were stored before there were slots. Empty: all.
+    pub(crate) condition: String,
 }
 
 impl View {
@@ -63,8 +65,21 @@ impl View {
             let score = |member: &Member| (number(&format!("{slot} {}", member.id)), member.id.clone());
             (0..members.len()).max_by_key(|n| members.get(*n).map(score)).unwrap_or(0)
         };
-        let owners = (0..SLOTS).map(best).collect();
-        Self { me: id, members, owners }
+        let owners: Vec<usize> = (0..SLOTS).map(best).collect();
+        let condition = if members.len() < 2 {
+            String::new()
+        } else {
+            let me = members.iter().position(|m| m.id == id);
+            let mine = owners.iter().enumerate().filter(|(_, owner)| Some(**owner) == me);
+            let list: String = mine.map(|(slot, _)| format!(",{slot}")).collect();
+            format!(" and slot in (-1{list})")
+        };
+        Self {
+            me: id,
+            members,
+            owners,
+            condition,
+        }
     }
 
     /// The one that has a key; none: this one.
@@ -95,21 +110,6 @@ impl View {
     fn of_slot(&self, slot: usize) -> Option<&Member> {
         self.owners.get(slot).and_then(|n| self.members.get(*n))
     }
-
-    /// A condition on rows that have a slot: those of this one, and those that were stored before there were slots.
-    fn condition(&self) -> String {
-        if self.alone() {
-            return String::new();
-        }
-        let mine = (0..SLOTS).filter(|slot| self.of_slot(*slot).is_some_and(|owner| owner.id == self.me));
-        let list: String = mine.map(|slot| format!(",{slot}")).collect();
-        format!(" and slot in (-1{list})")
-    }
-}
-
-struct Now {
-    view: Arc<View>,
-    condition: Arc<str>,
 }
 
 /// This replica's part in the work. Until it has joined, it is the only one that it knows of.
@@ -117,7 +117,7 @@ struct Now {
 pub struct Share {
     db: Db,
     me: Member,
-    now: Arc<watch::Sender<Now>>,
+    now: Arc<watch::Sender<Arc<View>>>,
 }
 
 /// What was last heard of each replica. Counts are compared, not times: the replicas' clocks may differ.
@@ -158,11 +158,7 @@ impl Share {
             id: random_id(),
             address: address.into(),
         };
-        let view = Arc::new(View::new(me.clone(), []));
-        let now = Now {
-            view,
-            condition: "".into(),
-        };
+        let now = Arc::new(View::new(me.clone(), []));
         Self {
             db,
             me,
@@ -172,16 +168,12 @@ impl Share {
 
     /// Who has what now.
     pub fn view(&self) -> Arc<View> {
-        self.now.borrow().view.clone()
-    }
-
-    pub(crate) fn condition(&self) -> Arc<str> {
-        self.now.borrow().condition.clone()
+        self.now.borrow().clone()
     }
 
     /// Waits until `until` holds.
     pub async fn when(&self, mut until: impl FnMut(&View) -> bool) {
-        let _ = self.now.subscribe().wait_for(|now| until(&now.view)).await;
+        let _ = self.now.subscribe().wait_for(|now| until(now)).await;
     }
 
     /// Tells the others that it is there, and learns of them. An error only costs time: it is done again and again.
@@ -253,11 +245,10 @@ impl Share {
         tx.commit().await?;
         let view = View::new(self.me.clone(), others);
         self.now.send_if_modified(|now| {
-            let changed = *now.view != view;
+            let changed = **now != view;
             if changed {
                 tracing::info!(replicas = view.members.len(), "the replicas that share the work are others now");
-                now.condition = view.condition().into();
-                now.view = Arc::new(view);
+                *now = Arc::new(view);
             }
             changed
         });
@@ -344,10 +335,10 @@ mod tests {
 
     #[test]
     fn the_condition_lists_what_is_mine() {
-        assert_eq!(View::new(member(0), []).condition(), "");
+        assert_eq!(View::new(member(0), []).condition, "");
         let views = views(3);
         let listed = |view: &View| {
-            let condition = view.condition();
+            let condition = view.condition.clone();
             let list = condition
                 .strip_prefix(" and slot in (-1")
                 .unwrap()

@@ -234,6 +234,7 @@ impl Client {
         let manner = Manner {
             only: Some(wanted),
             logs_in: false,
+            ..Manner::within(self.limits.read)
         };
         match self.get_for(url, manner).await {
             Ok(reply) => Ok(Some(reply.doc)),
@@ -244,17 +245,14 @@ impl Client {
 
     /// As `get`, with the status: what a monitor answers may have no body.
     pub async fn get_reply(&self, path: &str) -> Result<Reply> {
-        self.get_for(&self.resolve(path)?, Manner::default()).await
+        self.get_for(&self.resolve(path)?, Manner::within(self.limits.read)).await
     }
 
     async fn get_for(&self, url: &Url, manner: Manner<'_>) -> Result<Reply> {
         let mut attempt = 1;
         loop {
             let backoff = self.limits.backoff * (1 << (attempt - 1));
-            let wait = match self
-                .request_for(Method::GET, url.clone(), Body::None, None, self.limits.read, manner)
-                .await
-            {
+            let wait = match self.request_for(Method::GET, url.clone(), Body::None, manner).await {
                 Ok(reply) => return Ok(reply),
                 Err(error) if attempt == TRIES => return Err(error),
                 Err(Error::Busy { retry_after, .. }) => retry_after.unwrap_or(backoff),
@@ -314,40 +312,27 @@ impl Client {
     }
 
     async fn request(&self, method: Method, path: &str, body: Body<'_>, if_match: Option<&str>, limit: Duration) -> Result<Reply> {
-        let url = self.resolve(path)?;
-        self.request_for(method, url, body, if_match, limit, Manner::default()).await
+        let manner = Manner {
+            if_match,
+            ..Manner::within(limit)
+        };
+        self.request_for(method, self.resolve(path)?, body, manner).await
     }
 
-    async fn request_for(
-        &self,
-        method: Method,
-        url: Url,
-        body: Body<'_>,
-        if_match: Option<&str>,
-        limit: Duration,
-        manner: Manner<'_>,
-    ) -> Result<Reply> {
+    async fn request_for(&self, method: Method, url: Url, body: Body<'_>, manner: Manner<'_>) -> Result<Reply> {
         let span = tracing::debug_span!("bmc.request", otel.kind = "client", http.request.method = %method, url.path = url.path(), server.address = self.base.host_str());
         async {
             let closed = |_| Error::Unreachable("the client is closed".to_owned());
             let _permit = self.permits.acquire().await.map_err(closed)?;
             self.pace.turn().await;
-            self.authenticated(&method, url, body, if_match, limit, manner).await
+            self.authenticated(&method, url, body, manner).await
         }
         .instrument(span)
         .await
     }
 
     /// Sends with the session; logs in once more when the BMC has forgotten it.
-    async fn authenticated(
-        &self,
-        method: &Method,
-        url: Url,
-        body: Body<'_>,
-        if_match: Option<&str>,
-        limit: Duration,
-        manner: Manner<'_>,
-    ) -> Result<Reply> {
+    async fn authenticated(&self, method: &Method, url: Url, body: Body<'_>, manner: Manner<'_>) -> Result<Reply> {
         // The root is open to all, and the first thing that is read.
         let open = url.path().trim_end_matches('/') == "/redfish/v1";
         let mut auth = match self.open_session() {
@@ -372,8 +357,8 @@ impl Client {
                 // What was streamed is gone.
                 Body::Form(_) | Body::Raw(..) => None,
             };
-            let sent = self.send_for(method, url.clone(), body, if_match, &auth, manner.only);
-            let outcome = self.limits.lanes.through(&self.slow, limit, sent).await;
+            let sent = self.send_for(method, url.clone(), body, manner.if_match, &auth, manner.only);
+            let outcome = self.limits.lanes.through(&self.slow, manner.limit, sent).await;
             let outcome = outcome.unwrap_or(Err(Error::Timeout {
                 write: *method != Method::GET,
             }));
@@ -390,15 +375,24 @@ impl Client {
 /// How a request is made.
 #[derive(Clone, Copy)]
 struct Manner<'a> {
+    /// How long it may take, without a login that it needs.
+    limit: Duration,
+    /// The version that is changed.
+    if_match: Option<&'a str>,
     /// The members that are kept of what is read; `None`: all.
     only: Option<&'a [&'a str]>,
     /// Whether it may log in.
     logs_in: bool,
 }
 
-impl Default for Manner<'_> {
-    fn default() -> Self {
-        Self { only: None, logs_in: true }
+impl Manner<'_> {
+    fn within(limit: Duration) -> Self {
+        Self {
+            limit,
+            if_match: None,
+            only: None,
+            logs_in: true,
+        }
     }
 }
 

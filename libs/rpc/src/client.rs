@@ -141,18 +141,13 @@ async fn send(
     };
     let mut attempt = 1;
     loop {
-        let mut again = Request::new(Body::new(Full::new(body.clone())));
-        *again.method_mut() = head.method.clone();
-        *again.uri_mut() = head.uri.clone();
-        *again.version_mut() = head.version;
-        *again.headers_mut() = head.headers.clone();
-        *again.extensions_mut() = head.extensions.clone();
+        let again = Request::from_parts(head.clone(), Body::new(Full::new(body.clone())));
         std::future::poll_fn(|cx| inner.poll_ready(cx)).await?;
         let outcome = inner.call(again).await;
         let unavailable = match &outcome {
             Ok(response) => response.headers().get("grpc-status") == Some(&HeaderValue::from_static("14")) && !has_details(response),
             // A deadline that passed was the caller's; more of the same would only pile up.
-            Err(error) => !is_timeout(error),
+            Err(error) => !caused_by::<tonic::TimeoutExpired>(error),
         };
         if !unavailable || attempt == tries {
             return outcome;
@@ -167,10 +162,11 @@ fn has_details(response: &Response<Body>) -> bool {
     response.headers().contains_key("grpc-status-details-bin")
 }
 
-fn is_timeout(error: &tonic::transport::Error) -> bool {
+/// Whether an error, or what caused it, is of a kind.
+pub(crate) fn caused_by<E: std::error::Error + 'static>(error: &tonic::transport::Error) -> bool {
     let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(inner) = source {
-        if inner.is::<tonic::TimeoutExpired>() {
+        if inner.is::<E>() {
             return true;
         }
         source = inner.source();

@@ -18,7 +18,7 @@ use prost_types::{DescriptorProto, FileDescriptorSet, field_descriptor_proto::Ty
 use tonic::{Status, body::Body, server::NamedService};
 use tower::Service;
 
-use crate::{Channel, Fault, Identity, Reason, access};
+use crate::{Channel, Fault, Identity, Reason, access, client::caused_by};
 
 /// Says for whom a replica passes a call on. It counts only from where [`crate::access`] allows it, and such a call goes no further.
 pub const ON_BEHALF_OF: &str = "ironyard-on-behalf-of";
@@ -179,18 +179,17 @@ where
         return inner.call(Request::from_parts(head, joined(begun, rest))).await;
     };
     let row = access::row(head.uri.path());
-    let mut passed = Request::new(if key.streams {
+    let body = if key.streams {
         joined(begun.clone(), rest)
     } else {
         Body::new(Full::new(begun.clone()))
-    });
-    *passed.method_mut() = head.method.clone();
-    *passed.uri_mut() = head.uri.clone();
-    *passed.version_mut() = head.version;
-    *passed.headers_mut() = head.headers.clone();
+    };
+    let mut passed = Request::from_parts(head.clone(), body);
     passed.headers_mut().insert(ON_BEHALF_OF, caller(&head.extensions));
     let passing_on = async {
-        let response = peer.channel.pass_on(passed).await.map_err(|e| Lost { unsent: is_unsent(&e) })?;
+        let response = peer.channel.pass_on(passed).await.map_err(|e| Lost {
+            unsent: caused_by::<tonic::ConnectError>(&e),
+        })?;
         if key.streams {
             return Ok(response);
         }
@@ -226,17 +225,6 @@ struct Lost {
 fn caller(extensions: &http::Extensions) -> HeaderValue {
     let name = extensions.get::<Identity>().map_or("", |caller| caller.name.as_str());
     HeaderValue::from_str(name).unwrap_or_else(|_| HeaderValue::from_static("unnamed"))
-}
-
-fn is_unsent(error: &tonic::transport::Error) -> bool {
-    let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
-    while let Some(inner) = source {
-        if inner.is::<tonic::ConnectError>() {
-            return true;
-        }
-        source = inner.source();
-    }
-    false
 }
 
 /// Where the first message ends.

@@ -195,8 +195,10 @@ impl Service {
             &keys,
             ManagerServiceServer::new(grpc::manager::Grpc {
                 shared,
-                spool: self.config.spool.clone(),
-                max_image_bytes: self.config.max_image_bytes,
+                spool: grpc::upload::Spool {
+                    folder: self.config.spool.clone(),
+                    max_bytes: self.config.max_image_bytes,
+                },
             }),
         ));
         routes.add_service(OperationServiceServer::new(grpc::operation::Grpc { cx, operations }));

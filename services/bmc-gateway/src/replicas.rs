@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use ironyard_reconcile::{Member, Queue, Share};
+use ironyard_reconcile::{Member, Queue, Share, slot};
 use ironyard_rpc::{
     Channel, client,
     forward::{Keys, Owners, Peer},
@@ -67,11 +67,7 @@ impl Replicas {
 
     /// The connection that calls about a BMC share with some others.
     fn channel(&self, address: &str, bmc: &str) -> Result<Channel, client::Error> {
-        let number = bmc
-            .bytes()
-            .fold(0_usize, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()))
-            % CONNECTIONS;
-        let key = (address.to_owned(), number);
+        let key = (address.to_owned(), slot(bmc) % CONNECTIONS);
         if let Some(known) = self.channels.lock().ok().and_then(|channels| channels.get(&key).cloned()) {
             return Ok(known);
         }

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    net::{IpAddr, SocketAddr},
+    net::IpAddr,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -11,21 +11,18 @@ use std::{
 };
 
 use ironyard_redfish::Login;
-use russh::{
-    ChannelMsg, Disconnect,
-    client::{self, Handle, KeyboardInteractiveAuthResponse},
-    keys::{Algorithm, EcdsaCurve, HashAlg, PublicKeyOrCertificate},
-};
+use russh::{ChannelMsg, Disconnect};
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::ssh::open;
 use crate::domain::console::{Entry, Filter};
 
 /// Bytes that a console remembers, and consoles that are remembered after their last reader has gone.
-const REMEMBERED: usize = 64 << 10;
+pub(super) const REMEMBERED: usize = 64 << 10;
 const CONSOLES: usize = 1000;
 /// Longest wait for the connection and for each prompt.
-const CONNECT: Duration = Duration::from_secs(15);
+pub(super) const CONNECT: Duration = Duration::from_secs(15);
 /// A connection that shows nothing and is typed nothing for so long is left.
 const IDLE: Duration = Duration::from_secs(3600);
 
@@ -214,31 +211,6 @@ fn remembered(shown: &Mutex<Shown>) -> Vec<u8> {
     shown.bytes.iter().copied().collect()
 }
 
-/// Checks the host key, and notes which one it was.
-struct HostKey {
-    pinned: String,
-    seen: Arc<Mutex<String>>,
-}
-
-impl client::Handler for HostKey {
-    type Error = russh::Error;
-
-    async fn check_server_key(&mut self, key: &PublicKeyOrCertificate) -> Result<bool, russh::Error> {
-        let PublicKeyOrCertificate::PublicKey { key, .. } = key else {
-            return Ok(false);
-        };
-        let shown = key.fingerprint(HashAlg::Sha256).to_string();
-        if let Ok(mut seen) = self.seen.lock() {
-            shown.clone_into(&mut seen);
-        }
-        Ok(self.pinned.is_empty() || self.pinned == shown)
-    }
-}
-
-fn unreachable(error: &dyn std::fmt::Display) -> ConsoleError {
-    ConsoleError::Unreachable(error.to_string().chars().filter(|c| !c.is_control()).take(200).collect())
-}
-
 /// Connects, logs in and opens the console, then owns it until the last reader has gone.
 async fn start(place: Place, shown: Arc<Mutex<Shown>>) -> Result<(Open, String), ConsoleError> {
     let seen = Arc::new(Mutex::new(String::new()));
@@ -307,102 +279,4 @@ async fn start(place: Place, shown: Arc<Mutex<Shown>>) -> Result<(Open, String),
     });
     let seen = seen.lock().map(|seen| seen.clone()).unwrap_or_default();
     Ok((open, seen))
-}
-
-type Connection = (Handle<HostKey>, russh::Channel<client::Msg>, Vec<u8>);
-
-async fn open(place: &Place, seen: Arc<Mutex<String>>) -> Result<Connection, ConsoleError> {
-    let mut config = client::Config {
-        keepalive_interval: Some(Duration::from_secs(30)),
-        nodelay: true,
-        ..client::Config::default()
-    };
-    // No RSA: what there is of it in pure Rust leaks its timing.
-    let curves = [EcdsaCurve::NistP256, EcdsaCurve::NistP384, EcdsaCurve::NistP521];
-    let keys = std::iter::once(Algorithm::Ed25519).chain(curves.map(|curve| Algorithm::Ecdsa { curve }));
-    config.preferred.key = keys.collect::<Vec<_>>().into();
-    let at = SocketAddr::new(place.address, place.entry.port);
-    let host_key = HostKey {
-        pinned: place.host_key.clone(),
-        seen: seen.clone(),
-    };
-    let socket = tokio::time::timeout(CONNECT, tokio::net::TcpStream::connect(at)).await;
-    let socket = socket.map_err(|_| ConsoleError::Unreachable("no connection in time".to_owned()))?;
-    let socket = socket.map_err(|e| unreachable(&e))?;
-    let connected = client::connect_stream(Arc::new(config), socket, host_key).await;
-    let mut handle = connected.map_err(|e| match e {
-        russh::Error::UnknownKey => ConsoleError::HostKey(seen.lock().map(|s| s.clone()).unwrap_or_default()),
-        other => unreachable(&other),
-    })?;
-    log_in(&mut handle, &place.login).await?;
-    let channel = handle.channel_open_session().await.map_err(|e| unreachable(&e))?;
-    let mut channel = channel;
-    channel
-        .request_pty(false, "vt100", 80, 24, 0, 0, &[])
-        .await
-        .map_err(|e| unreachable(&e))?;
-    channel.request_shell(false).await.map_err(|e| unreachable(&e))?;
-    let mut already = Vec::new();
-    for (prompt, command) in place.entry.steps {
-        let mut since = Vec::new();
-        let shown = tokio::time::timeout(CONNECT, async {
-            while !String::from_utf8_lossy(&since).contains(prompt) {
-                match channel.wait().await {
-                    Some(ChannelMsg::Data { data } | ChannelMsg::ExtendedData { data, .. }) => since.extend_from_slice(&data),
-                    Some(ChannelMsg::Eof | ChannelMsg::Close) | None => return false,
-                    Some(_) => {}
-                }
-                if since.len() > REMEMBERED {
-                    return false;
-                }
-            }
-            true
-        });
-        if shown.await != Ok(true) {
-            return Err(ConsoleError::NoPrompt((*prompt).to_owned()));
-        }
-        already.extend(since);
-        channel.data_bytes(command.as_bytes().to_vec()).await.map_err(|e| unreachable(&e))?;
-    }
-    Ok((handle, channel, already))
-}
-
-/// With the password; where that is not offered, as the answer to the one question that is asked.
-async fn log_in(handle: &mut Handle<HostKey>, login: &Login) -> Result<(), ConsoleError> {
-    let password = || login.password.expose().clone();
-    let answer = handle
-        .authenticate_password(login.username.clone(), password())
-        .await
-        .map_err(|e| unreachable(&e))?;
-    let client::AuthResult::Failure { remaining_methods, .. } = answer else {
-        return Ok(());
-    };
-    // A second try with a password that was refused counts towards a lockout.
-    if remaining_methods.contains(&russh::MethodKind::Password) || !remaining_methods.contains(&russh::MethodKind::KeyboardInteractive) {
-        return Err(ConsoleError::Refused);
-    }
-    let mut step = handle
-        .authenticate_keyboard_interactive_start(login.username.clone(), None)
-        .await
-        .map_err(|e| unreachable(&e))?;
-    let mut told = false;
-    for _ in 0..3 {
-        match step {
-            KeyboardInteractiveAuthResponse::Success => return Ok(()),
-            KeyboardInteractiveAuthResponse::Failure { .. } => return Err(ConsoleError::Refused),
-            // One that asks again has refused it.
-            KeyboardInteractiveAuthResponse::InfoRequest { prompts, .. } if told && !prompts.is_empty() => {
-                return Err(ConsoleError::Refused);
-            }
-            KeyboardInteractiveAuthResponse::InfoRequest { prompts, .. } => {
-                told |= !prompts.is_empty();
-                let answers = prompts.iter().map(|_| password()).collect();
-                step = handle
-                    .authenticate_keyboard_interactive_respond(answers)
-                    .await
-                    .map_err(|e| unreachable(&e))?;
-            }
-        }
-    }
-    Err(ConsoleError::Refused)
 }

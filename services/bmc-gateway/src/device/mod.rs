@@ -5,6 +5,7 @@ mod mailbox;
 mod registries;
 mod registry;
 mod secrets;
+mod ssh;
 mod task;
 
 pub use console::{Attached, ConsoleError, Consoles, Place};

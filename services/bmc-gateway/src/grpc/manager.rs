@@ -1,17 +1,14 @@
-use aws_lc_rs::digest;
 use ironyard_proto::{
     bmc::{self as pb, manager_service_server::ManagerService, push_firmware_request::Part},
     common,
 };
 use ironyard_redfish::ops::{accounts, certificates::Subject, firmware, manager, raw};
 use ironyard_resource::request;
-use ironyard_rpc::{Fault, Reason};
-use ironyard_types::random_id;
+use ironyard_rpc::Fault;
 use rustls_pki_types::{CertificateDer, pem::PemObject};
-use tokio::io::AsyncWriteExt;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{Shared, convert::operation_to};
+use super::{Shared, convert::operation_to, upload::Spool};
 use crate::{
     app::begin_operation::begun_before,
     device::Device,
@@ -27,9 +24,7 @@ pub struct Grpc {
     /// What all share.
     pub shared: Shared,
     /// Where pushed images wait.
-    pub spool: std::path::PathBuf,
-    /// Largest image.
-    pub max_image_bytes: u64,
+    pub spool: Spool,
 }
 
 fn target(bmc: String) -> Result<Target, Fault> {
@@ -73,53 +68,6 @@ fn apply_time(text: &str) -> Result<(), Fault> {
 impl Grpc {
     async fn device(&self, bmc: &str) -> Result<Device, Fault> {
         self.shared.devices.get(bmc).await
-    }
-
-    /// Writes the bytes of a push to a file and checks them.
-    async fn receive(&self, stream: &mut Streaming<pb::PushFirmwareRequest>, path: &std::path::Path, sha256: &str) -> Result<u64, Status> {
-        let spool = |e: std::io::Error| Fault::new(Reason::Internal, format!("the image cannot be stored: {}", e.kind()));
-        tokio::fs::create_dir_all(&self.spool).await.map_err(spool)?;
-        let mut file = tokio::fs::File::create(path).await.map_err(spool)?;
-        let mut hash = digest::Context::new(&digest::SHA256);
-        let mut bytes = 0_u64;
-        while let Some(message) = stream.message().await? {
-            let Some(Part::Data(data)) = message.part else {
-                return Err(Fault::field("part", "after the head come bytes").into());
-            };
-            bytes += data.len() as u64;
-            if bytes > self.max_image_bytes {
-                let why = format!(
-                    "the image is larger than the {} bytes that gateway.max_image_bytes allows",
-                    self.max_image_bytes
-                );
-                return Err(Fault::field("data", why).into());
-            }
-            hash.update(&data);
-            file.write_all(&data).await.map_err(spool)?;
-        }
-        file.sync_all().await.map_err(spool)?;
-        let got = hex::encode(hash.finish());
-        if !got.eq_ignore_ascii_case(sha256) {
-            return Err(Fault::field("head.sha256", format!("the bytes have {got}, not {sha256}")).into());
-        }
-        Ok(bytes)
-    }
-}
-
-/// An image that is being received: it goes with the call, whether that fails or its caller hangs up.
-struct Spooled(Option<std::path::PathBuf>);
-
-impl Spooled {
-    fn keep(&mut self) {
-        self.0 = None;
-    }
-}
-
-impl Drop for Spooled {
-    fn drop(&mut self) {
-        if let Some(Err(error)) = self.0.take().map(std::fs::remove_file) {
-            tracing::debug!(%error, "could not remove an image");
-        }
     }
 }
 
@@ -367,9 +315,9 @@ impl ManagerService for Grpc {
         if let Some(known) = begun_before(&self.shared.cx, &ledger).await? {
             return Ok(Response::new(operation_to(known)));
         }
-        let mut spooled = Spooled(Some(self.spool.join(random_id())));
-        let path = spooled.0.clone().unwrap_or_default();
-        let bytes = self.receive(&mut stream, &path, &sha256).await?;
+        let mut spooled = self.spool.place();
+        let path = spooled.path().cloned().unwrap_or_default();
+        let bytes = self.spool.receive(&mut stream, &path, &sha256).await?;
         let job = Firmware {
             target,
             source: Source::File { path, name, bytes },
@@ -383,7 +331,7 @@ impl ManagerService for Grpc {
         let beginning = tokio::spawn(async move {
             let begun = shared.begin_stored(&ledger, Job::Firmware(job)).await?;
             // From here on it is the operation's; not if another call with the same id was faster.
-            if image_of(&begun.value) == spooled.0 {
+            if image_of(&begun.value).as_ref() == spooled.path() {
                 spooled.keep();
             }
             Ok::<_, Fault>(begun)

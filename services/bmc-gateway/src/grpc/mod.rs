@@ -10,6 +10,7 @@ pub mod storage;
 mod sweep;
 pub mod system;
 pub mod telemetry;
+pub mod upload;
 
 use ironyard_db::Stored;
 use ironyard_operation::{Operation, Request as Ledger};
