@@ -75,11 +75,30 @@ fn every_update_names_the_version_or_the_fence() {
                 continue;
             }
             let statement: String = text.lines().skip(i).take(6).collect::<Vec<_>>().join(" ");
-            // A queue row's lease is its fence; taking, poking and adopting make new ones.
-            let guarded = ["version = $", "fence = $3", "fence = fence + 1"]
-                .iter()
-                .any(|g| statement.contains(g));
+            // A queue row's lease is its fence; taking, poking and adopting make new ones. A change gets its place once.
+            let guarded = [
+                "version = $",
+                "fence = $3",
+                "fence = fence + 1",
+                "fence = {greatest}(fence + 1",
+                "position is null",
+            ]
+            .iter()
+            .any(|g| statement.contains(g));
             assert!(guarded, "{}:{}: an update that names no version: {line}", path.display(), i + 1);
+        }
+    }
+}
+
+/// A reconciler writes through its pass, over the version that it decided on, and in no other way.
+#[test]
+fn tasks_write_through_their_pass() {
+    for (path, text) in sources().into_iter().filter(|(p, _)| p.display().to_string().contains("/tasks/")) {
+        // What an operation saw of a system is noted on the BMC's record, whoever else writes there.
+        let gateway = path.display().to_string().contains("bmc-gateway");
+        for line in text.lines().filter(|l| !l.trim_start().starts_with("//")) {
+            let around = ["update::<", "delete::<", "change_run("].iter().any(|way| line.contains(way));
+            assert!(!around || gateway, "{}: {line}", path.display());
         }
     }
 }

@@ -1,10 +1,10 @@
 //! The libraries under every service, on both databases.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, time::Duration};
 
-use ironyard_db::{Config, Db, Outcome, Snapshot, Stored, feed, record};
+use ironyard_db::{Config, Db, Error, Outcome, Snapshot, Stored, feed, record};
 use ironyard_operation::{MutateError, Operation, Request, create, update};
-use ironyard_reconcile::Queue;
+use ironyard_reconcile::{Pass, Queue, SaveError};
 use ironyard_rpc::Fault;
 use ironyard_testkit::Postgres;
 use ironyard_types::{Clock, SystemClock};
@@ -15,7 +15,7 @@ use crate::world::On;
 struct Store {
     db: Db,
     _folder: TempDir,
-    _postgres: Option<Postgres>,
+    postgres: Option<Postgres>,
 }
 
 async fn store(on: On) -> Option<Store> {
@@ -34,16 +34,19 @@ async fn store(on: On) -> Option<Store> {
     let migrations = [
         ironyard_reconcile::MIGRATIONS[0],
         ironyard_reconcile::MIGRATIONS[1],
+        ironyard_reconcile::MIGRATIONS[2],
         ironyard_operation::MIGRATIONS[0],
         ironyard_operation::MIGRATIONS[1],
     ];
-    let db = Db::open(&config, &migrations).await.unwrap();
-    // Opening again changes nothing.
     Db::open(&config, &migrations).await.unwrap().close().await;
+    // An older release says what to do; opening again changes nothing.
+    let older = Db::open(&config, &migrations[1..]).await;
+    assert!(matches!(older, Err(Error::Newer { version: 2 })), "{:?}", older.err());
+    let db = Db::open(&config, &migrations).await.unwrap();
     Some(Store {
         db,
         _folder: folder,
-        _postgres: postgres,
+        postgres,
     })
 }
 
@@ -104,32 +107,190 @@ async fn a_snapshot_follows(on: On) {
 async fn the_feed_loses_nothing(on: On) {
     let Some(store) = store(on).await else { return };
     const WRITERS: usize = 200;
+    let begin = feed::head(&store.db).await.unwrap();
     let writers = (0..WRITERS).map(|n| {
         let db = store.db.clone();
         tokio::spawn(async move { put(&db, n).await })
     });
     let writers: Vec<_> = writers.collect();
-    let mut position = feed::Position::default();
+    let mut position = begin;
     let mut seen = BTreeSet::new();
+    let mut grown = store.db.subscribe();
     while seen.len() < WRITERS {
-        let changes = feed::after(&store.db, "operation", position).await.unwrap();
-        for change in changes {
-            assert!(change.position > position, "positions only grow");
-            position = change.position;
-            assert!(seen.insert(change.name), "and name each change once");
+        grown.mark_unchanged();
+        let changes = feed::after(&store.db, position).await.unwrap().unwrap();
+        if changes.is_empty() {
+            let woken = tokio::time::timeout(Duration::from_secs(60), grown.changed()).await;
+            assert!(woken.is_ok(), "{} of {WRITERS} changes were seen", seen.len());
         }
-        tokio::task::yield_now().await;
-        if writers.iter().all(tokio::task::JoinHandle::is_finished)
-            && feed::after(&store.db, "operation", position).await.unwrap().is_empty()
-        {
-            break;
+        for change in changes {
+            position = change.position;
+            assert!(seen.insert(change.name), "each change once");
         }
     }
-    assert_eq!(seen.len(), WRITERS);
+    for writer in writers {
+        writer.await.unwrap();
+    }
+    assert_eq!(feed::head(&store.db).await.unwrap(), position);
     feed::prune(&store.db, SystemClock.now().plus(Duration::from_secs(10)), Duration::ZERO)
         .await
         .unwrap();
-    assert_eq!(feed::floor(&store.db).await.unwrap(), position, "what was forgotten is known to be");
+    let forgotten = feed::after(&store.db, begin).await.unwrap();
+    assert_eq!(forgotten, None, "what was forgotten is known to be");
+    let rest = feed::after(&store.db, position).await.unwrap();
+    assert_eq!(rest, Some(vec![]), "who has read everything goes on");
+}
+
+/// Whatever another transaction does, in this database or beside it, changes go on to be seen.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_idle_transaction_stops_no_feed() {
+    let Some(store) = store(On::Postgres).await else { return };
+    let Some(server) = &store.postgres else { return };
+    let begin = feed::head(&store.db).await.unwrap();
+    let other = Db::open(&Config::url(server.url()), &[]).await.unwrap();
+    let mut idle = other.begin().await.unwrap();
+    sqlx::query("select pg_current_xact_id()::text").execute(idle.conn()).await.unwrap();
+    let mut ours = store.db.begin().await.unwrap();
+    record::insert(&mut ours, operation(1), SystemClock.now()).await.unwrap();
+    put(&store.db, 2).await;
+    let names = async || {
+        let changes = feed::after(&store.db, begin).await.unwrap().unwrap();
+        changes.into_iter().map(|change| change.name).collect::<Vec<_>>()
+    };
+    ironyard_testkit::poll::until("the change is seen", || async { (names().await == ["op-0002"]).then_some(()) }).await;
+    // What began first and is committed last comes last.
+    ours.commit().await.unwrap();
+    ironyard_testkit::poll::until("the other is seen behind it", || async {
+        (names().await == ["op-0002", "op-0001"]).then_some(())
+    })
+    .await;
+}
+
+/// A database that was set back has another history, even where it has grown longer than the old one since.
+async fn a_restore_is_told(on: On) {
+    let Some(store) = store(on).await else { return };
+    let db = &store.db;
+    let begin = feed::head(db).await.unwrap();
+    let last_of = async |count: usize| {
+        ironyard_testkit::poll::until("the changes have their places", || async {
+            let changes = feed::after(db, begin).await.unwrap().unwrap();
+            (changes.len() == count).then(|| changes[count - 1].position)
+        })
+        .await
+    };
+    for n in 0..5 {
+        put(db, n).await;
+    }
+    let position = last_of(5).await;
+    sqlx::query("delete from change where name in ('op-0003', 'op-0004')")
+        .execute(db.pool())
+        .await
+        .unwrap();
+    if on == On::Sqlite {
+        // A restored file numbers on from where it stood.
+        sqlx::query("update sqlite_sequence set seq = (select max(seq) from change) where name = 'change'")
+            .execute(db.pool())
+            .await
+            .unwrap();
+    }
+    assert_eq!(feed::after(db, position).await.unwrap(), None, "the history ends before");
+    for n in 10..20 {
+        put(db, n).await;
+    }
+    last_of(13).await;
+    assert_eq!(feed::after(db, position).await.unwrap(), None, "another change stands there now");
+    // Emptied altogether, it begins anew.
+    sqlx::query("delete from change").execute(db.pool()).await.unwrap();
+    let fresh = feed::head(db).await.unwrap();
+    assert_ne!(fresh, position);
+    assert_eq!(feed::after(db, fresh).await.unwrap(), Some(vec![]));
+}
+
+/// Calls with one request id have one effect and one answer, however many come at once.
+async fn a_request_has_one_answer(on: On) {
+    let Some(store) = store(on).await else { return };
+    let calls = (0..60).map(|_| {
+        let db = store.db.clone();
+        tokio::spawn(async move {
+            let request = Request::new("Create", "the-id", b"body");
+            create::<_, Fault>(&db, &request, operation(1), SystemClock.now()).await.unwrap()
+        })
+    });
+    let answers: Vec<_> = futures_util::future::join_all(calls)
+        .await
+        .into_iter()
+        .map(Result::unwrap)
+        .collect();
+    assert!(answers.iter().all(|answer| *answer == answers[0]));
+    assert_eq!(record::list::<Operation>(&store.db, "", 10, &[]).await.unwrap().len(), 1);
+}
+
+/// A pass whose lease has passed on writes nothing, even over a version that is still the one it read.
+async fn who_lost_the_lease_writes_nothing(on: On) {
+    let Some(store) = store(on).await else { return };
+    let db = &store.db;
+    let queue = Queue::new(db.clone(), "q");
+    let mut record = put(db, 1).await;
+    let pass = async |why: &str| Pass::begin(&queue, "a").await.unwrap().unwrap_or_else(|| panic!("{why}"));
+    queue.poke("a").await.unwrap();
+    let first = pass("it is due").await;
+    assert!(Pass::begin(&queue, "a").await.unwrap().is_none(), "it is held");
+    // Its process is paused for longer than the lease.
+    sqlx::query("update work_item set due_at = 1, lease_until = 1")
+        .execute(db.pool())
+        .await
+        .unwrap();
+    let second = pass("the lease ran out").await;
+    assert!(second.fence().1 > first.fence().1);
+    let change = |o: &mut Operation| "changed".clone_into(&mut o.phase);
+    let lost = first.save(&mut record, SystemClock.now(), change).await;
+    assert!(matches!(lost, Err(SaveError::Lost)), "{lost:?}");
+    assert!(matches!(first.delete(&record, SystemClock.now()).await, Err(SaveError::Lost)));
+    let mut stale = record.clone();
+    second.save(&mut record, SystemClock.now(), change).await.unwrap();
+    assert_eq!(record.version, 2);
+    let other = |o: &mut Operation| "other".clone_into(&mut o.phase);
+    let lost = second.save(&mut stale, SystemClock.now(), other).await;
+    assert!(matches!(lost, Err(SaveError::Lost)), "a version that is not the last: {lost:?}");
+    // A key that the queue has forgotten and learnt again has greater fences than before.
+    sqlx::query("delete from work_item").execute(db.pool()).await.unwrap();
+    queue.poke("a").await.unwrap();
+    assert!(pass("it is due again").await.fence().1 > second.fence().1);
+}
+
+/// Patience counts from the first failure in a row, by the database's time.
+async fn failures_are_timed(on: On) {
+    let Some(store) = store(on).await else { return };
+    let (queue, other) = (Queue::new(store.db.clone(), "q"), Queue::new(store.db.clone(), "q"));
+    queue.poke("a").await.unwrap();
+    let first = queue.take(1).await.unwrap().remove(0);
+    assert_eq!(first.failing_for, Duration::ZERO);
+    assert!(other.take(1).await.unwrap().is_empty());
+    assert!(queue.again(&first, Duration::ZERO, 1).await.unwrap());
+    let second = other.take(1).await.unwrap().remove(0);
+    assert!(other.again(&second, Duration::ZERO, 2).await.unwrap());
+    let third = queue.take(1).await.unwrap().remove(0);
+    assert_eq!(third.attempts, 2);
+    assert!(third.failing_for > second.failing_for, "{third:?}");
+    assert!(queue.again(&third, Duration::ZERO, 0).await.unwrap());
+    assert_eq!(queue.take(1).await.unwrap()[0].failing_for, Duration::ZERO);
+}
+
+/// SQLite's file has one process and one reader, and what was said to be done is on the disk.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sqlite_file_is_ours_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("x.db");
+    let config = Config::url(format!("sqlite://{}", path.display()));
+    let db = Db::open(&config, &[]).await.unwrap();
+    assert!(matches!(Db::open(&config, &[]).await, Err(Error::InUse { .. })));
+    let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&path).unwrap().permissions());
+    assert_eq!(mode & 0o077, 0, "{mode:o}");
+    let row = sqlx::query("pragma synchronous").fetch_one(db.pool()).await.unwrap();
+    assert_eq!(sqlx::Row::try_get::<i64, _>(&row, 0).unwrap(), 2, "FULL");
+    db.close().await;
+    drop(db);
+    Db::open(&config, &[]).await.unwrap();
 }
 
 async fn versions_and_requests(on: On) {
@@ -186,7 +347,7 @@ async fn versions_and_requests(on: On) {
 
 async fn leases_and_fences(on: On) {
     let Some(store) = store(on).await else { return };
-    let queue = Queue::new(store.db.clone(), "q", Arc::new(SystemClock));
+    let queue = Queue::new(store.db.clone(), "q");
     queue.poke("a").await.unwrap();
     queue.poke("a").await.unwrap();
     let takers = (0..8).map(|_| {
@@ -208,7 +369,7 @@ async fn leases_and_fences(on: On) {
     let next = queue.take(10).await.unwrap();
     assert_eq!(next.len(), 1, "the poke is served");
     // Who lost the lease can change nothing.
-    assert!(!queue.renew(&lease).await.unwrap() && !queue.again(&lease, SystemClock.now(), 3).await.unwrap());
+    assert!(!queue.renew(&lease).await.unwrap() && !queue.again(&lease, Duration::ZERO, 3).await.unwrap());
     assert!(queue.done(&next[0]).await.unwrap());
     assert_eq!(queue.next_due().await.unwrap(), None);
 }
@@ -231,5 +392,9 @@ on_both! {
     a_snapshot_follows: a_snapshot_follows_on_sqlite, a_snapshot_follows_on_postgres;
     the_feed_loses_nothing: the_feed_loses_nothing_on_sqlite, the_feed_loses_nothing_on_postgres;
     versions_and_requests: versions_and_requests_on_sqlite, versions_and_requests_on_postgres;
+    a_restore_is_told: a_restore_is_told_on_sqlite, a_restore_is_told_on_postgres;
+    a_request_has_one_answer: a_request_has_one_answer_on_sqlite, a_request_has_one_answer_on_postgres;
+    who_lost_the_lease_writes_nothing: who_lost_the_lease_writes_nothing_on_sqlite, who_lost_the_lease_writes_nothing_on_postgres;
+    failures_are_timed: failures_are_timed_on_sqlite, failures_are_timed_on_postgres;
     leases_and_fences: leases_and_fences_on_sqlite, leases_and_fences_on_postgres;
 }

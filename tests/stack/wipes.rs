@@ -111,14 +111,17 @@ async fn a_waiver_is_named_and_on_record() {
 async fn purge_is_refused_where_only_clear_is_possible() {
     // Every other machine has a drive that only the host can overwrite.
     let world = World::with(On::Sqlite, 2, InBand::Off).await.unwrap();
-    let mut server = world.server("bmc-1-1").await.unwrap();
-    server.metadata.as_mut().unwrap().etag.clear();
-    server.spec.as_mut().unwrap().sanitization = Some(inventory::SanitizationPolicy { minimum: "Purge".into() });
-    let request = inventory::UpdateServerRequest {
-        server: Some(server),
-        ..Default::default()
+    let wants = async |minimum: &str| {
+        let mut server = world.server("bmc-1-1").await.unwrap();
+        server.metadata.as_mut().unwrap().etag.clear();
+        server.spec.as_mut().unwrap().sanitization = Some(inventory::SanitizationPolicy { minimum: minimum.into() });
+        let request = inventory::UpdateServerRequest {
+            server: Some(server),
+            ..Default::default()
+        };
+        world.clients.servers.clone().update_server(request).await.unwrap();
     };
-    world.clients.servers.clone().update_server(request).await.unwrap();
+    wants("Purge").await;
     let only = ironyard_proto::common::Reference {
         name: "bmc-1-1".into(),
         uid: String::new(),
@@ -130,7 +133,10 @@ async fn purge_is_refused_where_only_clear_is_possible() {
     world.try_claim("a", spec).await.unwrap();
     world.reaches("bmc-1-1", ServerState::Reserved).await;
     poll::until("the claim is bound", || async { world.get_claim("a").await?.bound_server }).await;
+    // A policy that is lowered after the reservation lowers no debt.
+    wants("Clear").await;
     world.release("a").await;
     let server = world.reaches("bmc-1-1", ServerState::Error).await;
+    assert_eq!(server.sanitization_debt.clone().unwrap().minimum, "Purge");
     assert!(message(&server).contains("Purge"), "{}", message(&server));
 }

@@ -59,19 +59,57 @@ impl Dialect {
         }
     }
 
-    /// Restricts rows of the change feed to those that no running transaction can precede any more.
-    pub fn feed_settled(self) -> &'static str {
+    /// The column that orders the change feed. SQLite has one writer, so that rows are numbered in the order of their commits; PostgreSQL
+    /// numbers them afterwards, by [`Dialect::place_changes`].
+    pub(crate) fn feed_position(self) -> &'static str {
         match self {
-            Self::Sqlite => "1 = 1",
-            Self::Postgres => "tx < pg_snapshot_xmin(pg_current_snapshot())::text::bigint",
+            Self::Sqlite => "seq",
+            Self::Postgres => "position",
         }
     }
 
-    /// Tells other processes at commit that the change feed has grown.
-    pub(crate) fn notify(self) -> Option<&'static str> {
+    /// Gives a place in the feed to every change that has been committed, and answers with the last place. One round trip, one at a time:
+    /// who waits for the lock sees what its predecessor did. Places follow from the rows, so that a crash that loses them loses nothing.
+    pub(crate) fn place_changes(self) -> Option<&'static str> {
         match self {
             Self::Sqlite => None,
-            Self::Postgres => Some("select pg_notify('ironyard_change', '')::text"),
+            Self::Postgres => Some(
+                "select set_config('synchronous_commit', 'off', true);
+                select pg_advisory_xact_lock(hashtext('ironyard.change'), hashtext(current_schema()))::text;
+                with base as (select coalesce(max(position), 0) as last from change),
+                unplaced as (select seq, row_number() over (order by seq) as nth from change where position is null),
+                placed as (
+                    update change set position = base.last + unplaced.nth from base, unplaced
+                    where change.position is null and change.seq = unplaced.seq returning change.position),
+                told as (select pg_notify('ironyard_change_' || current_schema(), '')::text as done from placed limit 1)
+                select greatest(base.last, (select coalesce(max(position), 0) from placed)) as head, (select max(done) from told) as told
+                from base;",
+            ),
+        }
+    }
+
+    /// The time of the database in microseconds since 1970. Replicas share PostgreSQL, so its clock judges them all; SQLite has one process,
+    /// which brings its own clock as parameter `parameter`.
+    pub fn now(self, parameter: usize) -> String {
+        match self {
+            Self::Sqlite => format!("${parameter}"),
+            Self::Postgres => "(extract(epoch from statement_timestamp()) * 1000000)::bigint".to_owned(),
+        }
+    }
+
+    /// Makes calls with the same request id (`$1`) wait for each other until the transaction ends; SQLite has one writer anyway.
+    pub fn lock_request(self) -> Option<&'static str> {
+        match self {
+            Self::Sqlite => None,
+            Self::Postgres => Some("select pg_advisory_xact_lock(hashtext('ironyard.request'), hashtext($1))::text"),
+        }
+    }
+
+    /// The larger of two numbers.
+    pub fn greatest(self) -> &'static str {
+        match self {
+            Self::Sqlite => "max",
+            Self::Postgres => "greatest",
         }
     }
 
@@ -81,7 +119,8 @@ impl Dialect {
                 for pragma in [
                     "pragma busy_timeout = 10000",
                     "pragma journal_mode = wal",
-                    "pragma synchronous = normal",
+                    // Who was told that it is done finds it after a power cut.
+                    "pragma synchronous = full",
                     "pragma foreign_keys = on",
                 ] {
                     Executor::execute(&mut *connection, sqlx::query::<Any>(pragma)).await?;

@@ -30,6 +30,38 @@ pub enum Error {
     /// A URL that names no database we know.
     #[error("{0:?} is not a database URL: use sqlite://PATH or postgres://…")]
     Url(String),
+    /// A file that cannot be used.
+    #[error("cannot use the database file {path}")]
+    File {
+        /// Path.
+        path: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A file that another process has open.
+    #[error("{path} is in use by another process; stop that one, or use another folder")]
+    InUse {
+        /// Path.
+        path: String,
+    },
+    /// A server that does not answer.
+    #[error("cannot reach the database {url}")]
+    Unreachable {
+        /// URL, without password.
+        url: String,
+        /// Why.
+        #[source]
+        source: sqlx::Error,
+    },
+    /// The schema is that of a newer release.
+    #[error(
+        "the database was written by a newer release (its schema has step {version}): run that release, or restore a backup from before the upgrade"
+    )]
+    Newer {
+        /// A step that this release does not know.
+        version: i64,
+    },
     /// The schema could not be brought up to date.
     #[error("could not migrate the database")]
     Migrate(#[source] sqlx::migrate::MigrateError),
@@ -46,11 +78,5 @@ impl From<sqlx::Error> for Error {
             return Self::Unique { constraint };
         }
         Self::Database(error)
-    }
-}
-
-impl From<sqlx::migrate::MigrateError> for Error {
-    fn from(error: sqlx::migrate::MigrateError) -> Self {
-        Self::Migrate(error)
     }
 }

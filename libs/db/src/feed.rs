@@ -1,36 +1,42 @@
 //! The change feed: what changed, in an order that a watcher can resume from without losing anything.
 //!
-//! On PostgreSQL transactions commit in another order than they write; a watcher reads only rows below the oldest running
-//! transaction, ordered by transaction, so nothing can appear behind it.
+//! A change gets its place once its transaction has committed, so nothing can appear behind a reader, whatever other transactions do. A
+//! reader's position names a place and the change that stood there. Where that change is not to be found any more (it was forgotten, or the
+//! database was restored or emptied), the reader is told to begin again.
 
 use std::time::Duration;
 
-use ironyard_types::Timestamp;
-use sqlx::{AssertSqlSafe, Row};
+use ironyard_types::{Timestamp, random_id, sha256_hex};
+use sqlx::{AssertSqlSafe, Row, any::AnyRow};
 
 use crate::{Db, Result, Tx};
 
-/// A place in the feed.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+/// Changes that are read at once.
+const BATCH: i64 = 512;
+/// Changes that are forgotten at once: few enough that no other writer waits.
+const FORGET: i64 = 2000;
+
+/// A place in the feed, and a mark of the change that stands there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Position {
-    tx: i64,
-    seq: i64,
+    place: i64,
+    mark: u64,
 }
 
 impl Position {
     /// Reads a token.
     pub fn parse(token: &str) -> Option<Self> {
-        let (tx, seq) = token.split_once('.')?;
+        let (place, mark) = token.split_once('.')?;
         Some(Self {
-            tx: tx.parse().ok()?,
-            seq: seq.parse().ok()?,
+            place: place.parse().ok()?,
+            mark: u64::from_str_radix(mark, 16).ok()?,
         })
     }
 }
 
 impl std::fmt::Display for Position {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}.{}", self.tx, self.seq)
+        write!(f, "{}.{:x}", self.place, self.mark)
     }
 }
 
@@ -39,20 +45,52 @@ impl std::fmt::Display for Position {
 pub struct Change {
     /// Where it stands.
     pub position: Position,
+    /// Table of the resource.
+    pub kind: String,
     /// Which resource.
     pub name: String,
     /// Which very one.
     pub uid: String,
+    /// Version that it has since.
+    pub version: i64,
     /// Whether it is gone.
     pub deleted: bool,
 }
 
-pub(crate) async fn append(tx: &mut Tx, kind: &'static str, name: &str, uid: &str, deleted: bool, now: Timestamp) -> Result<()> {
-    sqlx::query("insert into change (kind, name, uid, deleted, created_at) values ($1, $2, $3, $4, $5)")
-        .bind(kind)
-        .bind(name)
-        .bind(uid)
-        .bind(i64::from(deleted))
+impl Change {
+    fn read(row: &AnyRow) -> Result<Self> {
+        let (place, seq, created_at): (i64, i64, i64) = (row.try_get("place")?, row.try_get("seq")?, row.try_get("created_at")?);
+        let uid: String = row.try_get("uid")?;
+        let version: i64 = row.try_get("version")?;
+        let digest = sha256_hex(format!("{seq} {created_at} {uid} {version}").as_bytes());
+        let mark = digest.get(..12).and_then(|hex| u64::from_str_radix(hex, 16).ok()).unwrap_or(0);
+        Ok(Self {
+            position: Position { place, mark },
+            kind: row.try_get("kind")?,
+            name: row.try_get("name")?,
+            uid,
+            version,
+            deleted: row.try_get::<i64, _>("deleted")? != 0,
+        })
+    }
+}
+
+/// Who or what changed, to be told to the feed.
+pub(crate) struct Subject<'a> {
+    pub kind: &'static str,
+    pub name: &'a str,
+    pub uid: &'a str,
+    pub version: i64,
+    pub deleted: bool,
+}
+
+pub(crate) async fn append(tx: &mut Tx, subject: Subject<'_>, now: Timestamp) -> Result<()> {
+    sqlx::query("insert into change (kind, name, uid, version, deleted, created_at) values ($1, $2, $3, $4, $5, $6)")
+        .bind(subject.kind)
+        .bind(subject.name)
+        .bind(subject.uid)
+        .bind(subject.version)
+        .bind(i64::from(subject.deleted))
         .bind(now.0)
         .execute(tx.conn())
         .await?;
@@ -60,84 +98,68 @@ pub(crate) async fn append(tx: &mut Tx, kind: &'static str, name: &str, uid: &st
     Ok(())
 }
 
-/// The place after everything that has settled.
+fn select(db: &Db, rest: &str) -> AssertSqlSafe<String> {
+    let place = db.dialect().feed_position();
+    AssertSqlSafe(format!(
+        "select {place} as place, seq, kind, name, uid, version, deleted, created_at from change {}",
+        rest.replace("{place}", place)
+    ))
+}
+
+/// The place of the last change.
 pub async fn head(db: &Db) -> Result<Position> {
-    let sql = format!(
-        "select tx, seq from change where {} order by tx desc, seq desc limit 1",
-        db.dialect().feed_settled()
-    );
-    let row = sqlx::query(AssertSqlSafe(sql)).fetch_optional(db.pool()).await?;
-    match row {
-        Some(row) => Ok(Position {
-            tx: row.try_get("tx")?,
-            seq: row.try_get("seq")?,
-        }),
-        None => floor(db).await,
+    let last = || async {
+        let sql = select(db, "where {place} is not null order by {place} desc limit 1");
+        sqlx::query(sql).fetch_optional(db.pool()).await
+    };
+    if let Some(row) = last().await? {
+        return Ok(Change::read(&row)?.position);
     }
+    // A feed that has nothing begins with a change of nothing, so that even an empty history differs from every other.
+    let (uid, now) = (random_id(), Timestamp::default());
+    let mut tx = db.begin().await?;
+    let beginning = Subject {
+        kind: "",
+        name: "",
+        uid: &uid,
+        version: 0,
+        deleted: false,
+    };
+    append(&mut tx, beginning, now).await?;
+    tx.commit().await?;
+    db.place_changes().await?;
+    let row = last().await?.ok_or(sqlx::Error::RowNotFound)?;
+    Ok(Change::read(&row)?.position)
 }
 
-/// What has settled after `position`, for one kind of resource; at most 256 changes.
-pub async fn after(db: &Db, kind: &'static str, position: Position) -> Result<Vec<Change>> {
-    let sql = format!(
-        "select tx, seq, name, uid, deleted from change
-        where kind = $1 and (tx > $2 or (tx = $2 and seq > $3)) and {}
-        order by tx, seq limit 256",
-        db.dialect().feed_settled()
-    );
-    let rows = sqlx::query(AssertSqlSafe(sql))
-        .bind(kind)
-        .bind(position.tx)
-        .bind(position.seq)
-        .fetch_all(db.pool())
-        .await?;
-    rows.iter()
-        .map(|row| {
-            Ok(Change {
-                position: Position {
-                    tx: row.try_get("tx")?,
-                    seq: row.try_get("seq")?,
-                },
-                name: row.try_get("name")?,
-                uid: row.try_get("uid")?,
-                deleted: row.try_get::<i64, _>("deleted")? != 0,
-            })
-        })
-        .collect()
+/// What comes after `position`, of all kinds, at most a batch of it; `None` when `position` is not part of the feed any more.
+pub async fn after(db: &Db, position: Position) -> Result<Option<Vec<Change>>> {
+    let sql = select(db, "where {place} >= $1 order by {place} limit $2");
+    let rows = sqlx::query(sql).bind(position.place).bind(BATCH + 1).fetch_all(db.pool()).await?;
+    let mut changes = rows.iter().map(Change::read).collect::<Result<Vec<_>>>()?;
+    if changes.first().is_none_or(|first| first.position != position) {
+        return Ok(None);
+    }
+    changes.remove(0);
+    Ok(Some(changes))
 }
 
-/// The place below which changes have been forgotten: a watcher that stands lower must begin again.
-pub async fn floor(db: &Db) -> Result<Position> {
-    let row = sqlx::query("select value from fact where fact_id = 'change_floor'")
-        .fetch_optional(db.pool())
-        .await?;
-    let value: Option<String> = row.map(|r| r.try_get("value")).transpose()?;
-    Ok(value.as_deref().and_then(Position::parse).unwrap_or_default())
-}
-
-/// Forgets changes older than `keep`.
+/// Forgets changes older than `keep`, a few at a time. The last change stays, so that who has read everything can go on.
 pub async fn prune(db: &Db, now: Timestamp, keep: Duration) -> Result<()> {
     let before = now.0.saturating_sub(i64::try_from(keep.as_micros()).unwrap_or(i64::MAX));
-    let mut tx = db.begin().await?;
-    let row = sqlx::query("select tx, seq from change where created_at < $1 order by tx desc, seq desc limit 1")
-        .bind(before)
-        .fetch_optional(tx.conn())
-        .await?;
-    if let Some(row) = row {
-        let floor = Position {
-            tx: row.try_get("tx")?,
-            seq: row.try_get("seq")?,
-        };
-        sqlx::query(
-            "insert into fact (fact_id, value) values ('change_floor', $1) on conflict (fact_id) do update set value = excluded.value",
-        )
-        .bind(floor.to_string())
-        .execute(tx.conn())
-        .await?;
-        sqlx::query("delete from change where tx < $1 or (tx = $1 and seq <= $2)")
-            .bind(floor.tx)
-            .bind(floor.seq)
-            .execute(tx.conn())
-            .await?;
+    let place = db.dialect().feed_position();
+    let sql = format!(
+        "delete from change where {place} < (
+            select coalesce((select min({place}) from change where created_at >= $1), (select max({place}) from change)))
+        and {place} < (select min({place}) from change) + {FORGET}"
+    );
+    loop {
+        let mut tx = db.begin().await?;
+        let query = sqlx::query(AssertSqlSafe(sql.clone())).bind(before);
+        let forgotten = query.execute(tx.conn()).await?.rows_affected();
+        tx.commit().await?;
+        if forgotten == 0 {
+            return Ok(());
+        }
     }
-    tx.commit().await
 }

@@ -1,13 +1,19 @@
-use std::{sync::Arc, time::Duration};
+use std::{
+    fs::{File, TryLockError},
+    os::unix::fs::OpenOptionsExt,
+    sync::Arc,
+    time::Duration,
+};
 
+use ironyard_types::{Clock, SystemClock, Timestamp};
 use serde::Deserialize;
 use sqlx::{
-    Any, AnyPool, AssertSqlSafe, SqlSafeStr, Transaction,
+    Any, AnyPool, AssertSqlSafe, Connection, Row, SqlSafeStr, Transaction,
     any::{AnyPoolOptions, install_default_drivers},
-    migrate::{MigrationType, Migrator},
+    migrate::{MigrateError, MigrationType, Migrator},
     postgres::PgListener,
 };
-use tokio::sync::{Mutex, OwnedMutexGuard, watch};
+use tokio::sync::{Mutex, Notify, OwnedMutexGuard, watch};
 
 use crate::{Error, Result, dialect::Dialect};
 
@@ -51,11 +57,23 @@ pub struct Migration {
     pub sql: &'static str,
 }
 
-const OWN: Migration = Migration {
-    version: 1,
-    name: "change_feed",
-    sql: include_str!("../migrations/0001_change_feed.sql"),
-};
+const OWN: [Migration; 2] = [
+    Migration {
+        version: 1,
+        name: "change_feed",
+        sql: include_str!("../migrations/0001_change_feed.sql"),
+    },
+    Migration {
+        version: 6,
+        name: "feed_position",
+        sql: include_str!("../migrations/0006_feed_position.sql"),
+    },
+];
+
+/// How long a database may take to answer when a service starts, and a connection to come free later.
+const PATIENCE: Duration = Duration::from_secs(15);
+/// The feed is looked at this often even when nobody says that it grew: the process that wrote may have died before it said so.
+const LOOK: Duration = Duration::from_secs(10);
 
 /// An open database, brought up to date.
 #[derive(Clone)]
@@ -65,41 +83,53 @@ pub struct Db {
     /// SQLite has one writer; waiting here is fair, waiting inside SQLite polls.
     writer: Arc<Mutex<()>>,
     changed: watch::Sender<()>,
-    url: String,
+    /// Wakes the task that gives changes their places.
+    grown: Arc<Notify>,
+    clock: Arc<dyn Clock>,
+    /// Held as long as the database is open: SQLite's file has one process.
+    _lock: Option<Arc<File>>,
 }
 
 impl Db {
     /// Opens the database and runs the migrations it lacks.
     pub async fn open(config: &Config, migrations: &[Migration]) -> Result<Self> {
+        Self::open_with(config, migrations, Arc::new(Monotonic::default())).await
+    }
+
+    /// The same, with a clock that takes the place of SQLite's own time.
+    pub async fn open_with(config: &Config, migrations: &[Migration], clock: Arc<dyn Clock>) -> Result<Self> {
         install_default_drivers();
         let dialect = Dialect::of(&config.url).ok_or_else(|| Error::Url(without_password(&config.url)))?;
+        let lock = match dialect {
+            Dialect::Sqlite => own_file(&config.url)?.map(Arc::new),
+            Dialect::Postgres => None,
+        };
         let url = match (dialect, &config.schema) {
-            (Dialect::Postgres, Some(schema)) => with_schema(&config.url, schema).await?,
+            (Dialect::Postgres, schema) => postgres(&config.url, schema.as_deref()).await?,
             (Dialect::Sqlite, _) if !config.url.contains('?') => format!("{}?mode=rwc", config.url),
-            (Dialect::Sqlite | Dialect::Postgres, _) => config.url.clone(),
+            (Dialect::Sqlite, _) => config.url.clone(),
         };
         let pool = AnyPoolOptions::new()
             .max_connections(config.max_connections)
             .min_connections(1)
-            .acquire_timeout(Duration::from_secs(15))
+            .acquire_timeout(PATIENCE)
             .idle_timeout(Duration::from_secs(120))
             .after_connect(move |connection, _| Box::pin(dialect.prepare(connection)))
             .connect(&url)
             .await?;
-        let all = std::iter::once(&OWN).chain(migrations).map(|m| {
-            let sql = AssertSqlSafe(dialect.migration(m.sql)).into_sql_str();
-            sqlx::migrate::Migration::new(m.version, m.name.into(), MigrationType::Simple, sql, false)
-        });
-        Migrator::with_migrations(all.collect()).run(&pool).await?;
+        migrate(&pool, dialect, migrations).await?;
         let db = Self {
             pool,
             dialect,
             writer: Arc::default(),
             changed: watch::Sender::new(()),
-            url,
+            grown: Arc::default(),
+            clock,
+            _lock: lock,
         };
         if dialect == Dialect::Postgres {
-            db.listen();
+            tokio::spawn(listen(url, config.schema.clone(), db.changed.clone(), db.pool.clone()));
+            tokio::spawn(place(db.clone()));
         }
         Ok(db)
     }
@@ -114,6 +144,14 @@ impl Db {
         &self.pool
     }
 
+    /// What [`Dialect::now`] asks for, where it asks for anything.
+    pub fn now(&self) -> Option<Timestamp> {
+        match self.dialect {
+            Dialect::Sqlite => Some(self.clock.now()),
+            Dialect::Postgres => None,
+        }
+    }
+
     /// Begins a write transaction. Never await the network while it is open.
     pub async fn begin(&self) -> Result<Tx> {
         let writer = match self.dialect {
@@ -123,14 +161,13 @@ impl Db {
         let inner = self.pool.begin_with(self.dialect.begin()).await?;
         Ok(Tx {
             inner,
-            dialect: self.dialect,
-            changed: self.changed.clone(),
+            db: self.clone(),
             feed_grew: false,
             _writer: writer,
         })
     }
 
-    /// Tells when the change feed has grown. Poll it now and then too: another process may have written.
+    /// Tells when the change feed has grown, whoever wrote.
     pub fn subscribe(&self) -> watch::Receiver<()> {
         self.changed.subscribe()
     }
@@ -143,32 +180,80 @@ impl Db {
 
     /// Closes every connection.
     pub async fn close(&self) {
+        self.grown.notify_one();
         self.pool.close().await;
     }
 
-    /// Wakes watchers when another process commits. Watchers poll as well, so errors only cost time.
-    fn listen(&self) {
-        let (url, changed, pool) = (self.url.clone(), self.changed.clone(), self.pool.clone());
-        tokio::spawn(async move {
-            while !pool.is_closed() {
-                if let Ok(mut listener) = PgListener::connect(&url).await
-                    && listener.listen("ironyard_change").await.is_ok()
-                {
-                    while let Ok(_notification) = listener.recv().await {
-                        changed.send_replace(());
-                    }
-                }
-                tokio::time::sleep(Duration::from_secs(2)).await;
+    /// Gives every committed change its place in the feed, where the database does not by itself; the last place.
+    pub(crate) async fn place_changes(&self) -> Result<i64> {
+        let Some(sql) = self.dialect.place_changes() else { return Ok(0) };
+        let rows = sqlx::raw_sql(sql).fetch_all(&self.pool).await?;
+        let last = rows.last().ok_or(sqlx::Error::RowNotFound)?;
+        Ok(last.try_get("head")?)
+    }
+}
+
+/// Brings the schema up to date. A step may take long; on a connection of its own, no limit for statements cuts it.
+async fn migrate(pool: &AnyPool, dialect: Dialect, migrations: &[Migration]) -> Result<()> {
+    let mut all: Vec<&Migration> = OWN.iter().chain(migrations).collect();
+    all.sort_by_key(|m| m.version);
+    let all = all.into_iter().map(|m| {
+        let sql = AssertSqlSafe(dialect.migration(m.sql)).into_sql_str();
+        sqlx::migrate::Migration::new(m.version, m.name.into(), MigrationType::Simple, sql, false)
+    });
+    let migrator = Migrator::with_migrations(all.collect());
+    let mut connection = pool.acquire().await?.detach();
+    if dialect == Dialect::Postgres {
+        sqlx::query("set statement_timeout = 0").execute(&mut connection).await?;
+    }
+    let outcome = migrator.run_direct(None, &mut connection, false).await;
+    connection.close().await?;
+    outcome.map_err(|error| match error {
+        MigrateError::VersionMissing(version) => Error::Newer { version },
+        other => Error::Migrate(other),
+    })
+}
+
+/// Gives changes their places as they are committed, and wakes who follows the feed, until the database is closed. An error only costs time.
+async fn place(db: Db) {
+    let mut head = 0;
+    while !db.pool.is_closed() {
+        let _ = tokio::time::timeout(LOOK, db.grown.notified()).await;
+        match db.place_changes().await {
+            Ok(now) if now == head => {}
+            Ok(now) => {
+                head = now;
+                db.changed.send_replace(());
             }
-        });
+            Err(_) if db.pool.is_closed() => return,
+            Err(error) => {
+                tracing::warn!(%error, "the change feed stands still: changes could not be given their places");
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                db.grown.notify_one();
+            }
+        }
+    }
+}
+
+/// Wakes watchers when another process has written. The feed is looked at as well, so errors only cost time.
+async fn listen(url: String, schema: Option<String>, changed: watch::Sender<()>, pool: AnyPool) {
+    let channel = format!("ironyard_change_{}", schema.as_deref().unwrap_or("public"));
+    while !pool.is_closed() {
+        if let Ok(mut listener) = PgListener::connect(&url).await
+            && listener.listen(&channel).await.is_ok()
+        {
+            while let Ok(_notification) = listener.recv().await {
+                changed.send_replace(());
+            }
+        }
+        tokio::time::sleep(Duration::from_secs(2)).await;
     }
 }
 
 /// A write transaction.
 pub struct Tx {
     inner: Transaction<'static, Any>,
-    dialect: Dialect,
-    changed: watch::Sender<()>,
+    db: Db,
     pub(crate) feed_grew: bool,
     _writer: Option<OwnedMutexGuard<()>>,
 }
@@ -181,38 +266,108 @@ impl Tx {
 
     /// Which database it is.
     pub fn dialect(&self) -> Dialect {
-        self.dialect
+        self.db.dialect
     }
 
     /// Makes it all true.
-    pub async fn commit(mut self) -> Result<()> {
-        if self.feed_grew
-            && let Some(sql) = self.dialect.notify()
-        {
-            sqlx::query(sql).execute(self.conn()).await?;
-        }
+    pub async fn commit(self) -> Result<()> {
         self.inner.commit().await?;
         if self.feed_grew {
-            self.changed.send_replace(());
+            match self.db.dialect {
+                Dialect::Sqlite => {
+                    self.db.changed.send_replace(());
+                }
+                Dialect::Postgres => self.db.grown.notify_one(),
+            }
         }
         Ok(())
     }
 }
 
-async fn with_schema(url: &str, schema: &str) -> Result<String> {
-    if !schema.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_') || schema.is_empty() {
+/// The time since a start, added to what the machine's clock said then: it neither steps nor goes back.
+struct Monotonic {
+    start: Timestamp,
+    since: tokio::time::Instant,
+}
+
+impl Default for Monotonic {
+    fn default() -> Self {
+        Self {
+            start: SystemClock.now(),
+            since: tokio::time::Instant::now(),
+        }
+    }
+}
+
+impl Clock for Monotonic {
+    fn now(&self) -> Timestamp {
+        self.start.plus(self.since.elapsed())
+    }
+}
+
+/// Makes SQLite's file this process's own: nobody else reads it, and no second process opens it.
+fn own_file(url: &str) -> Result<Option<File>> {
+    let path = url.trim_start_matches("sqlite:").trim_start_matches("//");
+    let path = path.split('?').next().unwrap_or(path);
+    if path.is_empty() || path.starts_with(':') {
+        return Ok(None);
+    }
+    let unusable = |source| Error::File {
+        path: path.to_owned(),
+        source,
+    };
+    let open = |path: &str| {
+        let mut options = File::options();
+        options.write(true).create(true).truncate(false).mode(0o600).open(path)
+    };
+    open(path).map_err(unusable)?;
+    let lock = open(&format!("{path}.lock")).map_err(unusable)?;
+    match lock.try_lock() {
+        Ok(()) => Ok(Some(lock)),
+        Err(TryLockError::WouldBlock) => Err(Error::InUse { path: path.to_owned() }),
+        Err(TryLockError::Error(source)) => Err(unusable(source)),
+    }
+}
+
+/// The URL with the schema, which is created where it is missing. Waits a while for a server that is starting, and says so.
+async fn postgres(url: &str, schema: Option<&str>) -> Result<String> {
+    if let Some(schema) = schema
+        && (schema.is_empty() || !schema.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_'))
+    {
         return Err(Error::Url(format!("schema {schema}")));
     }
-    let pool = AnyPoolOptions::new().max_connections(1).connect(url).await?;
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    let mut told = false;
+    let mut connection = loop {
+        let attempt = tokio::time::timeout(Duration::from_secs(5), sqlx::AnyConnection::connect(url)).await;
+        let error = match attempt {
+            Ok(Ok(connection)) => break connection,
+            Ok(Err(error)) => error,
+            Err(_elapsed) => sqlx::Error::PoolTimedOut,
+        };
+        let (url, left) = (
+            without_password(url),
+            deadline.saturating_duration_since(tokio::time::Instant::now()),
+        );
+        if left.is_zero() {
+            return Err(Error::Unreachable { url, source: error });
+        }
+        if !told {
+            told = true;
+            tracing::warn!(url, %error, "cannot reach the database; trying again for {} s", left.as_secs());
+        }
+        tokio::time::sleep(Duration::from_millis(250)).await;
+    };
+    let Some(schema) = schema else { return Ok(url.to_owned()) };
     // Two services that start at once may both create it; the loser's error is harmless if the schema is there.
     let created = sqlx::query(AssertSqlSafe(format!("create schema if not exists {schema}")))
-        .execute(&pool)
+        .execute(&mut connection)
         .await;
     let there = sqlx::query("select nspname::text from pg_namespace where nspname = $1")
         .bind(schema)
-        .fetch_optional(&pool)
+        .fetch_optional(&mut connection)
         .await?;
-    pool.close().await;
+    connection.close().await?;
     if there.is_none() {
         created?;
     }

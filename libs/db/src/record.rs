@@ -7,7 +7,10 @@ use ironyard_types::{Metadata, Timestamp};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sqlx::{AssertSqlSafe, Row, any::AnyRow};
 
-use crate::{Db, Error, Result, Tx, feed};
+use crate::{
+    Db, Error, Result, Tx,
+    feed::{self, Subject},
+};
 
 /// A resource that can be stored.
 pub trait Record: Serialize + DeserializeOwned + Clone + Send + Sync + Unpin + 'static {
@@ -121,11 +124,20 @@ pub async fn list<T: Record>(db: &Db, after: &str, limit: i64, filters: &[(&'sta
 
 /// Reads all with these values in these index columns, in order of creation.
 pub async fn list_oldest<T: Record>(db: &Db, limit: i64, filters: &[(&'static str, &str)]) -> Result<Vec<Stored<T>>> {
+    list_by_age(db, "asc", limit, filters).await
+}
+
+/// The same, the newest first.
+pub async fn list_newest<T: Record>(db: &Db, limit: i64, filters: &[(&'static str, &str)]) -> Result<Vec<Stored<T>>> {
+    list_by_age(db, "desc", limit, filters).await
+}
+
+async fn list_by_age<T: Record>(db: &Db, order: &str, limit: i64, filters: &[(&'static str, &str)]) -> Result<Vec<Stored<T>>> {
     let mut rest = "where 1 = 1".to_owned();
     for (i, (column, _)) in filters.iter().enumerate() {
         rest.push_str(&format!(" and {column} = ${}", i + 2));
     }
-    rest.push_str(&format!(" order by created_at, {}_id limit $1", T::TABLE));
+    rest.push_str(&format!(" order by created_at {order}, {}_id {order} limit $1", T::TABLE));
     let mut query = sqlx::query(select::<T>(&rest)).bind(limit);
     for (_, value) in filters {
         query = query.bind(*value);
@@ -150,7 +162,7 @@ pub async fn insert<T: Record>(tx: &mut Tx, value: T, now: Timestamp) -> Result<
         query = query.bind(value);
     }
     query.execute(tx.conn()).await?;
-    feed::append(tx, table, &name, &uid, false, now).await?;
+    feed::append(tx, subject::<T>(&name, &uid, 1, false), now).await?;
     Ok(Stored {
         value,
         version: 1,
@@ -182,7 +194,7 @@ pub async fn update<T: Record>(tx: &mut Tx, stored: &Stored<T>, now: Timestamp) 
     if query.execute(tx.conn()).await?.rows_affected() == 0 {
         return missing_or_stale::<T, _>(tx, &name).await;
     }
-    feed::append(tx, table, &name, &uid, false, now).await?;
+    feed::append(tx, subject::<T>(&name, &uid, stored.version + 1, false), now).await?;
     Ok(Outcome::Written(Stored {
         version: stored.version + 1,
         updated_at: now,
@@ -199,8 +211,18 @@ pub async fn delete<T: Record>(tx: &mut Tx, stored: &Stored<T>, now: Timestamp) 
     if query.execute(tx.conn()).await?.rows_affected() == 0 {
         return missing_or_stale::<T, _>(tx, name).await;
     }
-    feed::append(tx, table, name, uid, true, now).await?;
+    feed::append(tx, subject::<T>(name, uid, stored.version, true), now).await?;
     Ok(Outcome::Written(()))
+}
+
+fn subject<'a, T: Record>(name: &'a str, uid: &'a str, version: i64, deleted: bool) -> Subject<'a> {
+    Subject {
+        kind: T::TABLE,
+        name,
+        uid,
+        version,
+        deleted,
+    }
 }
 
 async fn missing_or_stale<T: Record, R>(tx: &mut Tx, name: &str) -> Result<Outcome<R>> {

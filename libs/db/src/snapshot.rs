@@ -13,7 +13,8 @@ use crate::{
 pub struct Snapshot<T>(Mutex<State<T>>);
 
 struct State<T> {
-    position: Position,
+    /// Up to where the feed has been followed; none: nothing has been read.
+    position: Option<Position>,
     records: BTreeMap<String, Arc<Stored<T>>>,
     all: Arc<[Arc<Stored<T>>]>,
 }
@@ -21,7 +22,7 @@ struct State<T> {
 impl<T> Default for Snapshot<T> {
     fn default() -> Self {
         Self(Mutex::new(State {
-            position: Position::default(),
+            position: None,
             records: BTreeMap::new(),
             all: Arc::default(),
         }))
@@ -37,32 +38,34 @@ impl<T: Record> Snapshot<T> {
     /// All records, by name.
     pub async fn read(&self, db: &Db) -> Result<Arc<[Arc<Stored<T>>]>> {
         let mut state = self.0.lock().await;
-        let start = Position::default();
-        let unread = state.position == start;
-        let changes = if unread {
-            vec![]
-        } else {
-            feed::after(db, T::TABLE, state.position).await?
+        // Whatever fails on the way, the next reader begins again.
+        let changes = match state.position.take() {
+            Some(position) => feed::after(db, position).await?.map(|changes| (position, changes)),
+            None => None,
         };
-        // Asked last: what is forgotten between the two questions is seen here.
-        let forgotten = unread || state.position < feed::floor(db).await?;
-        if forgotten || changes.len() >= CHANGES {
-            // Whatever fails on the way, the next reader begins again.
-            state.position = start;
+        let Some((mut position, changes)) = changes.filter(|(_, changes)| changes.len() < CHANGES) else {
             let head = feed::head(db).await?;
             state.records = all(db).await?;
-            state.position = head;
-        } else if changes.is_empty() {
+            state.all = state.records.values().cloned().collect();
+            state.position = Some(head);
             return Ok(state.all.clone());
-        }
+        };
+        let mut changed = false;
         for change in changes {
+            position = change.position;
+            if change.kind != T::TABLE {
+                continue;
+            }
             match record::get::<T>(db, &change.name).await? {
                 Some(now) => state.records.insert(change.name, Arc::new(now)),
                 None => state.records.remove(&change.name),
             };
-            state.position = state.position.max(change.position);
+            changed = true;
         }
-        state.all = state.records.values().cloned().collect();
+        if changed {
+            state.all = state.records.values().cloned().collect();
+        }
+        state.position = Some(position);
         Ok(state.all.clone())
     }
 }

@@ -124,8 +124,7 @@ impl Inventory {
         let waiting = WaitingBecause {
             reason: reason.to_owned(),
             message: message.to_owned(),
-            since: None,
-            next_attempt_time: None,
+            ..Default::default()
         };
         self.report(pb::ReportServerRequest {
             name: name(server),

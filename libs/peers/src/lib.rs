@@ -8,7 +8,7 @@ pub use gateway::Gateway;
 pub use inventory::{Inventory, name};
 use ironyard_rpc::{Channel, Fault, Reason, client};
 use serde::Deserialize;
-pub use watch::{poke_on_bmcs, poke_on_servers};
+pub use watch::{poke_on_bmcs, poke_on_servers, resync_on_servers};
 
 /// Where the peers are.
 #[derive(Debug, Clone, Deserialize)]
@@ -59,6 +59,11 @@ impl PeerError {
     /// Whether it carries this reason.
     pub fn is(&self, reason: Reason) -> bool {
         self.reason == reason.as_str()
+    }
+
+    /// Its reason, or another one where the peer gave none.
+    pub fn reason_or<'a>(&'a self, otherwise: &'a str) -> &'a str {
+        if self.reason.is_empty() { otherwise } else { &self.reason }
     }
 
     /// Whether the same call may well succeed later: the peer is away, or somebody was faster.

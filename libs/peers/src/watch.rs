@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use ironyard_proto::{bmc, inventory};
 use ironyard_reconcile::Queue;
 
@@ -21,6 +23,42 @@ pub async fn poke_on_servers(peer: Inventory, queue: Queue, keys: impl Fn(&inven
     ironyard_resource::follow("servers", open, item).await;
 }
 
+/// How often all servers are looked through for keys that a queue should have.
+const RESYNC: Duration = Duration::from_secs(600);
+
+/// Looks through inventory's servers for ever, now and then, and gives a queue the keys that it should have and has not: whatever an event may
+/// have failed to tell, what is there tells.
+pub async fn resync_on_servers(peer: Inventory, queue: Queue, keys: impl Fn(&inventory::Server) -> Vec<String> + Send + Sync) {
+    loop {
+        // Spread, so that services do not all ask at once.
+        tokio::time::sleep(RESYNC.mul_f64(0.8 + ironyard_types::random_fraction() * 0.4)).await;
+        let mut page_token = String::new();
+        loop {
+            let request = inventory::ListServersRequest {
+                page_size: 200,
+                page_token,
+                ..Default::default()
+            };
+            let page = match peer.servers.clone().list_servers(request).await {
+                Ok(page) => page.into_inner(),
+                Err(status) => {
+                    tracing::warn!(queue = queue.name(), code = ?status.code(), "could not look through the servers");
+                    break;
+                }
+            };
+            let keys: Vec<String> = page.servers.iter().flat_map(&keys).collect();
+            if let Err(error) = queue.know_all(&keys).await {
+                tracing::warn!(queue = queue.name(), %error, "could not look through the servers");
+                break;
+            }
+            page_token = page.next_page_token;
+            if page_token.is_empty() {
+                break;
+            }
+        }
+    }
+}
+
 /// Follows the gateway's BMCs for ever and pokes a queue with the keys that a change concerns.
 pub async fn poke_on_bmcs(peer: Gateway, queue: Queue, keys: impl Fn(&bmc::Bmc) -> Vec<String> + Send + Sync) {
     let open = |resume_token| {
@@ -39,7 +77,7 @@ async fn poke(queue: Queue, keys: Vec<String>, token: String) -> String {
     for key in keys {
         while let Err(error) = queue.poke(&key).await {
             tracing::warn!(queue = queue.name(), key, %error, "could not poke");
-            tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+            tokio::time::sleep(Duration::from_secs(1)).await;
         }
     }
     token

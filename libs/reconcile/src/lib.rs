@@ -2,16 +2,18 @@
 //!
 //! Level-triggered: a pass gets a key, re-reads the world, does at most one thing, and says when to look again.
 
+mod pass;
 mod queue;
 mod runner;
 mod share;
 
+pub use pass::{Pass, SaveError};
 pub use queue::{Lease, Queue};
 pub use runner::{Next, Reconcile, Runner, backoff};
 pub use share::{Heard, Member, Share, View, slot};
 
 /// Schema of the queue, and of those who share it.
-pub const MIGRATIONS: [ironyard_db::Migration; 2] = [
+pub const MIGRATIONS: [ironyard_db::Migration; 3] = [
     ironyard_db::Migration {
         version: 2,
         name: "work_item",
@@ -21,5 +23,10 @@ pub const MIGRATIONS: [ironyard_db::Migration; 2] = [
         version: 5,
         name: "share",
         sql: include_str!("../migrations/0005_share.sql"),
+    },
+    ironyard_db::Migration {
+        version: 7,
+        name: "failing_since",
+        sql: include_str!("../migrations/0007_failing_since.sql"),
     },
 ];

@@ -1,8 +1,11 @@
 use std::{sync::Arc, time::Duration};
 
 use ironyard_db::{Db, Result, Tx, dialect::Dialect};
-use ironyard_types::{Clock, Timestamp};
-use sqlx::{AssertSqlSafe, Row};
+use sqlx::{
+    Any, AssertSqlSafe, Row,
+    any::{AnyArguments, AnyRow},
+    query::Query,
+};
 use tokio::sync::Notify;
 
 use crate::{Share, share};
@@ -12,36 +15,44 @@ use crate::{Share, share};
 pub struct Lease {
     /// Key.
     pub key: String,
-    /// Fencing number.
+    /// Fencing number: of two holds on one key, the later has the greater.
     pub fence: i64,
     /// How often the pass has failed in a row.
     pub attempts: u32,
+    /// For how long it has failed in a row.
+    pub failing_for: Duration,
     dirty: i64,
 }
 
-/// A queue of keys that are due at some time.
+/// A queue of keys that are due at some time. Time is the database's: replicas whose clocks differ agree on who holds what.
 #[derive(Clone)]
 pub struct Queue {
-    db: Db,
+    pub(crate) db: Db,
     name: &'static str,
-    clock: Arc<dyn Clock>,
     pub(crate) wake: Arc<Notify>,
     lease: Duration,
     share: Option<Share>,
 }
 
+/// A key that an earlier process wanted to look at later is looked at after this at the latest: its clock may have been ahead.
+const SOON: Duration = Duration::from_secs(60);
+
 impl Queue {
     /// The queue of this name.
-    pub fn new(db: Db, name: &'static str, clock: Arc<dyn Clock>) -> Self {
+    pub fn new(db: Db, name: &'static str) -> Self {
         // Ten seconds: a crashed replica's keys are taken over soon, and a renewal every three may be late twice.
         Self {
             db,
             name,
-            clock,
             wake: Arc::default(),
             lease: Duration::from_secs(10),
             share: None,
         }
+    }
+
+    /// Whether every key is this replica's to take.
+    pub(crate) fn alone(&self) -> bool {
+        self.share.as_ref().is_none_or(|share| share.view().alone())
     }
 
     /// The same queue, of which each replica takes only its share.
@@ -78,9 +89,15 @@ impl Queue {
 
     /// The same, within the transaction that made it necessary. Call [`Queue::wake`] after the commit.
     pub async fn poke_in(&self, tx: &mut Tx, key: &str, of: &str) -> Result<()> {
-        let again =
-            "on conflict (queue, work_key) do update set due_at = excluded.due_at, dirty = work_item.dirty + 1, slot = excluded.slot";
-        self.put_in(tx, key, of, again).await
+        let now = tx.dialect().now(4);
+        // A key that is held is due when its pass has ended; one that is due already stays as it is.
+        let again = format!(
+            "on conflict (queue, work_key) do update set
+            due_at = case when work_item.lease_until > {now} then work_item.due_at else {now} end,
+            dirty = work_item.dirty + 1, slot = excluded.slot
+            where work_item.due_at > {now} or work_item.lease_until > {now} or work_item.slot <> excluded.slot"
+        );
+        self.put_in(tx, key, of, &again).await
     }
 
     /// Makes the key due now unless the queue has it.
@@ -88,20 +105,41 @@ impl Queue {
         self.put_in(tx, key, of, "on conflict (queue, work_key) do nothing").await
     }
 
+    /// Makes those keys due now that the queue does not have.
+    pub async fn know_all(&self, keys: &[String]) -> Result<()> {
+        if keys.is_empty() {
+            return Ok(());
+        }
+        let mut tx = self.db.begin().await?;
+        for key in keys {
+            self.know_in(&mut tx, key, key).await?;
+        }
+        tx.commit().await?;
+        self.wake();
+        Ok(())
+    }
+
     async fn put_in(&self, tx: &mut Tx, key: &str, of: &str, otherwise: &str) -> Result<()> {
         let sql = format!(
             "insert into work_item (queue, work_key, due_at, lease_until, fence, dirty, attempts, slot)
-            values ($1, $2, $3, 0, 0, 1, 0, $4)
-            {otherwise}"
+            values ($1, $2, {}, 0, 0, 1, 0, $3)
+            {otherwise}",
+            tx.dialect().now(4)
         );
-        sqlx::query(AssertSqlSafe(sql))
+        let query = sqlx::query(AssertSqlSafe(sql))
             .bind(self.name)
             .bind(key.to_owned())
-            .bind(self.clock.now().0)
-            .bind(i64::try_from(share::slot(of)).unwrap_or(-1))
-            .execute(tx.conn())
-            .await?;
+            .bind(i64::try_from(share::slot(of)).unwrap_or(-1));
+        self.timed(query).execute(tx.conn()).await?;
         Ok(())
+    }
+
+    /// Binds the time, where the database does not know it by itself.
+    fn timed<'q>(&self, query: Query<'q, Any, AnyArguments>) -> Query<'q, Any, AnyArguments> {
+        match self.db.now() {
+            Some(now) => query.bind(now.0),
+            None => query,
+        }
     }
 
     /// Lets the loop look at once.
@@ -109,93 +147,123 @@ impl Queue {
         self.wake.notify_one();
     }
 
-    /// Takes up to `limit` keys that are due.
+    /// Takes up to `limit` keys that are due. A key that is held is due again when its lease runs out.
     pub async fn take(&self, limit: i64) -> Result<Vec<Lease>> {
-        let now = self.clock.now();
-        let mut tx = self.db.begin().await?;
+        let dialect = self.db.dialect();
+        let (now, greatest) = (dialect.now(4), dialect.greatest());
         let sql = format!(
-            "update work_item set lease_until = $1, fence = fence + 1
+            "update work_item set lease_until = {now} + $1, due_at = {now} + $1, fence = {greatest}(fence + 1, {now})
             where queue = $2 and work_key in (
-                select work_key from work_item
-                where queue = $2 and due_at <= $3 and lease_until <= $3{}
-                order by due_at limit $4 {})
-            returning work_key, fence, dirty, attempts",
+                select work_key from work_item where queue = $2 and due_at <= {now}{} order by due_at limit $3 {})
+            returning work_key, fence, dirty, attempts, coalesce({now} - failing_since, 0) as failing_for",
             self.mine(),
-            tx.dialect().skip_locked()
+            dialect.skip_locked()
         );
-        let rows = sqlx::query(AssertSqlSafe(sql))
-            .bind(now.plus(self.lease).0)
-            .bind(self.name)
-            .bind(now.0)
-            .bind(limit)
-            .fetch_all(tx.conn())
-            .await?;
-        tx.commit().await?;
+        let query = sqlx::query(AssertSqlSafe(sql)).bind(micros(self.lease)).bind(self.name).bind(limit);
+        let rows = self.in_one(self.timed(query)).await?;
         rows.iter()
             .map(|row| {
+                let failing_for: i64 = row.try_get("failing_for")?;
                 Ok(Lease {
                     key: row.try_get("work_key")?,
                     fence: row.try_get("fence")?,
                     attempts: u32::try_from(row.try_get::<i64, _>("attempts")?).unwrap_or(u32::MAX),
+                    failing_for: Duration::from_micros(u64::try_from(failing_for).unwrap_or(0)),
                     dirty: row.try_get("dirty")?,
                 })
             })
             .collect()
     }
 
-    /// Extends a lease; false when it was lost.
-    pub async fn renew(&self, lease: &Lease) -> Result<bool> {
-        self.write(
-            "update work_item set lease_until = $4 where queue = $1 and work_key = $2 and fence = $3",
-            lease,
-            self.clock.now().plus(self.lease),
-        )
-        .await
+    /// One statement that writes, in a transaction of its own.
+    async fn in_one(&self, query: Query<'_, Any, AnyArguments>) -> Result<Vec<AnyRow>> {
+        match self.db.dialect() {
+            Dialect::Postgres => Ok(query.fetch_all(self.db.pool()).await?),
+            Dialect::Sqlite => {
+                let mut tx = self.db.begin().await?;
+                let rows = query.fetch_all(tx.conn()).await?;
+                tx.commit().await?;
+                Ok(rows)
+            }
+        }
     }
 
-    /// Ends a pass that wants another one at `due`. A poke that came meanwhile makes it due now. False when the lease was lost.
-    pub async fn again(&self, lease: &Lease, due: Timestamp, attempts: u32) -> Result<bool> {
+    /// Extends a lease; false when it was lost.
+    pub async fn renew(&self, lease: &Lease) -> Result<bool> {
+        let now = self.db.dialect().now(5);
         let sql = format!(
-            "update work_item set lease_until = 0, attempts = {attempts},
-            due_at = case when dirty > {} then due_at else $4 end
-            where queue = $1 and work_key = $2 and fence = $3",
+            "update work_item set lease_until = {now} + $4, due_at = {now} + $4
+            where queue = $1 and work_key = $2 and fence = $3 returning fence"
+        );
+        self.write(&sql, lease, micros(self.lease)).await
+    }
+
+    /// Ends a pass that wants another one after `wait`. A poke that came meanwhile makes it due now. False when the lease was lost.
+    pub async fn again(&self, lease: &Lease, wait: Duration, attempts: u32) -> Result<bool> {
+        let now = self.db.dialect().now(5);
+        let failing = if attempts == 0 {
+            "null".to_owned()
+        } else {
+            format!("coalesce(failing_since, {now})")
+        };
+        let sql = format!(
+            "update work_item set lease_until = 0, attempts = {attempts}, failing_since = {failing},
+            due_at = case when dirty > {} then {now} else {now} + $4 end
+            where queue = $1 and work_key = $2 and fence = $3 returning fence",
             lease.dirty
         );
-        self.write(&sql, lease, due).await
+        self.write(&sql, lease, micros(wait)).await
     }
 
     /// Ends a pass that wants no other. A poke that came meanwhile keeps the key.
     pub async fn done(&self, lease: &Lease) -> Result<bool> {
         let sql = format!(
-            "delete from work_item where queue = $1 and work_key = $2 and fence = $3 and dirty <= {} and $4 > 0",
-            lease.dirty
+            "delete from work_item where queue = $1 and work_key = $2 and fence = $3 and dirty <= {} and $4 = 0{} returning fence",
+            lease.dirty,
+            // SQLite counts its parameters.
+            self.db.now().map_or("", |_| " and $5 > 0")
         );
-        if self.write(&sql, lease, self.clock.now()).await? {
+        if self.write(&sql, lease, 0).await? {
             return Ok(true);
         }
-        self.again(lease, self.clock.now(), 0).await
+        self.again(lease, Duration::ZERO, 0).await
     }
 
-    async fn write(&self, sql: &str, lease: &Lease, time: Timestamp) -> Result<bool> {
-        let mut tx = self.db.begin().await?;
+    async fn write(&self, sql: &str, lease: &Lease, time: i64) -> Result<bool> {
         let query = sqlx::query(AssertSqlSafe(sql.to_owned()))
             .bind(self.name)
             .bind(lease.key.clone())
             .bind(lease.fence)
-            .bind(time.0);
-        let rows = query.execute(tx.conn()).await?.rows_affected();
-        tx.commit().await?;
-        Ok(rows > 0)
+            .bind(time);
+        Ok(!self.in_one(self.timed(query)).await?.is_empty())
     }
 
-    /// When the next key is due.
-    pub async fn next_due(&self) -> Result<Option<Timestamp>> {
+    /// Whether the lease is still held, as seen by a transaction; until its end nobody else takes the key.
+    pub(crate) async fn holds(&self, tx: &mut Tx, lease: &Lease) -> Result<bool> {
         let sql = format!(
-            "select min(case when due_at > lease_until then due_at else lease_until end) as due from work_item where queue = $1{}",
+            "select fence from work_item where queue = $1 and work_key = $2 and fence = $3 {}",
+            tx.dialect().for_update()
+        );
+        let row = sqlx::query(AssertSqlSafe(sql))
+            .bind(self.name)
+            .bind(lease.key.clone())
+            .bind(lease.fence)
+            .fetch_optional(tx.conn())
+            .await?;
+        Ok(row.is_some())
+    }
+
+    /// How long until the next key is due; none: there is none.
+    pub async fn next_due(&self) -> Result<Option<Duration>> {
+        let sql = format!(
+            "select due_at - {} as wait from work_item where queue = $1{} order by due_at limit 1",
+            self.db.dialect().now(2),
             self.mine()
         );
-        let row = sqlx::query(AssertSqlSafe(sql)).bind(self.name).fetch_one(self.db.pool()).await?;
-        Ok(row.try_get::<Option<i64>, _>("due")?.map(Timestamp))
+        let query = sqlx::query(AssertSqlSafe(sql)).bind(self.name);
+        let row = self.timed(query).fetch_optional(self.db.pool()).await?;
+        let wait = row.map(|row| row.try_get::<i64, _>("wait")).transpose()?;
+        Ok(wait.map(|wait| Duration::from_micros(u64::try_from(wait).unwrap_or(0))))
     }
 
     /// A condition on the rows that this replica takes.
@@ -205,14 +273,18 @@ impl Queue {
 
     /// At the start of a process: SQLite has one process, so every lease in it is that of one that died.
     pub async fn adopt(&self) -> Result<()> {
-        if self.db.dialect() == Dialect::Sqlite {
-            let mut tx = self.db.begin().await?;
-            sqlx::query("update work_item set lease_until = 0, fence = fence + 1 where queue = $1")
-                .bind(self.name)
-                .execute(tx.conn())
-                .await?;
-            tx.commit().await?;
-        }
-        Ok(())
+        let Some(now) = self.db.now() else { return Ok(()) };
+        let query = sqlx::query(
+            "update work_item set fence = fence + 1, lease_until = 0, due_at = case when lease_until > 0 then $2 else min(due_at, $3) end
+            where queue = $1",
+        );
+        let query = query.bind(self.name).bind(now.0).bind(now.plus(SOON).0);
+        let mut tx = self.db.begin().await?;
+        query.execute(tx.conn()).await?;
+        tx.commit().await
     }
+}
+
+fn micros(duration: Duration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX / 2)
 }

@@ -1,12 +1,11 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::FutureExt;
-use ironyard_types::Clock;
 use tokio::{sync::Semaphore, task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, warn};
 
-use crate::{Lease, Queue};
+use crate::{Lease, Pass, Queue, SaveError};
 
 /// When to look at a key again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,7 +21,12 @@ pub trait Reconcile: Send + Sync + 'static {
     /// What may go wrong; logged here, once, and backed off.
     type Error: std::error::Error + Send + Sync + 'static;
     /// One pass: read the record and the world, decide, do one thing.
-    fn reconcile(&self, key: &str) -> impl Future<Output = Result<Next, Self::Error>> + Send;
+    fn reconcile(&self, pass: &Pass) -> impl Future<Output = Result<Next, Self::Error>> + Send;
+    /// Shows on the resource that waits why the pass failed, how often in a row, and when it is tried again.
+    fn failed(&self, pass: &Pass, error: &Self::Error, attempts: u32, again: Duration) -> impl Future<Output = ()> + Send {
+        let _ = (pass, error, attempts, again);
+        async {}
+    }
 }
 
 /// Time to wait after the `attempts`th failure in a row: 0.2 s doubling to 30 s, spread by the key so that keys that failed together
@@ -39,17 +43,15 @@ pub fn backoff(key: &str, attempts: u32) -> Duration {
 pub struct Runner<R> {
     queue: Queue,
     reconciler: Arc<R>,
-    clock: Arc<dyn Clock>,
     concurrency: usize,
 }
 
 impl<R: Reconcile> Runner<R> {
     /// A loop that looks at up to `concurrency` keys at once.
-    pub fn new(queue: Queue, reconciler: Arc<R>, clock: Arc<dyn Clock>, concurrency: usize) -> Self {
+    pub fn new(queue: Queue, reconciler: Arc<R>, concurrency: usize) -> Self {
         Self {
             queue,
             reconciler,
-            clock,
             concurrency,
         }
     }
@@ -79,9 +81,9 @@ impl<R: Reconcile> Runner<R> {
                         let Ok(permit) = permits.clone().acquire_owned().await else {
                             return;
                         };
-                        let (queue, reconciler, clock) = (self.queue.clone(), self.reconciler.clone(), self.clock.clone());
+                        let (queue, reconciler) = (self.queue.clone(), self.reconciler.clone());
                         passes.spawn(async move {
-                            pass(&queue, &*reconciler, &*clock, lease).await;
+                            pass(&queue, &*reconciler, lease).await;
                             drop(permit);
                             queue.wake();
                         });
@@ -104,26 +106,29 @@ impl<R: Reconcile> Runner<R> {
         let _ = tokio::time::timeout(Duration::from_secs(10), async { while passes.join_next().await.is_some() {} }).await;
     }
 
-    /// Until the next key is due, but never longer than a second: another process may have poked.
+    /// Until the next key is due. Another process may have made one due: at once where it hands over keys that are this one's, else the
+    /// one that did looks itself, and this one only where that died.
     async fn idle(&self) -> Duration {
-        let most = Duration::from_secs(1);
+        let most = Duration::from_secs(if self.queue.alone() { 10 } else { 1 });
         match self.queue.next_due().await {
-            Ok(Some(due)) => due.since(self.clock.now()).clamp(Duration::from_millis(2), most),
+            Ok(Some(due)) => due.clamp(Duration::from_millis(2), most),
             Ok(None) | Err(_) => most,
         }
     }
 }
 
-async fn pass<R: Reconcile>(queue: &Queue, reconciler: &R, clock: &dyn Clock, lease: Lease) {
+async fn pass<R: Reconcile>(queue: &Queue, reconciler: &R, lease: Lease) {
     let span = tracing::debug_span!("reconcile", queue = queue.name(), key = %lease.key, attempt = lease.attempts);
-    let work = std::panic::AssertUnwindSafe(reconciler.reconcile(&lease.key))
-        .catch_unwind()
-        .instrument(span);
+    let pass = Pass::new(queue.clone(), lease);
+    let lease = &pass.lease;
+    let (scope, number) = pass.fence();
+    let work = ironyard_rpc::fence::within(scope, number, reconciler.reconcile(&pass));
+    let work = std::panic::AssertUnwindSafe(work).catch_unwind().instrument(span);
     let renewals = async {
         let mut held = Instant::now();
         loop {
             tokio::time::sleep(queue.lease() / 3).await;
-            match queue.renew(&lease).await {
+            match queue.renew(lease).await {
                 Ok(true) => held = Instant::now(),
                 // It has run out meanwhile.
                 Err(_) if held.elapsed() > queue.lease() => return,
@@ -137,27 +142,41 @@ async fn pass<R: Reconcile>(queue: &Queue, reconciler: &R, clock: &dyn Clock, le
         // Somebody else has the key now: whatever this pass would still do is theirs to do.
         () = renewals => return,
     };
+    let attempts = lease.attempts.saturating_add(1);
     let ended = match outcome {
-        Ok(Ok(Next::Done)) => queue.done(&lease).await,
-        Ok(Ok(Next::After(wait))) => queue.again(&lease, clock.now().plus(wait), 0).await,
+        Ok(Ok(Next::Done)) => queue.done(lease).await,
+        Ok(Ok(Next::After(wait))) => queue.again(lease, wait, 0).await,
+        // Somebody else wrote meanwhile: that is no failure, the next pass decides on what is there now.
+        Ok(Err(error)) if is_lost(&error) => queue.again(lease, Duration::from_millis(10), lease.attempts).await,
         Ok(Err(error)) => {
-            let attempts = lease.attempts.saturating_add(1);
+            let wait = backoff(&lease.key, attempts);
             debug!(queue = queue.name(), key = %lease.key, attempts, error = chain(&error), "pass failed");
             if attempts.is_power_of_two() && attempts > 4 {
                 warn!(queue = queue.name(), key = %lease.key, attempts, error = chain(&error), "pass keeps failing");
             }
-            queue.again(&lease, clock.now().plus(backoff(&lease.key, attempts)), attempts).await
+            reconciler.failed(&pass, &error, attempts, wait).await;
+            queue.again(lease, wait, attempts).await
         }
         Err(_panic) => {
-            let attempts = lease.attempts.saturating_add(1);
             warn!(queue = queue.name(), key = %lease.key, attempts, "pass panicked");
-            queue.again(&lease, clock.now().plus(backoff(&lease.key, attempts)), attempts).await
+            queue.again(lease, backoff(&lease.key, attempts), attempts).await
         }
     };
     if let Err(error) = ended {
         // The lease runs out by itself, and the key is due again then.
         warn!(queue = queue.name(), key = %lease.key, error = chain(&error), "could not end a pass");
     }
+}
+
+fn is_lost(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if matches!(error.downcast_ref::<SaveError>(), Some(SaveError::Lost)) {
+            return true;
+        }
+        next = error.source();
+    }
+    false
 }
 
 fn chain(error: &dyn std::error::Error) -> String {

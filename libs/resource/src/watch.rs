@@ -1,10 +1,10 @@
-use std::{collections::HashSet, time::Duration};
+use std::{collections::HashMap, time::Duration};
 
 use futures_util::Stream;
 use ironyard_db::{Stored, feed, feed::Position, record};
 use ironyard_proto::common::{ChangeType, Metadata as WireMetadata};
 use ironyard_rpc::{Fault, Reason};
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::Instant};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
@@ -22,9 +22,7 @@ pub enum Event<T> {
 }
 
 /// Checkpoints at least this often, so that a resume token stays young.
-const CHECKPOINT: Duration = Duration::from_secs(10);
-/// The change feed is looked at this often even when nobody says that it grew: another replica may have written.
-const POLL: Duration = Duration::from_millis(500);
+const CHECKPOINT: Duration = Duration::from_secs(30);
 
 /// Streams everything that exists, then every change; or, from a resume token, every change since.
 pub fn watch<T: Kind, M: Send + 'static>(
@@ -67,26 +65,19 @@ async fn produce<T: Kind, M: Send + 'static>(
         }
         start
     } else {
-        let position = Position::parse(token).ok_or_else(|| Fault::field("resume_token", "is not a token of this service"))?;
-        if position < feed::floor(&cx.db).await.map_err(store)? {
-            return Err(Fault::new(
-                Reason::ResumeTokenExpired,
-                "changes before the token were forgotten; watch again without one",
-            ));
-        }
-        position
+        Position::parse(token).ok_or_else(expired)?
     };
     let mut checkpoint_due = true;
-    let mut quiet = Duration::ZERO;
+    let mut checked = Instant::now();
     let mut grown = cx.db.subscribe();
     loop {
         grown.mark_unchanged();
-        let changes = feed::after(&cx.db, T::TABLE, position).await.map_err(store)?;
-        let mut seen = HashSet::new();
+        let changes = feed::after(&cx.db, position).await.map_err(store)?.ok_or_else(expired)?;
+        // A resource that changed twice is sent once, as it is now.
+        let mut sent = HashMap::new();
         for change in &changes {
             position = change.position;
-            // A resource that changed twice is sent once, as it is now.
-            if !seen.insert((change.name.clone(), change.deleted)) {
+            if change.kind != T::TABLE {
                 continue;
             }
             let event = if change.deleted {
@@ -95,11 +86,16 @@ async fn produce<T: Kind, M: Send + 'static>(
                     uid: change.uid.clone(),
                     ..WireMetadata::default()
                 })
+            } else if sent.get(&change.uid).is_some_and(|version| *version >= change.version) {
+                continue;
             } else {
                 match record::get::<T>(&cx.db, &change.name).await.map_err(store)? {
-                    Some(row) => Event::Present(ChangeType::Modified, row),
-                    // Its deletion follows in the feed.
-                    None => continue,
+                    Some(row) if row.value.metadata().uid == change.uid => {
+                        sent.insert(change.uid.clone(), row.version);
+                        Event::Present(ChangeType::Modified, row)
+                    }
+                    // It is gone, or another one has its name now: both follow in the feed.
+                    Some(_) | None => continue,
                 }
             };
             if sender.send(Ok(render(event, position.to_string()))).await.is_err() {
@@ -110,20 +106,26 @@ async fn produce<T: Kind, M: Send + 'static>(
         if !changes.is_empty() {
             continue;
         }
-        checkpoint_due |= quiet >= CHECKPOINT;
-        if checkpoint_due && sender.send(Ok(render(Event::Checkpoint, position.to_string()))).await.is_err() {
-            return Ok(());
-        }
+        checkpoint_due |= checked.elapsed() >= CHECKPOINT;
         if checkpoint_due {
-            quiet = Duration::ZERO;
+            if sender.send(Ok(render(Event::Checkpoint, position.to_string()))).await.is_err() {
+                return Ok(());
+            }
+            (checked, checkpoint_due) = (Instant::now(), false);
         }
-        checkpoint_due = false;
         tokio::select! {
             () = sender.closed() => return Ok(()),
             _ = grown.changed() => {}
-            () = tokio::time::sleep(POLL) => quiet += POLL,
+            () = tokio::time::sleep(CHECKPOINT) => {}
         }
     }
+}
+
+fn expired() -> Fault {
+    Fault::new(
+        Reason::ResumeTokenExpired,
+        "the token is not part of this database's changes any more: they were forgotten, or a backup was restored; watch again without one",
+    )
 }
 
 /// Follows another service's watch for ever: `open` begins a stream at a token, `item` handles one message and gives its token.

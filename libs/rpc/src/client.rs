@@ -16,7 +16,7 @@ use tonic::{
 use tower::Service;
 use tracing::Instrument;
 
-use crate::{access, telemetry};
+use crate::{access, fence, telemetry};
 
 /// Deadline of a call that sets none itself.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -126,6 +126,7 @@ async fn send(
 ) -> Result<Response<Body>, tonic::transport::Error> {
     let (mut head, body) = request.into_parts();
     telemetry::inject(&mut head.headers);
+    fence::inject(&mut head.headers);
     let streams = method.contains("/Watch") || method.contains("ServerReflectionInfo");
     if !head.headers.contains_key("grpc-timeout") && !streams {
         let slow = method.ends_with("/GetHardware") || method.ends_with("/ListDrives");

@@ -8,6 +8,7 @@ use tracing::{Instrument, Span, info_span};
 
 use crate::{
     Fault, Identity, Reason, access,
+    fence::Fences,
     forward::{ON_BEHALF_OF, PassedOn},
     identity::serving,
     metrics::Call,
@@ -19,6 +20,8 @@ use crate::{
 pub(crate) struct IncomingLayer {
     /// Callers without a certificate are processes on this machine.
     pub(crate) trust_loopback: bool,
+    /// The leases that were heard of.
+    pub(crate) fences: Fences,
 }
 
 impl<S> Layer<S> for IncomingLayer {
@@ -27,6 +30,7 @@ impl<S> Layer<S> for IncomingLayer {
         Incoming {
             inner,
             trust_loopback: self.trust_loopback,
+            fences: self.fences.clone(),
         }
     }
 }
@@ -35,6 +39,7 @@ impl<S> Layer<S> for IncomingLayer {
 pub(crate) struct Incoming<S> {
     inner: S,
     trust_loopback: bool,
+    fences: Fences,
 }
 
 impl<S> Service<Request<Body>> for Incoming<S>
@@ -82,7 +87,11 @@ where
         );
         telemetry::continue_from(&span, request.headers());
         let allowed = behalf.is_some() || access::allowed(row, &caller);
-        let refused = (!allowed).then(|| refusal(method, &caller));
+        let refused = if allowed {
+            self.fences.check(request.headers()).err().map(Status::from)
+        } else {
+            Some(refusal(method, &caller))
+        };
         request.extensions_mut().insert(caller);
         let mut inner = self.inner.clone();
         std::mem::swap(&mut inner, &mut self.inner);

@@ -6,6 +6,7 @@ pub mod client;
 pub mod config;
 pub mod convert;
 mod fault;
+pub mod fence;
 pub mod forward;
 mod identity;
 mod incoming;

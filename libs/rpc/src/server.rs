@@ -11,8 +11,8 @@ use tonic::{
 };
 use tower::ServiceBuilder;
 
-use crate::incoming::IncomingLayer;
 pub use crate::tls::TlsConfig;
+use crate::{fence::Fences, incoming::IncomingLayer};
 
 /// Where and how a service listens.
 #[derive(Debug, Clone, Deserialize)]
@@ -101,6 +101,7 @@ pub async fn serve(
         // Request id, root span, RED metrics, authentication, authorisation: see `incoming`.
         .layer(IncomingLayer {
             trust_loopback: config.tls.is_none(),
+            fences: Fences::default(),
         })
         .into_inner();
     let router = server

@@ -54,6 +54,9 @@ pub struct Waiting {
     pub since: Timestamp,
     /// Next attempt.
     pub next_attempt: Option<Timestamp>,
+    /// Attempts that failed in a row.
+    #[serde(default)]
+    pub attempts: u32,
 }
 
 impl Waiting {
@@ -68,6 +71,22 @@ impl Waiting {
             message,
             since,
             next_attempt: next.map(|d| now.plus(d)),
+            attempts: 0,
+        }
+    }
+
+    /// The reason to wait after an attempt that failed; the next one comes after `again`.
+    pub fn retry(
+        previous: Option<&Self>,
+        reason: &str,
+        message: impl std::fmt::Display,
+        attempts: u32,
+        now: Timestamp,
+        again: Duration,
+    ) -> Self {
+        Self {
+            attempts,
+            ..Self::renew(previous, reason, message.to_string(), now, Some(again))
         }
     }
 }

@@ -40,6 +40,7 @@ use vault::Vault;
 const MIGRATIONS: &[Migration] = &[
     ironyard_reconcile::MIGRATIONS[0],
     ironyard_reconcile::MIGRATIONS[1],
+    ironyard_reconcile::MIGRATIONS[2],
     ironyard_operation::MIGRATIONS[0],
     ironyard_operation::MIGRATIONS[1],
     Migration {
@@ -133,8 +134,8 @@ impl Service {
         let share = Share::new(cx.db.clone(), config.replicas.advertise.clone());
         Ok(Self {
             devices: Devices::new(cx.clone(), vault, settings),
-            probes: Queue::new(cx.db.clone(), "bmc", clock.clone()).shared(share.clone()),
-            operations: Queue::new(cx.db.clone(), "operation", clock).shared(share.clone()),
+            probes: Queue::new(cx.db.clone(), "bmc").shared(share.clone()),
+            operations: Queue::new(cx.db.clone(), "operation").shared(share.clone()),
             consoles: Consoles::default(),
             replicas: Replicas::new(share.clone(), &config.replicas)?,
             share,
@@ -238,7 +239,6 @@ impl Service {
         if let Err(error) = self.take_stock().await {
             tracing::warn!(%error, "could not look at what an earlier process left");
         }
-        let clock = self.cx.clock.clone();
         let probe = Arc::new(Probe {
             cx: self.cx.clone(),
             devices: self.devices.clone(),
@@ -259,8 +259,8 @@ impl Service {
         let events = events.run(shutdown.clone());
         let queues = [&self.probes.clone(), &self.operations.clone()];
         let sharing = self.replicas.run(&self.devices, &self.consoles, &queues, shutdown.clone());
-        let probes = Runner::new(self.probes, probe, clock.clone(), PROBES).run(shutdown.clone());
-        let operations = Runner::new(self.operations, operations, clock, OPERATIONS).run(shutdown.clone());
+        let probes = Runner::new(self.probes, probe, PROBES).run(shutdown.clone());
+        let operations = Runner::new(self.operations, operations, OPERATIONS).run(shutdown.clone());
         tokio::join!(
             probes,
             operations,

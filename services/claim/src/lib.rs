@@ -12,7 +12,7 @@ use std::sync::Arc;
 use app::{App, BIND};
 pub use config::{Config, Settings};
 use ironyard_db::{Db, Migration};
-use ironyard_peers::{Gateway, Inventory, name, poke_on_servers};
+use ironyard_peers::{Gateway, Inventory, name, poke_on_servers, resync_on_servers};
 use ironyard_proto::{
     claim::{
         sanitization_service_server::{self, SanitizationServiceServer},
@@ -31,6 +31,7 @@ use tonic::service::RoutesBuilder;
 const MIGRATIONS: &[Migration] = &[
     ironyard_reconcile::MIGRATIONS[0],
     ironyard_reconcile::MIGRATIONS[1],
+    ironyard_reconcile::MIGRATIONS[2],
     ironyard_operation::MIGRATIONS[0],
     ironyard_operation::MIGRATIONS[1],
     Migration {
@@ -72,7 +73,7 @@ impl Service {
         clock: Arc<dyn Clock>,
     ) -> Result<Self, Error> {
         let db = Db::open(database, MIGRATIONS).await?;
-        let queue = |name| Queue::new(db.clone(), name, clock.clone());
+        let queue = |name| Queue::new(db.clone(), name);
         let discovery = peers.discovery.as_deref().ok_or(Error::NoDiscovery)?;
         let app = App {
             inventory: Inventory::new(peers.channel(&peers.inventory)?),
@@ -103,10 +104,11 @@ impl Service {
             cleanups,
             ..
         } = self.app.clone();
-        let (app, clock) = (self.app, cx.clock.clone());
+        let app = self.app;
         if let Err(error) = binder.poke(BIND).await {
             tracing::warn!(%error, "could not begin to bind");
         }
+        let to_clean = |s: &Server| -> Vec<String> { (s.state() == ServerState::Cleanup).then(|| name(s)).into_iter().collect() };
         let watches = async {
             tokio::join!(
                 poke_on_servers(inventory.clone(), binder.clone(), |s| {
@@ -121,11 +123,8 @@ impl Service {
                     .iter()
                     .map(|c| c.name.clone())
                     .collect()),
-                poke_on_servers(inventory, cleanups.clone(), |s| if s.state() == ServerState::Cleanup {
-                    vec![name(s)]
-                } else {
-                    vec![]
-                }),
+                poke_on_servers(inventory.clone(), cleanups.clone(), to_clean),
+                resync_on_servers(inventory, cleanups.clone(), to_clean),
             )
         };
         let watches = async {
@@ -135,9 +134,9 @@ impl Service {
             }
         };
         tokio::join!(
-            Runner::new(binder.clone(), Arc::new(Binder(app.clone())), clock.clone(), 1).run(shutdown.clone()),
-            Runner::new(claims.clone(), Arc::new(Claims(app.clone())), clock.clone(), 64).run(shutdown.clone()),
-            Runner::new(cleanups.clone(), Arc::new(Cleanup(app)), clock, 64).run(shutdown.clone()),
+            Runner::new(binder.clone(), Arc::new(Binder(app.clone())), 1).run(shutdown.clone()),
+            Runner::new(claims.clone(), Arc::new(Claims(app.clone())), 64).run(shutdown.clone()),
+            Runner::new(cleanups.clone(), Arc::new(Cleanup(app)), 64).run(shutdown.clone()),
             ironyard_resource::housekeep(&cx, shutdown.clone()),
             watches,
         );

@@ -13,7 +13,7 @@ use app::App;
 pub use config::{Config, Settings};
 use domain::{agent_run::AgentRun, endpoint::Endpoint};
 use ironyard_db::{Db, Migration, record};
-use ironyard_peers::{Gateway, Inventory, name, poke_on_bmcs, poke_on_servers};
+use ironyard_peers::{Gateway, Inventory, name, poke_on_bmcs, poke_on_servers, resync_on_servers};
 use ironyard_proto::discovery::{
     agent_run_service_server::{self, AgentRunServiceServer},
     agent_service_server::{self, AgentServiceServer},
@@ -29,6 +29,7 @@ use tonic::service::RoutesBuilder;
 const MIGRATIONS: &[Migration] = &[
     ironyard_reconcile::MIGRATIONS[0],
     ironyard_reconcile::MIGRATIONS[1],
+    ironyard_reconcile::MIGRATIONS[2],
     ironyard_operation::MIGRATIONS[0],
     ironyard_operation::MIGRATIONS[1],
     Migration {
@@ -82,7 +83,7 @@ impl Service {
         clock: Arc<dyn Clock>,
     ) -> Result<Self, Error> {
         let db = Db::open(database, MIGRATIONS).await?;
-        let queue = |name| Queue::new(db.clone(), name, clock.clone());
+        let queue = |name| Queue::new(db.clone(), name);
         let app = App {
             inventory: Inventory::new(peers.channel(&peers.inventory)?),
             gateway: Gateway::new(peers.channel(&peers.bmc_gateway)?),
@@ -116,7 +117,6 @@ impl Service {
             runs,
             ..
         } = self.app.clone();
-        let clock = cx.clock.clone();
         let app = self.app;
         if let Err(error) = poke_all(&app).await {
             tracing::warn!(%error, "could not look at what an earlier process left");
@@ -124,7 +124,8 @@ impl Service {
         let metadata_name = |bmc: &ironyard_proto::bmc::Bmc| bmc.metadata.as_ref().map(|m| m.name.clone()).into_iter().collect::<Vec<_>>();
         let watches = async {
             tokio::join!(
-                poke_on_servers(inventory, servers.clone(), |server| vec![name(server)]),
+                poke_on_servers(inventory.clone(), servers.clone(), |server| vec![name(server)]),
+                resync_on_servers(inventory, servers.clone(), |server| vec![name(server)]),
                 poke_on_bmcs(gateway, bmcs.clone(), metadata_name),
             )
         };
@@ -135,19 +136,18 @@ impl Service {
             }
         };
         tokio::join!(
-            Runner::new(endpoints, Arc::new(Endpoints(app.clone())), clock.clone(), 8).run(shutdown.clone()),
+            Runner::new(endpoints, Arc::new(Endpoints(app.clone())), 8).run(shutdown.clone()),
             Runner::new(
                 bmcs.clone(),
                 Arc::new(Bmcs {
                     app: app.clone(),
                     endpoints: ironyard_db::Snapshot::default(),
                 }),
-                clock.clone(),
                 32
             )
             .run(shutdown.clone()),
-            Runner::new(servers.clone(), Arc::new(Servers(app.clone())), clock.clone(), 64).run(shutdown.clone()),
-            Runner::new(runs, Arc::new(AgentRuns(app)), clock, 64).run(shutdown.clone()),
+            Runner::new(servers.clone(), Arc::new(Servers(app.clone())), 64).run(shutdown.clone()),
+            Runner::new(runs, Arc::new(AgentRuns(app)), 64).run(shutdown.clone()),
             ironyard_resource::housekeep(&cx, shutdown.clone()),
             watches,
         );

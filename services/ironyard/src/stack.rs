@@ -1,6 +1,6 @@
 //! The five services in one process, on one port.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{net::SocketAddr, os::unix::fs::DirBuilderExt, path::PathBuf, sync::Arc, time::Duration};
 
 use ironyard_bmc_gateway::Gateway;
 use ironyard_discovery::Settings as DiscoverySettings;
@@ -77,7 +77,8 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 impl Stack {
     /// Opens everything and serves.
     pub async fn start(config: Config) -> Result<Self, BoxError> {
-        std::fs::create_dir_all(&config.data)?;
+        // Records and the key that seals passwords: nobody else reads them.
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&config.data)?;
         let server = server::Config {
             listen: config.listen,
             ops_listen: config.ops_listen,

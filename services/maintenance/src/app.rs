@@ -82,7 +82,21 @@ pub enum Error {
     /// Ours.
     #[error("{0}")]
     Fault(#[from] Fault),
+    /// Somebody else was faster.
+    #[error("could not write what was decided")]
+    Save(#[from] ironyard_reconcile::SaveError),
     /// A peer.
     #[error("a peer answered: {0}")]
     Peer(#[from] PeerError),
+}
+
+impl Error {
+    /// Reason code, for the resource that waits because of it.
+    pub fn reason(&self) -> &str {
+        match self {
+            Self::Fault(fault) => fault.reason.as_str(),
+            Self::Save(_) => Reason::Internal.as_str(),
+            Self::Peer(error) => error.reason_or(Reason::PeerUnavailable.as_str()),
+        }
+    }
 }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use app::App;
 pub use config::{Config, Settings};
 use ironyard_db::{Db, Migration};
-use ironyard_peers::{Gateway, Inventory, name, poke_on_servers};
+use ironyard_peers::{Gateway, Inventory, name, poke_on_servers, resync_on_servers};
 use ironyard_proto::maintenance::server_maintenance_service_server::{SERVICE_NAME, ServerMaintenanceServiceServer};
 use ironyard_reconcile::{Queue, Runner};
 use ironyard_resource::Context;
@@ -24,6 +24,7 @@ use tonic::service::RoutesBuilder;
 const MIGRATIONS: &[Migration] = &[
     ironyard_reconcile::MIGRATIONS[0],
     ironyard_reconcile::MIGRATIONS[1],
+    ironyard_reconcile::MIGRATIONS[2],
     ironyard_operation::MIGRATIONS[0],
     ironyard_operation::MIGRATIONS[1],
     Migration {
@@ -62,13 +63,13 @@ impl Service {
         clock: Arc<dyn Clock>,
     ) -> Result<Self, Error> {
         let db = Db::open(database, MIGRATIONS).await?;
-        let queue = |name| Queue::new(db.clone(), name, clock.clone());
+        let queue = |name| Queue::new(db.clone(), name);
         let app = App {
             inventory: Inventory::new(peers.channel(&peers.inventory)?),
             gateway: Gateway::new(peers.channel(&peers.bmc_gateway)?),
             settings,
             maintenances: queue("maintenance"),
-            servers: queue("server"),
+            servers: queue("wanted"),
             cx: Context { db, clock },
         };
         Ok(Self { app })
@@ -88,16 +89,17 @@ impl Service {
             servers,
             ..
         } = self.app.clone();
-        let (app, clock) = (self.app, cx.clock.clone());
+        let app = self.app;
         let watches = async {
             tokio::select! {
-                () = poke_on_servers(inventory, servers.clone(), |server| vec![name(server)]) => {}
+                () = poke_on_servers(inventory.clone(), servers.clone(), |server| vec![name(server)]) => {}
+                () = resync_on_servers(inventory, servers.clone(), |server| vec![name(server)]) => {}
                 () = shutdown.cancelled() => {}
             }
         };
         tokio::join!(
-            Runner::new(maintenances, Arc::new(Maintenances(app.clone())), clock.clone(), 32).run(shutdown.clone()),
-            Runner::new(servers.clone(), Arc::new(Servers(app)), clock, 32).run(shutdown.clone()),
+            Runner::new(maintenances, Arc::new(Maintenances(app.clone())), 32).run(shutdown.clone()),
+            Runner::new(servers.clone(), Arc::new(Servers(app)), 32).run(shutdown.clone()),
             ironyard_resource::housekeep(&cx, shutdown.clone()),
             watches,
         );

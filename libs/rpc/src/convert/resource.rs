@@ -89,12 +89,14 @@ pub fn waiting_to(waiting: Waiting) -> pb::WaitingBecause {
         message,
         since,
         next_attempt,
+        attempts,
     } = waiting;
     pb::WaitingBecause {
         reason,
         message,
         since: Some(timestamp_to(since)),
         next_attempt_time: next_attempt.map(timestamp_to),
+        attempts: i32::try_from(attempts).unwrap_or(i32::MAX),
     }
 }
 
@@ -105,12 +107,14 @@ pub fn waiting_from(waiting: pb::WaitingBecause) -> Waiting {
         message,
         since,
         next_attempt_time,
+        attempts,
     } = waiting;
     Waiting {
         reason,
         message,
         since: since.map(timestamp_from).unwrap_or_default(),
         next_attempt: next_attempt_time.map(timestamp_from),
+        attempts: u32::try_from(attempts).unwrap_or(0),
     }
 }
 

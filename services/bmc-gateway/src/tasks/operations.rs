@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use ironyard_db::{Outcome, Stored, record};
 use ironyard_operation::{Failure, Operation};
-use ironyard_reconcile::{Next, Reconcile};
+use ironyard_reconcile::{Next, Pass, Reconcile};
 use ironyard_resource::Context;
 use ironyard_rpc::{Fault, Reason};
 use serde::{Deserialize, Serialize};
@@ -105,7 +105,8 @@ pub struct Operations {
 impl Reconcile for Operations {
     type Error = Fault;
 
-    async fn reconcile(&self, name: &str) -> Result<Next, Fault> {
+    async fn reconcile(&self, pass: &Pass) -> Result<Next, Fault> {
+        let name = pass.key();
         let store = |e: ironyard_db::Error| Fault::internal(&e);
         let Some(mut row) = record::get::<Operation>(&self.cx.db, name).await.map_err(store)? else {
             return Ok(Next::Done);

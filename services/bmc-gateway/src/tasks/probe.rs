@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use ironyard_db::{Stored, record};
 use ironyard_operation::Request;
-use ironyard_reconcile::{Next, Reconcile};
+use ironyard_reconcile::{Next, Pass, Reconcile, SaveError};
 use ironyard_redfish::{
     Doc,
     ops::{drives, family, power, systems},
@@ -60,8 +60,9 @@ pub struct Probe {
 impl Reconcile for Probe {
     type Error = Fault;
 
-    async fn reconcile(&self, name: &str) -> Result<Next, Fault> {
-        let Some(bmc) = record::get::<Bmc>(&self.cx.db, name).await.map_err(|e| Fault::internal(&e))? else {
+    async fn reconcile(&self, pass: &Pass) -> Result<Next, Fault> {
+        let name = pass.key();
+        let Some(mut bmc) = record::get::<Bmc>(&self.cx.db, name).await.map_err(|e| Fault::internal(&e))? else {
             self.devices.forget(name);
             return Ok(Next::Done);
         };
@@ -89,18 +90,13 @@ impl Reconcile for Probe {
             }
             Err(fault) => Err(fault),
         };
-        let before = bmc.value.observed.statuses;
         let wait = if outcome.is_ok() { self.polling.power } else { self.polling.unwell };
-        update::<Bmc>(&self.cx, &Request::default(), name, "", |bmc| {
-            // What an operation saw meanwhile is newer.
-            let newer = (bmc.observed.statuses != before).then(|| bmc.observed.statuses.clone());
-            record_outcome(bmc, &outcome, &refused, now);
-            if let Some(statuses) = newer {
-                bmc.observed.statuses = statuses;
-            }
-            Ok(())
-        })
-        .await?;
+        // What somebody else wrote meanwhile is newer: a changed address, or what an operation saw.
+        match pass.save(&mut bmc, now, |bmc| record_outcome(bmc, &outcome, &refused, now)).await {
+            Ok(()) => {}
+            Err(SaveError::Lost) => return Ok(Next::After(Duration::from_millis(100))),
+            Err(SaveError::Store(error)) => return Err(Fault::internal(&error)),
+        }
         Ok(Next::After(wait.mul_f64(0.9 + random_fraction() / 5.0)))
     }
 }

@@ -1,7 +1,7 @@
 use ironyard_types::{Metadata, Reference, Timestamp, Waiting, hardware::Drive};
 use serde::{Deserialize, Serialize};
 
-use super::sanitize::Job;
+use super::sanitize::{Category, Job};
 
 /// The wipe of one server after one claim.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,10 +24,11 @@ pub struct CleanupRun {
     pub bmc_drives: Vec<Drive>,
     /// Drives that the agent saw.
     pub agent_drives: Vec<Drive>,
-    /// Since when a step fails for reasons that may pass.
-    pub failing_since: Option<Timestamp>,
     /// Run of the agent.
     pub agent_run: String,
+    /// What the wipe must be at least.
+    #[serde(default)]
+    pub minimum: Category,
     /// Drives on their way to the certificate.
     pub jobs: Vec<Job>,
     /// What went wrong.
@@ -136,6 +137,11 @@ impl CleanupRun {
         self.failure.is_none() && !self.jobs.is_empty() && self.jobs.iter().all(Job::passed)
     }
 
+    /// The weakest of what was done to its drives.
+    pub fn category(&self) -> Category {
+        self.jobs.iter().map(|job| job.method.category).min().unwrap_or_default()
+    }
+
     /// Remembers what went wrong and goes on to switch the agent off; the first failure counts.
     pub fn fail(&mut self, reason: &str, message: String, now: Timestamp) {
         let step = self.step;
@@ -150,7 +156,7 @@ impl CleanupRun {
         } else {
             Step::Certify
         };
-        (self.step_at, self.failing_since, self.waiting) = (now, None, None);
+        (self.step_at, self.waiting) = (now, None);
     }
 }
 
@@ -173,4 +179,10 @@ pub struct Certificate {
     pub started_at: Timestamp,
     /// When this was written.
     pub issued_at: Timestamp,
+    /// Who performed it.
+    #[serde(default)]
+    pub performed_by: String,
+    /// What the wipe had to be at least.
+    #[serde(default)]
+    pub minimum: Category,
 }

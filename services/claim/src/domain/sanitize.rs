@@ -4,9 +4,10 @@ use ironyard_types::hardware::Drive;
 use serde::{Deserialize, Serialize};
 
 /// How strong a wipe is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Category {
     /// Against simple recovery.
+    #[default]
     Clear,
     /// Against a laboratory.
     Purge,

@@ -65,6 +65,8 @@ pub struct Applied {
     pub changes: u32,
     /// Whether the change of this number has begun.
     pub changing: bool,
+    /// What the change that has begun is to reach. It ends before another begins, whatever the spec says meanwhile.
+    pub target: Option<PowerState>,
 }
 
 /// What to do for a claim that has its server.
@@ -80,6 +82,11 @@ pub enum Next {
 
 /// Decides the next step. Power is applied once for each change of the spec: a machine that its user shut down stays down.
 pub fn plan(spec: &Spec, applied: &Applied) -> Next {
+    if applied.changing
+        && let Some(target) = applied.target
+    {
+        return Next::Power(target);
+    }
     let wanted = spec.power.unwrap_or(PowerState::Off);
     let url = spec.image.starts_with("http://") || spec.image.starts_with("https://");
     if applied.power == Some(wanted) && !applied.changing {

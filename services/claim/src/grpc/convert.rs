@@ -133,7 +133,7 @@ pub fn claim_from(claim: Option<pb::ServerClaim>) -> Result<(ServerClaim, String
 }
 
 /// To the wire.
-pub fn certificate_to(stored: Stored<Certificate>, performed_by: &str) -> pb::SanitizationCertificate {
+pub fn certificate_to(stored: Stored<Certificate>) -> pb::SanitizationCertificate {
     let Certificate {
         metadata,
         server,
@@ -143,6 +143,8 @@ pub fn certificate_to(stored: Stored<Certificate>, performed_by: &str) -> pb::Sa
         drives,
         started_at,
         issued_at,
+        performed_by,
+        minimum,
     } = stored.value;
     let drive = |job: Job| {
         let passed = job.passed();
@@ -175,7 +177,8 @@ pub fn certificate_to(stored: Stored<Certificate>, performed_by: &str) -> pb::Sa
         drives: drives.into_iter().map(drive).collect(),
         start_time: Some(timestamp_to(started_at)),
         issue_time: Some(timestamp_to(issued_at)),
-        performed_by: performed_by.to_owned(),
+        performed_by,
+        minimum: minimum.as_str().to_owned(),
     }
 }
 

@@ -16,7 +16,7 @@ pub struct Grpc(pub App);
 impl SanitizationService for Grpc {
     async fn get_certificate(&self, request: Request<pb::GetCertificateRequest>) -> Result<Response<pb::SanitizationCertificate>, Status> {
         let stored = get::<Certificate>(&self.0.cx, &request.into_inner().name).await?;
-        Ok(Response::new(certificate_to(stored, &self.0.settings.performed_by)))
+        Ok(Response::new(certificate_to(stored)))
     }
 
     async fn list_certificates(
@@ -25,14 +25,10 @@ impl SanitizationService for Grpc {
     ) -> Result<Response<pb::ListCertificatesResponse>, Status> {
         let server = request.into_inner().server;
         let filter: &[(&str, &str)] = if server.is_empty() { &[] } else { &[("server", &server)] };
-        let mut rows = record::list_oldest::<Certificate>(&self.0.cx.db, 1000, filter)
+        let rows = record::list_newest::<Certificate>(&self.0.cx.db, 1000, filter)
             .await
             .map_err(store_fault)?;
-        rows.reverse();
-        let certificates = rows
-            .into_iter()
-            .map(|row| certificate_to(row, &self.0.settings.performed_by))
-            .collect();
+        let certificates = rows.into_iter().map(certificate_to).collect();
         Ok(Response::new(pb::ListCertificatesResponse { certificates }))
     }
 
@@ -42,10 +38,9 @@ impl SanitizationService for Grpc {
     ) -> Result<Response<pb::ListCleanupRunsResponse>, Status> {
         let server = request.into_inner().server;
         let filter: &[(&str, &str)] = if server.is_empty() { &[] } else { &[("server", &server)] };
-        let mut rows = record::list_oldest::<CleanupRun>(&self.0.cx.db, 1000, filter)
+        let rows = record::list_newest::<CleanupRun>(&self.0.cx.db, 1000, filter)
             .await
             .map_err(store_fault)?;
-        rows.reverse();
         Ok(Response::new(pb::ListCleanupRunsResponse {
             cleanup_runs: rows.into_iter().map(run_to).collect(),
         }))

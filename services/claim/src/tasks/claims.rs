@@ -1,16 +1,14 @@
 use std::time::Duration;
 
 use ironyard_db::{Stored, record};
-use ironyard_operation::Request;
 use ironyard_peers::Gateway;
 use ironyard_proto::{
     bmc::PowerAction,
     common,
     inventory::{Server, ServerEvent, ServerState},
 };
-use ironyard_reconcile::{Next, Reconcile};
-use ironyard_resource::update;
-use ironyard_rpc::{Fault, Reason, convert::power_from};
+use ironyard_reconcile::{Next, Pass, Reconcile};
+use ironyard_rpc::convert::power_from;
 use ironyard_types::{Waiting, hardware::PowerState};
 use tracing::Instrument;
 
@@ -27,18 +25,33 @@ const SOON: Next = Next::After(Duration::from_millis(100));
 impl Reconcile for Claims {
     type Error = Error;
 
-    async fn reconcile(&self, key: &str) -> Result<Next, Error> {
-        let Some(claim) = record::get::<ServerClaim>(&self.0.cx.db, key).await.map_err(store_fault)? else {
+    async fn reconcile(&self, pass: &Pass) -> Result<Next, Error> {
+        let key = pass.key();
+        let Some(mut claim) = record::get::<ServerClaim>(&self.0.cx.db, key).await.map_err(store_fault)? else {
             return Ok(Next::Done);
         };
         let span = tracing::debug_span!("reconcile.claim", claim.name = key);
         ironyard_rpc::follow(&span, &claim.value.traceparent);
-        self.look(key, &claim).instrument(span).await
+        self.look(pass, &mut claim).instrument(span).await
+    }
+
+    /// A claim never waits silently: what a pass met stands on its record, with the next attempt.
+    async fn failed(&self, pass: &Pass, error: &Error, attempts: u32, again: Duration) {
+        let (db, now) = (&self.0.cx.db, self.0.cx.now());
+        let Ok(Some(mut claim)) = record::get::<ServerClaim>(db, pass.key()).await else {
+            return;
+        };
+        let change = |claim: &mut ServerClaim| {
+            claim.waiting = Some(Waiting::retry(claim.waiting.as_ref(), error.reason(), error, attempts, now, again))
+        };
+        if let Err(error) = pass.save(&mut claim, now, change).await {
+            tracing::debug!(claim.name = pass.key(), %error, "could not say why it waits");
+        }
     }
 }
 
 impl Claims {
-    async fn look(&self, key: &str, claim: &Stored<ServerClaim>) -> Result<Next, Error> {
+    async fn look(&self, pass: &Pass, claim: &mut Stored<ServerClaim>) -> Result<Next, Error> {
         let app = &self.0;
         if claim.value.phase == Phase::Pending {
             // Binding, and letting go of what was never bound, is the binder's.
@@ -47,14 +60,15 @@ impl Claims {
         }
         let reference = claim.value.server.clone().unwrap_or_default();
         let server = app.inventory.get(&reference.name).await?;
-        let holds = |s: &Server| s.claim_ref.as_ref().is_some_and(|c| c.uid == claim.value.metadata.uid);
-        let server = server.filter(holds);
+        let uid = claim.value.metadata.uid.clone();
+        let server = server.filter(|s: &Server| s.claim_ref.as_ref().is_some_and(|c| c.uid == uid));
         if claim.value.metadata.deleted_at.is_some() {
-            return self.release(key, claim, server).await;
+            return self.release(pass, claim, server).await;
         }
         let Some(server) = server else {
             self.wait(
-                key,
+                pass,
+                claim,
                 "SERVER_LOST",
                 format!("server {} is no longer held by this claim", reference.name),
             )
@@ -63,8 +77,13 @@ impl Claims {
         };
         if server.state() != ServerState::Reserved {
             let state = server.state().as_str_name().trim_start_matches("SERVER_STATE_").to_owned();
-            self.wait(key, "SERVER_NOT_READY", format!("server {} is in state {state}", reference.name))
-                .await?;
+            self.wait(
+                pass,
+                claim,
+                "SERVER_NOT_READY",
+                format!("server {} is in state {state}", reference.name),
+            )
+            .await?;
             return Ok(Next::After(Duration::from_secs(30)));
         }
         let Some(system) = Gateway::system_of(&server) else {
@@ -74,14 +93,14 @@ impl Claims {
             Plan::Image(image) => {
                 app.gateway.insert(&system, &image).await?;
                 app.gateway.boot_once(&system, "Cd").await?;
-                self.change(key, |claim| claim.applied.image.clone_from(&image)).await?;
+                self.change(pass, claim, |claim| claim.applied.image.clone_from(&image)).await?;
                 Ok(SOON)
             }
             Plan::Power(wanted) => {
                 if !claim.value.applied.changing {
-                    self.change(key, |claim| {
+                    self.change(pass, claim, |claim| {
                         claim.applied.changes += 1;
-                        claim.applied.changing = true;
+                        (claim.applied.changing, claim.applied.target) = (true, Some(wanted));
                     })
                     .await?;
                     return Ok(SOON);
@@ -100,7 +119,7 @@ impl Claims {
                     .await?;
                 match (operation.done, operation.error) {
                     (false, _) => {
-                        self.wait(key, "POWER_CHANGING", operation.phase).await?;
+                        self.wait(pass, claim, "POWER_CHANGING", operation.phase).await?;
                         Ok(Next::After(Duration::from_millis(200)))
                     }
                     (true, None) => {
@@ -110,23 +129,26 @@ impl Claims {
                             ..Default::default()
                         };
                         app.inventory.report(report).await?;
-                        self.change(key, |claim| {
-                            (claim.applied.power, claim.applied.changing, claim.power_state) = (Some(wanted), false, Some(wanted));
+                        self.change(pass, claim, |claim| {
+                            (claim.applied.power, claim.power_state) = (Some(wanted), Some(wanted));
+                            (claim.applied.changing, claim.applied.target) = (false, None);
                             claim.waiting = None;
                         })
                         .await?;
-                        Ok(Next::Done)
+                        // The spec may want something else by now.
+                        Ok(SOON)
                     }
                     (true, Some(error)) => {
-                        self.wait(key, "POWER_FAILED", error.message).await?;
-                        self.change(key, |claim| claim.applied.changing = false).await?;
+                        self.wait(pass, claim, "POWER_FAILED", error.message).await?;
+                        self.change(pass, claim, |claim| (claim.applied.changing, claim.applied.target) = (false, None))
+                            .await?;
                         Ok(Next::After(Duration::from_secs(30)))
                     }
                 }
             }
             Plan::Rest => {
                 let seen = server.observed.as_ref().and_then(|o| power_from(o.power_state()));
-                self.change(key, |claim| {
+                self.change(pass, claim, |claim| {
                     claim.waiting = None;
                     claim.power_state = seen.or(claim.power_state);
                 })
@@ -137,13 +159,14 @@ impl Claims {
     }
 
     /// Gives the server back; the claim is gone once inventory has let it go. The cleanup follows from the server's state.
-    async fn release(&self, key: &str, claim: &Stored<ServerClaim>, server: Option<Server>) -> Result<Next, Error> {
+    async fn release(&self, pass: &Pass, claim: &mut Stored<ServerClaim>, server: Option<Server>) -> Result<Next, Error> {
         let app = &self.0;
         if let Some(server) = server {
             if !matches!(server.state(), ServerState::Reserved | ServerState::Error) {
                 let state = server.state().as_str_name().trim_start_matches("SERVER_STATE_").to_owned();
                 self.wait(
-                    key,
+                    pass,
+                    claim,
                     "SERVER_NOT_READY",
                     format!("it is given back when its server leaves state {state}"),
                 )
@@ -161,24 +184,17 @@ impl Claims {
                 .await?;
             app.cleanups.poke(&ironyard_peers::name(&server)).await.map_err(store_fault)?;
         }
-        match ironyard_resource::delete::<ServerClaim>(&app.cx, key, "", |_| Ok::<(), Fault>(())).await {
-            Err(fault) if fault.reason != Reason::ClaimNotFound => Err(fault.into()),
-            Ok(()) | Err(_) => Ok(Next::Done),
-        }
+        pass.delete(claim, app.cx.now()).await?;
+        Ok(Next::Done)
     }
 
-    async fn change(&self, key: &str, change: impl FnOnce(&mut ServerClaim)) -> Result<(), Error> {
-        update::<ServerClaim>(&self.0.cx, &Request::default(), key, "", |claim| {
-            change(claim);
-            Ok(())
-        })
-        .await?;
-        Ok(())
+    async fn change(&self, pass: &Pass, claim: &mut Stored<ServerClaim>, change: impl FnOnce(&mut ServerClaim)) -> Result<(), Error> {
+        Ok(pass.save(claim, self.0.cx.now(), change).await?)
     }
 
-    async fn wait(&self, key: &str, reason: &str, message: String) -> Result<(), Error> {
+    async fn wait(&self, pass: &Pass, claim: &mut Stored<ServerClaim>, reason: &str, message: String) -> Result<(), Error> {
         let now = self.0.cx.now();
-        self.change(key, |claim| {
+        self.change(pass, claim, |claim| {
             let same = claim.waiting.as_ref().is_some_and(|w| w.reason == reason && w.message == message);
             if !same {
                 claim.waiting = Some(Waiting::renew(claim.waiting.as_ref(), reason, message, now, None));

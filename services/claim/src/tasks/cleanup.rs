@@ -4,15 +4,17 @@ use ironyard_db::{Stored, record};
 use ironyard_operation::Request;
 use ironyard_peers::name;
 use ironyard_proto::inventory::{Server, ServerState};
-use ironyard_reconcile::{Next, Reconcile};
-use ironyard_resource::update;
+use ironyard_reconcile::{Next, Pass, Reconcile};
 use ironyard_rpc::{Reason, convert::reference_from};
 use ironyard_types::{Metadata, Reference, Timestamp, Waiting};
 use tracing::Instrument;
 
 use crate::{
     app::{App, Error, store_fault},
-    domain::cleanup::{CleanupRun, Step},
+    domain::{
+        cleanup::{CleanupRun, Step},
+        sanitize::Category,
+    },
 };
 
 /// Wipes servers in Cleanup, one step a pass. A run that failed is never continued: a retry is a run of its own.
@@ -33,7 +35,8 @@ pub(crate) enum Done {
 impl Reconcile for Cleanup {
     type Error = Error;
 
-    async fn reconcile(&self, key: &str) -> Result<Next, Error> {
+    async fn reconcile(&self, pass: &Pass) -> Result<Next, Error> {
+        let key = pass.key();
         let app = &self.0;
         let Some(server) = app.inventory.get(key).await? else {
             return Ok(Next::Done);
@@ -50,11 +53,12 @@ impl Reconcile for Cleanup {
             app.inventory.cleanup_done(&server, None).await?;
             return Ok(Next::Done);
         };
-        let run = self.run_of(&server, claim).await?;
+        let mut run = self.run_of(&server, claim).await?;
         let span = tracing::debug_span!("reconcile.cleanup", server.name = key, step = ?run.value.step);
         ironyard_rpc::follow(&span, &run.value.traceparent);
-        let outcome = self.step(&server, &run.value).instrument(span).await;
-        self.after(&server, &run, outcome).await
+        let from = run.value.step;
+        let outcome = self.step(pass, &server, &mut run).instrument(span).await;
+        self.after(pass, &server, &mut run, from, outcome).await
     }
 }
 
@@ -92,8 +96,8 @@ impl Cleanup {
             system_uuid: String::new(),
             bmc_drives: vec![],
             agent_drives: vec![],
-            failing_since: None,
             agent_run: String::new(),
+            minimum: Category::default(),
             jobs: vec![],
             failure: None,
             skipped: vec![],
@@ -105,28 +109,33 @@ impl Cleanup {
         Ok(ironyard_resource::create(cx, &Request::default(), run).await?)
     }
 
-    pub(crate) async fn change(&self, run: &CleanupRun, change: impl FnOnce(&mut CleanupRun, Timestamp)) -> Result<CleanupRun, Error> {
-        let cx = &self.0.cx;
-        let (now, request) = (cx.now(), Request::default());
-        let stored = update::<CleanupRun>(cx, &request, &run.metadata.name, "", |run| {
-            change(run, now);
-            Ok(())
-        });
-        Ok(stored.await?.value)
+    pub(crate) async fn change(
+        &self,
+        pass: &Pass,
+        run: &mut Stored<CleanupRun>,
+        change: impl FnOnce(&mut CleanupRun, Timestamp),
+    ) -> Result<(), Error> {
+        let now = self.0.cx.now();
+        Ok(pass.save(run, now, |run| change(run, now)).await?)
     }
 
-    async fn after(&self, server: &Server, run: &Stored<CleanupRun>, outcome: Result<Done, Error>) -> Result<Next, Error> {
+    /// What follows from the step `from`, which this pass has taken.
+    async fn after(
+        &self,
+        pass: &Pass,
+        server: &Server,
+        run: &mut Stored<CleanupRun>,
+        from: Step,
+        outcome: Result<Done, Error>,
+    ) -> Result<Next, Error> {
         let app = &self.0;
         let soon = Next::After(Duration::from_millis(20));
         let now = app.cx.now();
-        let late = run
-            .value
-            .failing_since
-            .is_some_and(|since| now.since(since) > app.settings.patience);
+        let late = pass.failing_for() > app.settings.patience;
         match outcome {
             Ok(Done::Next) => {
-                self.change(&run.value, |run, now| {
-                    (run.step, run.step_at, run.waiting, run.failing_since) = (run.step.next(), now, None, None);
+                self.change(pass, run, |run, now| {
+                    (run.step, run.step_at, run.waiting) = (from.next(), now, None);
                 })
                 .await?;
                 Ok(soon)
@@ -135,7 +144,7 @@ impl Cleanup {
                 if limit(reason, app.settings.patience).is_some_and(|most| now.since(run.value.step_at) > most) =>
             {
                 let message = format!("{:?} did not end in time: {message}", run.value.step);
-                self.change(&run.value, |run, now| run.fail("STEP_TIMED_OUT", message, now)).await?;
+                self.change(pass, run, |run, now| run.fail("STEP_TIMED_OUT", message, now)).await?;
                 Ok(soon)
             }
             Ok(Done::Wait(wait, reason, message)) => {
@@ -146,7 +155,7 @@ impl Cleanup {
                     .as_ref()
                     .is_some_and(|w| w.reason == reason && w.message == message);
                 if !told {
-                    self.change(&run.value, |run, now| {
+                    self.change(pass, run, |run, now| {
                         run.waiting = Some(Waiting::renew(run.waiting.as_ref(), reason, message, now, None))
                     })
                     .await?;
@@ -154,20 +163,20 @@ impl Cleanup {
                 Ok(Next::After(wait))
             }
             Ok(Done::Fail(reason, message)) => {
-                self.change(&run.value, |run, now| run.fail(reason, message, now)).await?;
+                self.change(pass, run, |run, now| run.fail(reason, message, now)).await?;
                 Ok(soon)
             }
             Ok(Done::Over) => {
-                self.change(&run.value, |run, _| (run.done, run.waiting) = (true, None)).await?;
+                self.change(pass, run, |run, _| (run.done, run.waiting) = (true, None)).await?;
                 Ok(Next::Done)
             }
             Err(Error::Peer(error)) => {
                 let unsupported = error.is(Reason::BmcUnsupported) || error.is(Reason::BmcRefused);
                 if run.value.step.is_optional() && unsupported {
                     let left_out = format!("{:?}: {}", run.value.step, error.message);
-                    self.change(&run.value, |run, now| {
+                    self.change(pass, run, |run, now| {
                         run.skipped.push(left_out);
-                        (run.step, run.step_at) = (run.step.next(), now);
+                        (run.step, run.step_at) = (from.next(), now);
                     })
                     .await?;
                     return Ok(soon);
@@ -185,12 +194,15 @@ impl Cleanup {
                     } else {
                         reason
                     };
-                    self.change(&run.value, |run, now| run.fail(reason, message, now)).await?;
+                    self.change(pass, run, |run, now| run.fail(reason, message, now)).await?;
                     return Ok(soon);
                 }
-                app.inventory
-                    .wait(server, "CLEANUP_RETRIES", &format!("{:?}: {}", run.value.step, error.message))
-                    .await?;
+                let message = format!("{:?}: {}", run.value.step, error.message);
+                app.inventory.wait(server, "CLEANUP_RETRIES", &message).await?;
+                self.change(pass, run, |run, now| {
+                    run.waiting = Some(Waiting::renew(run.waiting.as_ref(), "CLEANUP_RETRIES", message, now, None))
+                })
+                .await?;
                 Err(error.into())
             }
             Err(error) => Err(error),

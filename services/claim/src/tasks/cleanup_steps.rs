@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ironyard_db::record;
+use ironyard_db::{Stored, record};
 use ironyard_operation::Request;
 use ironyard_peers::{Gateway, name};
 use ironyard_proto::{
@@ -11,6 +11,7 @@ use ironyard_proto::{
     discovery::{self, AgentCommand, AgentRunState, AgentVerb, DriveTask},
     inventory::{CertificateSummary, ReclaimPolicy, Server},
 };
+use ironyard_reconcile::Pass;
 use ironyard_rpc::{
     Reason,
     convert::{drive_from, timestamp_to},
@@ -33,8 +34,9 @@ fn wait(reason: &'static str, message: impl Into<String>) -> Done {
 }
 
 impl Cleanup {
-    pub(crate) async fn step(&self, server: &Server, run: &CleanupRun) -> Result<Done, Error> {
+    pub(crate) async fn step(&self, pass: &Pass, server: &Server, stored: &mut Stored<CleanupRun>) -> Result<Done, Error> {
         let gateway = &self.0.gateway;
+        let run = &stored.value.clone();
         let Some(system) = Gateway::system_of(server) else {
             return Ok(Done::Fail("NO_BMC", "the server has no BMC any more".to_owned()));
         };
@@ -49,22 +51,22 @@ impl Cleanup {
                     Some(ReclaimPolicy::Recycle | ReclaimPolicy::Unspecified) | None => Done::Next,
                 },
             ),
-            Step::Identify => self.identify(server, run, &system).await,
+            Step::Identify => self.identify(pass, server, stored, &system).await,
             Step::ResetBios => gateway.reset_bios(&system).await.map(|_| Done::Next).map_err(Error::from),
             Step::ClearBoot => gateway.boot_once(&system, "None").await.map(|_| Done::Next).map_err(Error::from),
             Step::EjectMedia => gateway.eject(&system).await.map(|_| Done::Next).map_err(Error::from),
             Step::LedOff => gateway.led(&system, false).await.map(|_| Done::Next).map_err(Error::from),
             Step::ListDrives => {
                 let drives: Vec<Drive> = gateway.drives(&system).await?.into_iter().map(drive_from).collect();
-                self.change(run, |run, _| run.bmc_drives = drives).await?;
+                self.change(pass, stored, |run, _| run.bmc_drives = drives).await?;
                 Ok(Done::Next)
             }
-            Step::BootAgent => self.boot_agent(server, run).await,
-            Step::Mark => self.command(run, "mark", AgentVerb::Mark, false).await,
-            Step::Erase => self.erase(run, &system).await,
-            Step::Verify => self.command(run, "verify", AgentVerb::Verify, true).await,
+            Step::BootAgent => self.boot_agent(pass, server, stored).await,
+            Step::Mark => self.command(pass, stored, "mark", AgentVerb::Mark, false).await,
+            Step::Erase => self.erase(pass, stored, &system).await,
+            Step::Verify => self.command(pass, stored, "verify", AgentVerb::Verify, true).await,
             Step::EndAgent => self.end_agent(server, run, &system).await,
-            Step::Certify => self.certify(run).await,
+            Step::Certify => self.certify(pass, stored).await,
             Step::Finish => self.finish(server, run).await,
         }
     }
@@ -90,7 +92,7 @@ impl Cleanup {
     }
 
     /// A wipe of another machine would be the worst of all mistakes.
-    async fn identify(&self, server: &Server, run: &CleanupRun, system: &SystemName) -> Result<Done, Error> {
+    async fn identify(&self, pass: &Pass, server: &Server, stored: &mut Stored<CleanupRun>, system: &SystemName) -> Result<Done, Error> {
         let seen = self.0.gateway.system(system).await?;
         let expected = server.spec.as_ref().and_then(|s| SystemUuid::from_hardware(&s.system_uuid));
         let shown = SystemUuid::from_hardware(&seen.system_uuid);
@@ -102,12 +104,13 @@ impl Cleanup {
             return Ok(Done::Fail("WRONG_MACHINE", message));
         }
         let uuid = shown.or(expected).map(|u| u.to_string()).unwrap_or_default();
-        self.change(run, |run, _| run.system_uuid = uuid).await?;
+        self.change(pass, stored, |run, _| run.system_uuid = uuid).await?;
         Ok(Done::Next)
     }
 
     /// Boots the agent; its report completes the list of drives.
-    async fn boot_agent(&self, server: &Server, run: &CleanupRun) -> Result<Done, Error> {
+    async fn boot_agent(&self, pass: &Pass, server: &Server, stored: &mut Stored<CleanupRun>) -> Result<Done, Error> {
+        let run = &stored.value.clone();
         let app = &self.0;
         let agent_run = if run.agent_run.is_empty() {
             let request = discovery::CreateAgentRunRequest {
@@ -125,7 +128,7 @@ impl Cleanup {
                 Err(error) if error.is(Reason::AgentBusy) => return Ok(wait("AGENT_BUSY", error.message)),
                 outcome => outcome?.into_inner(),
             };
-            self.change(run, |run, _| run.agent_run.clone_from(&begun.name)).await?;
+            self.change(pass, stored, |run, _| run.agent_run.clone_from(&begun.name)).await?;
             begun
         } else {
             app.agent_run(&run.agent_run).await?
@@ -149,19 +152,23 @@ impl Cleanup {
                     known.extend(run.value.agent_drives);
                 }
                 let seen = inside.clone();
-                self.change(run, |run, _| run.agent_drives = seen).await?;
-                let minimum = match server
+                self.change(pass, stored, |run, _| run.agent_drives = seen).await?;
+                // What was wanted at the reservation stands; what is wanted more since, counts too.
+                let owed = server.sanitization_debt.as_ref().map_or("", |debt| &debt.minimum);
+                let wanted = server
                     .spec
                     .as_ref()
                     .and_then(|s| s.sanitization.as_ref())
-                    .map(|s| s.minimum.as_str())
-                {
-                    Some("Purge") => Category::Purge,
-                    Some(_) | None => Category::Clear,
+                    .map_or("", |s| &s.minimum);
+                let minimum = if [owed, wanted].contains(&"Purge") {
+                    Category::Purge
+                } else {
+                    Category::Clear
                 };
                 match jobs(&known, &run.bmc_drives, &inside, minimum) {
                     Ok(jobs) => {
-                        self.change(run, |run, _| run.jobs = jobs).await?;
+                        self.change(pass, stored, |run, _| (run.jobs, run.minimum) = (jobs, minimum))
+                            .await?;
                         Ok(Done::Next)
                     }
                     Err(why) => Ok(Done::Fail("DRIVE_MISSING", why)),
@@ -171,7 +178,15 @@ impl Cleanup {
     }
 
     /// Lets the agent do something to every drive and takes its results.
-    async fn command(&self, run: &CleanupRun, id: &str, verb: AgentVerb, verifies: bool) -> Result<Done, Error> {
+    async fn command(
+        &self,
+        pass: &Pass,
+        stored: &mut Stored<CleanupRun>,
+        id: &str,
+        verb: AgentVerb,
+        verifies: bool,
+    ) -> Result<Done, Error> {
+        let run = &stored.value.clone();
         let only_agent = verb == AgentVerb::Wipe;
         let chosen = run
             .jobs
@@ -211,7 +226,7 @@ impl Cleanup {
             }
         }
         let results = command.results.clone();
-        self.change(run, |run, _| {
+        self.change(pass, stored, |run, _| {
             for job in &mut run.jobs {
                 if let Some(result) = results.iter().find(|r| r.serial_number == job.serial) {
                     job.verified |= verifies && result.ok;
@@ -231,7 +246,8 @@ impl Cleanup {
     }
 
     /// Erases every drive: those that the BMC can erase as its operations, the others by the agent.
-    async fn erase(&self, run: &CleanupRun, system: &SystemName) -> Result<Done, Error> {
+    async fn erase(&self, pass: &Pass, stored: &mut Stored<CleanupRun>, system: &SystemName) -> Result<Done, Error> {
+        let run = &stored.value.clone();
         let (mut working, mut failed, mut erased) = (0, Vec::new(), Vec::new());
         for job in run.jobs.iter().filter(|j| j.method.tool == Tool::Bmc && !j.erased) {
             let key = format!("{}-erase-{}", run.metadata.name, job.serial);
@@ -244,7 +260,7 @@ impl Cleanup {
         }
         if !erased.is_empty() || !failed.is_empty() {
             let (erased, failed) = (erased, failed.clone());
-            self.change(run, |run, _| {
+            self.change(pass, stored, |run, _| {
                 for job in &mut run.jobs {
                     job.erased |= erased.contains(&job.serial);
                     if let Some((_, why)) = failed.iter().find(|(serial, _)| *serial == job.serial) {
@@ -261,7 +277,7 @@ impl Cleanup {
             let why: Vec<String> = failed.into_iter().map(|(serial, why)| format!("drive {serial}: {why}")).collect();
             return Ok(Done::Fail("DRIVE_NOT_SANITIZED", why.join("; ")));
         }
-        self.command(run, "wipe", AgentVerb::Wipe, false).await
+        self.command(pass, stored, "wipe", AgentVerb::Wipe, false).await
     }
 
     /// Switches the agent's machine off, whatever came before.
@@ -282,7 +298,8 @@ impl Cleanup {
     }
 
     /// Writes the certificate, or the record that there is none to give. The name follows from the run: a repeat finds it.
-    async fn certify(&self, run: &CleanupRun) -> Result<Done, Error> {
+    async fn certify(&self, pass: &Pass, stored: &mut Stored<CleanupRun>) -> Result<Done, Error> {
+        let run = &stored.value.clone();
         let app = &self.0;
         let certificate = Certificate {
             metadata: Metadata {
@@ -297,13 +314,16 @@ impl Cleanup {
             drives: run.jobs.clone(),
             started_at: run.started_at,
             issued_at: app.cx.now(),
+            performed_by: app.settings.performed_by.clone(),
+            minimum: run.minimum,
         };
         match ironyard_resource::create(&app.cx, &Request::default(), certificate).await {
             Ok(_) => {}
             Err(fault) if fault.reason == Reason::ClaimExists => {}
             Err(fault) => return Err(fault.into()),
         }
-        self.change(run, |run, _| run.certificate.clone_from(&run.metadata.name)).await?;
+        self.change(pass, stored, |run, _| run.certificate.clone_from(&run.metadata.name))
+            .await?;
         Ok(Done::Next)
     }
 
@@ -322,6 +342,7 @@ impl Cleanup {
             start_time: Some(timestamp_to(run.started_at)),
             drive_serial_numbers: run.jobs.iter().filter(|j| j.passed()).map(|j| j.serial.clone()).collect(),
             passed: run.passed(),
+            category: run.category().as_str().to_owned(),
         };
         match app.inventory.cleanup_done(server, Some(summary)).await {
             Ok(_) => Ok(Done::Over),

@@ -1,9 +1,9 @@
 use std::time::Duration;
 
-use ironyard_db::record;
+use ironyard_db::{Stored, record};
 use ironyard_peers::{Gateway, PeerError};
 use ironyard_proto::{bmc::PowerAction, common::Operation, inventory::ServerState};
-use ironyard_reconcile::{Next, Reconcile};
+use ironyard_reconcile::{Next, Pass, Reconcile};
 
 use super::Error;
 use crate::{
@@ -19,12 +19,14 @@ const SOON: Next = Next::After(Duration::from_millis(50));
 impl Reconcile for AgentRuns {
     type Error = Error;
 
-    async fn reconcile(&self, key: &str) -> Result<Next, Error> {
+    async fn reconcile(&self, pass: &Pass) -> Result<Next, Error> {
+        let key = pass.key();
         let app = &self.0;
-        let Some(run) = record::get::<AgentRun>(&app.cx.db, key).await.map_err(store_fault)? else {
+        let Some(mut stored) = record::get::<AgentRun>(&app.cx.db, key).await.map_err(store_fault)? else {
             return Ok(Next::Done);
         };
-        let run = run.value;
+        let run = stored.value.clone();
+        let stored = &mut stored;
         if run.is_over() {
             return Ok(Next::Done);
         }
@@ -35,16 +37,16 @@ impl Reconcile for AgentRuns {
             } else {
                 "the agent did not report in time"
             };
-            return self.to(key, Stage::End, Some(why.to_owned())).await;
+            return self.to(pass, stored, Stage::End, Some(why.to_owned())).await;
         }
-        match self.step(key, &run).await {
+        match self.step(pass, stored, &run).await {
             // Getting in may fail for good; getting out is tried for ever, because the machine must not stay in the agent.
             Err(Error::Peer(error)) if run.stage < Stage::Run && !error.is_transient() => {
-                self.to(key, Stage::End, Some(error.message)).await
+                self.to(pass, stored, Stage::End, Some(error.message)).await
             }
             Err(Error::Peer(error)) if run.stage >= Stage::End && !error.is_transient() => {
                 tracing::warn!(run = key, error = error.message, "could not tidy up after the agent");
-                self.to(key, Stage::Over, Some(run.failure.unwrap_or(error.message))).await
+                self.to(pass, stored, Stage::Over, Some(run.failure.unwrap_or(error.message))).await
             }
             outcome => outcome,
         }
@@ -52,29 +54,32 @@ impl Reconcile for AgentRuns {
 }
 
 impl AgentRuns {
-    async fn to(&self, key: &str, stage: Stage, failure: Option<String>) -> Result<Next, Error> {
-        let run = self
-            .0
-            .change_run(key, |run| {
-                run.stage = stage;
-                run.failure = run.failure.clone().or(failure.clone());
-                if stage == Stage::Over {
-                    // The token has served.
-                    run.token.clear();
-                }
-                Ok(())
-            })
-            .await?;
-        self.0.servers.poke(&run.value.server).await.map_err(store_fault)?;
+    /// From the stage that this pass found to another.
+    async fn to(&self, pass: &Pass, stored: &mut Stored<AgentRun>, stage: Stage, failure: Option<String>) -> Result<Next, Error> {
+        let change = |run: &mut AgentRun| {
+            run.stage = stage;
+            run.failure = run.failure.take().or(failure);
+            if stage == Stage::Over {
+                // The token has served.
+                run.token.clear();
+            }
+        };
+        pass.save(stored, self.0.cx.now(), change).await?;
+        self.0.servers.poke(&stored.value.server).await.map_err(store_fault)?;
         Ok(if stage == Stage::Over { Next::Done } else { SOON })
     }
 
-    async fn step(&self, key: &str, run: &AgentRun) -> Result<Next, Error> {
-        let app = &self.0;
+    async fn step(&self, pass: &Pass, stored: &mut Stored<AgentRun>, run: &AgentRun) -> Result<Next, Error> {
+        let (app, key) = (&self.0, pass.key());
         let server = app.inventory.get(&run.server).await?;
         let Some(system) = server.as_ref().and_then(Gateway::system_of) else {
             return self
-                .to(key, Stage::Over, Some(format!("server {} is gone, or has no BMC", run.server)))
+                .to(
+                    pass,
+                    stored,
+                    Stage::Over,
+                    Some(format!("server {} is gone, or has no BMC", run.server)),
+                )
                 .await;
         };
         // A run acts only in the state that it was begun for; a machine that a tenant holds by now is left alone.
@@ -87,34 +92,36 @@ impl AgentRuns {
             ServerState::Cleanup
         };
         if state != wanted && claimed {
-            return self.to(key, Stage::Over, Some("a claim holds the server by now".to_owned())).await;
+            return self
+                .to(pass, stored, Stage::Over, Some("a claim holds the server by now".to_owned()))
+                .await;
         }
         if state != wanted && run.stage < Stage::End {
             let state = state.as_str_name().trim_start_matches("SERVER_STATE_").to_owned();
             return self
-                .to(key, Stage::End, Some(format!("the server is in state {state} by now")))
+                .to(pass, stored, Stage::End, Some(format!("the server is in state {state} by now")))
                 .await;
         }
         match run.stage {
             Stage::SwitchOff => {
                 let operation = app.gateway.power(&system, PowerAction::ForceOff, 0, &format!("{key}-off")).await?;
-                self.after(key, &operation, Stage::Insert).await
+                self.after(pass, stored, &operation, Stage::Insert).await
             }
             Stage::Insert => {
                 let image = format!("{}/agent/{}.iso", app.settings.agent_url.trim_end_matches('/'), run.token);
                 app.gateway.insert(&system, &image).await?;
-                self.to(key, Stage::Override, None).await
+                self.to(pass, stored, Stage::Override, None).await
             }
             Stage::Override => {
                 app.gateway.boot_once(&system, "Cd").await?;
-                self.to(key, Stage::SwitchOn, None).await
+                self.to(pass, stored, Stage::SwitchOn, None).await
             }
             Stage::SwitchOn => {
                 let operation = app.gateway.power(&system, PowerAction::On, 0, &format!("{key}-on")).await?;
-                self.after(key, &operation, Stage::Boot).await
+                self.after(pass, stored, &operation, Stage::Boot).await
             }
             Stage::Boot => Ok(Next::After(Duration::from_secs(1))),
-            Stage::Run if run.stop => self.to(key, Stage::End, None).await,
+            Stage::Run if run.stop => self.to(pass, stored, Stage::End, None).await,
             Stage::Run => Ok(Next::After(Duration::from_secs(60))),
             Stage::End => {
                 let end_key = format!("{key}-end-{}", run.end_attempts);
@@ -125,26 +132,21 @@ impl AgentRuns {
                         error = error.message,
                         "the machine could not be switched off; it is tried again"
                     );
-                    self.0
-                        .change_run(key, |run| {
-                            run.end_attempts += 1;
-                            Ok(())
-                        })
-                        .await?;
+                    pass.save(stored, app.cx.now(), |run| run.end_attempts += 1).await?;
                     return Ok(Next::After(Duration::from_secs(10)));
                 }
-                self.after(key, &operation, Stage::Tidy).await
+                self.after(pass, stored, &operation, Stage::Tidy).await
             }
             Stage::Tidy => {
                 app.gateway.eject(&system).await?;
                 app.gateway.boot_once(&system, "None").await?;
-                self.to(key, Stage::Over, None).await
+                self.to(pass, stored, Stage::Over, None).await
             }
             Stage::Over => Ok(Next::Done),
         }
     }
 
-    async fn after(&self, key: &str, operation: &Operation, next: Stage) -> Result<Next, Error> {
+    async fn after(&self, pass: &Pass, stored: &mut Stored<AgentRun>, operation: &Operation, next: Stage) -> Result<Next, Error> {
         match (&operation.error, operation.done) {
             (Some(error), _) => Err(PeerError {
                 code: tonic::Code::FailedPrecondition,
@@ -155,17 +157,10 @@ impl AgentRuns {
             (None, false) => Ok(Next::After(Duration::from_millis(100))),
             // A report may have come while the machine was still said to boot.
             (None, true) if next == Stage::Boot => {
-                let run = self
-                    .0
-                    .change_run(key, |run| {
-                        run.stage = run.stage.max(if run.report.is_some() { Stage::Run } else { Stage::Boot });
-                        Ok(())
-                    })
-                    .await?;
-                self.0.servers.poke(&run.value.server).await.map_err(store_fault)?;
-                Ok(SOON)
+                let reached = if stored.value.report.is_some() { Stage::Run } else { Stage::Boot };
+                self.to(pass, stored, reached, None).await
             }
-            (None, true) => self.to(key, next, None).await,
+            (None, true) => self.to(pass, stored, next, None).await,
         }
     }
 }

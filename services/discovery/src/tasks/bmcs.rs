@@ -3,7 +3,7 @@ use std::{collections::BTreeMap, time::Duration};
 use ironyard_db::{Snapshot, record};
 use ironyard_peers::{Gateway, PeerError, name};
 use ironyard_proto::{bmc, common, inventory};
-use ironyard_reconcile::{Next, Reconcile};
+use ironyard_reconcile::{Next, Pass, Reconcile};
 use ironyard_rpc::Reason;
 use ironyard_types::{ResourceName, SystemUuid, dns_label};
 
@@ -24,7 +24,8 @@ pub struct Bmcs {
 impl Reconcile for Bmcs {
     type Error = Error;
 
-    async fn reconcile(&self, key: &str) -> Result<Next, Error> {
+    async fn reconcile(&self, pass: &Pass) -> Result<Next, Error> {
+        let key = pass.key();
         let app = &self.app;
         let Some(bmc) = app.gateway.bmc(key).await? else {
             return Ok(Next::Done);

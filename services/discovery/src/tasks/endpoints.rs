@@ -1,10 +1,8 @@
 use std::time::Duration;
 
 use ironyard_db::record;
-use ironyard_operation::Request;
 use ironyard_proto::{bmc as pb, common};
-use ironyard_reconcile::{Next, Reconcile};
-use ironyard_resource::update;
+use ironyard_reconcile::{Next, Pass, Reconcile};
 use ironyard_types::{Condition, ConditionStatus, Reference};
 
 use super::Error;
@@ -19,8 +17,8 @@ pub struct Endpoints(pub App);
 impl Reconcile for Endpoints {
     type Error = Error;
 
-    async fn reconcile(&self, name: &str) -> Result<Next, Error> {
-        let app = &self.0;
+    async fn reconcile(&self, pass: &Pass) -> Result<Next, Error> {
+        let (app, name) = (&self.0, pass.key());
         let endpoint = record::get::<Endpoint>(&app.cx.db, name).await.map_err(store_fault)?;
         let mut referred = None;
         let mut page_token = String::new();
@@ -52,7 +50,7 @@ impl Reconcile for Endpoints {
                 break;
             }
         }
-        let Some(endpoint) = endpoint else { return Ok(Next::Done) };
+        let Some(mut endpoint) = endpoint else { return Ok(Next::Done) };
         let known = recognise(endpoint.value.mac, &app.settings.mac_prefixes);
         if let (None, Some(prefix)) = (&referred, known) {
             let bmc = pb::Bmc {
@@ -87,7 +85,7 @@ impl Reconcile for Endpoints {
             referred = Some(name.to_owned());
         }
         let now = app.cx.now();
-        update::<Endpoint>(&app.cx, &Request::default(), name, "", |endpoint| {
+        let change = |endpoint: &mut Endpoint| {
             let (status, reason, message) = match (&referred, known) {
                 (Some(bmc), _) => (ConditionStatus::True, "BmcKnown", format!("BMC {bmc} stands here")),
                 (None, _) => (
@@ -98,9 +96,8 @@ impl Reconcile for Endpoints {
             };
             Condition::set(&mut endpoint.conditions, "Recognized", status, reason, &message, now);
             endpoint.bmc = referred.map(Reference::named);
-            Ok(())
-        })
-        .await?;
+        };
+        pass.save(&mut endpoint, now, change).await?;
         Ok(Next::After(Duration::from_secs(300)))
     }
 }

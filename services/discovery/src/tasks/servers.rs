@@ -8,9 +8,8 @@ use ironyard_proto::{
     common::{self, PowerState},
     inventory::{self, InBandPolicy, Server, ServerEvent, ServerState},
 };
-use ironyard_reconcile::{Next, Reconcile};
-use ironyard_resource::update;
-use ironyard_rpc::{Fault, Reason, convert::hardware_to};
+use ironyard_reconcile::{Next, Pass, Reconcile};
+use ironyard_rpc::{Reason, convert::hardware_to};
 use ironyard_types::Metadata;
 
 use super::{Error, bmcs::is_server_of};
@@ -32,10 +31,11 @@ const PATIENT: Next = Next::After(Duration::from_secs(15));
 impl Reconcile for Servers {
     type Error = Error;
 
-    async fn reconcile(&self, key: &str) -> Result<Next, Error> {
+    async fn reconcile(&self, pass: &Pass) -> Result<Next, Error> {
+        let key = pass.key();
         let app = &self.0;
         let Some(server) = app.inventory.get(key).await? else {
-            self.forget(key).await?;
+            self.forget(pass).await?;
             return Ok(Next::Done);
         };
         match server.state() {
@@ -47,14 +47,14 @@ impl Reconcile for Servers {
                 }
                 outcome => outcome,
             },
-            ServerState::Discovery => self.discovery(&server).await,
+            ServerState::Discovery => self.discovery(pass, &server).await,
             ServerState::Available
             | ServerState::Reserved
             | ServerState::Maintenance
             | ServerState::Cleanup
             | ServerState::Error
             | ServerState::Unspecified => {
-                self.forget(key).await?;
+                self.forget(pass).await?;
                 self.watch_power(&server).await
             }
         }
@@ -62,10 +62,10 @@ impl Reconcile for Servers {
 }
 
 impl Servers {
-    async fn forget(&self, key: &str) -> Result<(), Error> {
+    async fn forget(&self, pass: &Pass) -> Result<(), Error> {
         let cx = &self.0.cx;
-        if record::get::<DiscoveryRun>(&cx.db, key).await.map_err(store_fault)?.is_some() {
-            ironyard_resource::delete::<DiscoveryRun>(cx, key, "", |_| Ok(())).await?;
+        if let Some(run) = record::get::<DiscoveryRun>(&cx.db, pass.key()).await.map_err(store_fault)? {
+            pass.delete(&run, cx.now()).await?;
         }
         Ok(())
     }
@@ -171,7 +171,7 @@ impl Servers {
         Ok(SOON)
     }
 
-    async fn run_of(&self, server: &Server) -> Result<Stored<DiscoveryRun>, Error> {
+    async fn run_of(&self, pass: &Pass, server: &Server) -> Result<Stored<DiscoveryRun>, Error> {
         let cx = &self.0.cx;
         let key = name(server);
         let uid = server.metadata.as_ref().map(|m| m.uid.clone()).unwrap_or_default();
@@ -179,7 +179,7 @@ impl Servers {
             if run.value.metadata.annotations.get("server-uid") == Some(&uid) {
                 return Ok(run);
             }
-            self.forget(&key).await?;
+            self.forget(pass).await?;
         }
         let mut metadata = Metadata {
             name: key,
@@ -197,10 +197,10 @@ impl Servers {
         Ok(ironyard_resource::create(cx, &Request::default(), run).await?)
     }
 
-    async fn discovery(&self, server: &Server) -> Result<Next, Error> {
+    async fn discovery(&self, pass: &Pass, server: &Server) -> Result<Next, Error> {
         let app = &self.0;
-        let run = self.run_of(server).await?;
-        match self.step(server, &run.value).await {
+        let mut run = self.run_of(pass, server).await?;
+        match self.step(pass, server, &mut run).await {
             Ok(next) => Ok(next),
             Err(Error::Peer(error)) => {
                 let waited = app.cx.now().since(run.value.started_at);
@@ -214,19 +214,16 @@ impl Servers {
                     return Ok(SOON);
                 }
                 app.inventory.wait(server, "DISCOVERY_RETRIES", &error.message).await?;
-                update::<DiscoveryRun>(&app.cx, &Request::default(), &name(server), "", |run| {
-                    run.failures += 1;
-                    Ok(())
-                })
-                .await?;
+                pass.save(&mut run, app.cx.now(), |run| run.failures += 1).await?;
                 Err(error.into())
             }
             Err(error) => Err(error),
         }
     }
 
-    async fn step(&self, server: &Server, run: &DiscoveryRun) -> Result<Next, Error> {
+    async fn step(&self, pass: &Pass, server: &Server, stored: &mut Stored<DiscoveryRun>) -> Result<Next, Error> {
         let app = &self.0;
+        let run = stored.value.clone();
         let Some(system) = Gateway::system_of(server) else {
             app.inventory.wait(server, "NO_BMC", "give it a bmc_ref or an inline bmc").await?;
             return Ok(PATIENT);
@@ -242,7 +239,7 @@ impl Servers {
             name => record::get::<AgentRun>(&app.cx.db, name).await.map_err(store_fault)?,
         };
         let agent = agent_state(agent_run.as_ref().map(|r| &r.value));
-        match plan(run, policy, &agent) {
+        match plan(&run, policy, &agent) {
             Plan::ReadOutside => {
                 let hardware = app.gateway.hardware(&system).await?;
                 let report = inventory::ReportServerRequest {
@@ -251,7 +248,7 @@ impl Servers {
                     ..Default::default()
                 };
                 app.inventory.report(report).await?;
-                self.remember(server, |run| run.outside_done = true).await?;
+                self.remember(pass, stored, |run| run.outside_done = true).await?;
                 Ok(SOON)
             }
             Plan::BeginAgent => {
@@ -262,7 +259,7 @@ impl Servers {
                     }
                     outcome => outcome?,
                 };
-                self.remember(server, |run| run.agent_run.clone_from(&begun.value.metadata.name))
+                self.remember(pass, stored, |run| run.agent_run.clone_from(&begun.value.metadata.name))
                     .await?;
                 Ok(SOON)
             }
@@ -312,14 +309,12 @@ impl Servers {
         }
     }
 
-    async fn remember(&self, server: &Server, change: impl FnOnce(&mut DiscoveryRun)) -> Result<(), Error> {
-        update::<DiscoveryRun>(&self.0.cx, &Request::default(), &name(server), "", |run| {
+    async fn remember(&self, pass: &Pass, run: &mut Stored<DiscoveryRun>, change: impl FnOnce(&mut DiscoveryRun)) -> Result<(), Error> {
+        let change = |run: &mut DiscoveryRun| {
             run.failures = 0;
             change(run);
-            Ok::<(), Fault>(())
-        })
-        .await?;
-        Ok(())
+        };
+        Ok(pass.save(run, self.0.cx.now(), change).await?)
     }
 
     /// Power and health change without us too. The gateway looks at every BMC, and its record says what it saw.

@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use ironyard_db::{Stored, record};
+use ironyard_db::{Stored, dialect::Dialect, record};
 use ironyard_operation::MutateError;
 use ironyard_resource::{Context, Page, fault_of, list};
 use ironyard_rpc::{Fault, Reason};
@@ -10,7 +10,7 @@ use super::{store_fault, write};
 use crate::{
     domain::{
         claimability::{Unfit, Wanted, check},
-        lifecycle::{Event, Step, step},
+        lifecycle::{Category, Event, Step, step},
         server::Server,
     },
     store::{self, history::Entry},
@@ -31,6 +31,7 @@ pub async fn reserve_server(cx: &Context, claim: Reference, wanted: &Wanted, act
         claim: claim.clone(),
         at: cx.now(),
         drives: before.value.known_drives(),
+        minimum: Category::parse(&before.value.spec.sanitization_minimum),
     };
     if let Ok(Step::Moved(state, facts)) = step(before.value.state, &before.value.facts, event) {
         (after.value.state, after.value.facts, after.value.waiting) = (state, facts, None);
@@ -64,23 +65,36 @@ async fn pick(tx: &mut ironyard_db::Tx, wanted: &Wanted) -> Result<Option<Stored
     } else {
         &["yes", "tainted"]
     };
-    for column in columns {
-        let mut after = String::new();
-        loop {
-            let names = store::server::candidates(tx, column, &wanted.selector, &after, 8)
-                .await
-                .map_err(store_fault)?;
-            let Some(last) = names.last() else { break };
-            after.clone_from(last);
-            for name in &names {
-                let server = record::get_for_update::<Server>(tx, name).await.map_err(store_fault)?;
-                if let Some(server) = server.filter(|s| check(&s.value, wanted).is_ok()) {
-                    return Ok(Some(server));
-                }
+    // Servers that others are looking at are passed over at first. Only when there is no other are they waited for: one may be left.
+    let waits: &[bool] = match tx.dialect() {
+        Dialect::Sqlite => &[false],
+        Dialect::Postgres => &[false, true],
+    };
+    for wait in waits {
+        for column in columns {
+            if let Some(server) = pick_from(tx, wanted, column, *wait).await? {
+                return Ok(Some(server));
             }
         }
     }
     Ok(None)
+}
+
+async fn pick_from(tx: &mut ironyard_db::Tx, wanted: &Wanted, column: &'static str, wait: bool) -> Result<Option<Stored<Server>>, Fault> {
+    let mut after = String::new();
+    loop {
+        let names = store::server::candidates(tx, column, &wanted.selector, &after, wait)
+            .await
+            .map_err(store_fault)?;
+        let Some(last) = names.last() else { return Ok(None) };
+        after.clone_from(last);
+        for name in &names {
+            let server = record::get_for_update::<Server>(tx, name).await.map_err(store_fault)?;
+            if let Some(server) = server.filter(|s| check(&s.value, wanted).is_ok()) {
+                return Ok(Some(server));
+            }
+        }
+    }
 }
 
 /// One server, held against a claim.

@@ -71,6 +71,34 @@ pub struct Debt {
     pub claim: Reference,
     /// Serial numbers of the drives that the server is known to have had; every one must be on the certificate.
     pub drives: Vec<String>,
+    /// What the wipe must be at least, as it was wanted at the reservation. A policy that is lowered later lowers no debt.
+    #[serde(default)]
+    pub minimum: Category,
+}
+
+/// How strong a wipe is, in the terms of NIST SP 800-88.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Category {
+    /// Against simple recovery.
+    #[default]
+    Clear,
+    /// Against a laboratory.
+    Purge,
+}
+
+impl Category {
+    /// What is not known to purge clears.
+    pub fn parse(text: &str) -> Self {
+        if text == "Purge" { Self::Purge } else { Self::Clear }
+    }
+
+    /// In the standard's words.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Clear => "Clear",
+            Self::Purge => "Purge",
+        }
+    }
 }
 
 /// What went wrong.
@@ -103,6 +131,8 @@ pub struct Certificate {
     pub drives: Vec<String>,
     /// Whether every drive passed.
     pub passed: bool,
+    /// The weakest of what was done to its drives.
+    pub category: Category,
 }
 
 /// What can happen to a server.
@@ -120,6 +150,8 @@ pub enum Event {
         at: Timestamp,
         /// Serial numbers of the drives it is known to have.
         drives: Vec<String>,
+        /// What its wipe must be at least.
+        minimum: Category,
     },
     /// The claim lets go.
     Release {
@@ -345,6 +377,12 @@ fn pay(facts: Facts, certificate: &Certificate) -> Result<Facts, Rejected> {
     if let Some(missing) = debt.drives.iter().find(|serial| !certificate.drives.contains(serial)) {
         return Err(unpaid(format!("drive {missing} is not on it")));
     }
+    if certificate.category < debt.minimum {
+        let (owed, done) = (debt.minimum.as_str(), certificate.category.as_str());
+        return Err(unpaid(format!(
+            "{owed} is owed since the reservation, and a drive had {done} alone"
+        )));
+    }
     Ok(Facts { debt: None, ..facts })
 }
 
@@ -367,12 +405,18 @@ pub fn step(state: State, facts: &Facts, event: Event) -> Result<Step, Rejected>
             State::Available => Ok(Step::Unchanged),
             State::Initial | State::Reserved | State::Cleanup | State::Maintenance | State::Error => Err(no_arrow()),
         },
-        Event::Reserve { ref claim, at, ref drives } => match state {
+        Event::Reserve {
+            ref claim,
+            at,
+            ref drives,
+            minimum,
+        } => match state {
             State::Available => {
                 let debt = Debt {
                     since: at,
                     claim: claim.clone(),
                     drives: drives.clone(),
+                    minimum,
                 };
                 Ok(Step::Moved(
                     State::Reserved,

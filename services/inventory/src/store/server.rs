@@ -99,10 +99,11 @@ pub async fn by_identity(tx: &mut Tx, identity: &str) -> Result<Option<Stored<Se
     }
 }
 
-/// Names of claimable servers whose labels match, by name, a few at a time; rows that another transaction holds are passed over.
+/// Names of claimable servers whose labels match, by name, a few at a time; rows that another transaction holds are passed over, or waited
+/// for.
 ///
 /// The first exact label drives: its index lists the claimable servers that carry it, so the cost does not grow with the fleet.
-pub async fn candidates(tx: &mut Tx, column: &'static str, selector: &Selector, after: &str, limit: i64) -> Result<Vec<String>> {
+pub async fn candidates(tx: &mut Tx, column: &'static str, selector: &Selector, after: &str, wait: bool) -> Result<Vec<String>> {
     let mut exact: BTreeMap<_, _> = selector.match_labels.iter().collect();
     let mut binds: Vec<String> = vec![column.to_owned(), after.to_owned()];
     let mut bind = |value: &str| {
@@ -140,7 +141,12 @@ pub async fn candidates(tx: &mut Tx, column: &'static str, selector: &Selector, 
         };
         sql.push_str(&format!(" and {not}exists ({LABEL} and m.label_key = {key}{within})"));
     }
-    sql.push_str(&format!(" order by s.server_id limit {limit} {}", tx.dialect().skip_locked()));
+    let locked = if wait {
+        tx.dialect().for_update()
+    } else {
+        tx.dialect().skip_locked()
+    };
+    sql.push_str(&format!(" order by s.server_id limit 8 {locked}"));
     let mut query = sqlx::query(AssertSqlSafe(sql));
     for value in binds {
         query = query.bind(value);

@@ -1,11 +1,12 @@
 use std::{collections::BTreeMap, time::Duration};
 
+use ironyard_db::Stored;
 use ironyard_proto::{
     bmc::{PowerAction, SystemName},
     common::PowerState as WirePower,
     inventory::Server,
 };
-use ironyard_reconcile::Next;
+use ironyard_reconcile::{Next, Pass};
 use ironyard_types::Timestamp;
 
 use super::maintenances::Maintenances;
@@ -23,12 +24,12 @@ impl Maintenances {
     /// Pending settings, a restart, a look at what came of it.
     pub(crate) async fn bios(
         &self,
-        key: &str,
-        maintenance: &ServerMaintenance,
+        pass: &Pass,
+        stored: &mut Stored<ServerMaintenance>,
         server: &Server,
         system: &SystemName,
     ) -> Result<Next, Error> {
-        let app = &self.0;
+        let (app, maintenance) = (&self.0, &stored.value.clone());
         let spec = server.spec.clone().unwrap_or_default();
         let entries: Vec<(String, BTreeMap<String, String>)> = spec.bios.into_iter().map(|e| (e.version, e.settings)).collect();
         let operation_key = |what: &str| format!("{}-{what}", maintenance.metadata.uid);
@@ -40,14 +41,15 @@ impl Maintenances {
                 match app.gateway.set_bios(system, differing(&wanted, &bios.attributes)).await {
                     Ok(_) => {}
                     Err(error) if error.is_transient() => return Err(error.into()),
-                    Err(error) => return self.give_up(key, server, &error.message).await,
+                    Err(error) => return self.give_up(pass, stored, server, &error.message).await,
                 }
                 let was_on = seen.power_state() == WirePower::On;
-                self.to(key, Stage::Restart, |m| m.bios.was_on = was_on).await
+                self.to(pass, stored, Stage::Restart, |m| m.bios.was_on = was_on).await
             }
             Stage::Restart => {
                 self.wait(
-                    key,
+                    pass,
+                    stored,
                     "RESTARTING",
                     "the machine restarts, so that the BIOS applies its settings".to_owned(),
                 )
@@ -60,8 +62,8 @@ impl Maintenances {
                 let operation = app.gateway.power(system, action, 0, &operation_key("restart")).await?;
                 match (operation.done, operation.error) {
                     (false, _) => Ok(Next::After(Duration::from_millis(200))),
-                    (true, None) => self.to(key, Stage::Check, |_| ()).await,
-                    (true, Some(error)) => self.give_up(key, server, &error.message).await,
+                    (true, None) => self.to(pass, stored, Stage::Check, |_| ()).await,
+                    (true, Some(error)) => self.give_up(pass, stored, server, &error.message).await,
                 }
             }
             Stage::Check => {
@@ -72,13 +74,14 @@ impl Maintenances {
                     app.inventory
                         .condition(server, "BiosSettings", true, "Applied", "the BIOS settings are as wanted")
                         .await?;
-                    return self.to(key, Stage::Restore, |_| ()).await;
+                    return self.to(pass, stored, Stage::Restore, |_| ()).await;
                 }
                 if waited > app.settings.bios_patience {
                     let names: Vec<&str> = left.keys().map(String::as_str).collect();
                     return self
                         .give_up(
-                            key,
+                            pass,
+                            stored,
                             server,
                             &format!("after the restart these are still other: {}", names.join(", ")),
                         )
@@ -96,19 +99,25 @@ impl Maintenances {
                         return Ok(Next::After(Duration::from_millis(200)));
                     }
                 }
-                self.to(key, Stage::Over, |_| ()).await
+                self.to(pass, stored, Stage::Over, |_| ()).await
             }
             Stage::Over => {
                 let now = app.cx.now();
-                self.change(key, |m| m.metadata.deleted_at = Some(now)).await?;
+                self.change(pass, stored, |m| m.metadata.deleted_at = Some(now)).await?;
                 Ok(SOON)
             }
         }
     }
 
-    async fn to(&self, key: &str, stage: Stage, more: impl FnOnce(&mut ServerMaintenance)) -> Result<Next, Error> {
+    async fn to(
+        &self,
+        pass: &Pass,
+        stored: &mut Stored<ServerMaintenance>,
+        stage: Stage,
+        more: impl FnOnce(&mut ServerMaintenance),
+    ) -> Result<Next, Error> {
         let now: Timestamp = self.0.cx.now();
-        self.change(key, |m| {
+        self.change(pass, stored, |m| {
             (m.bios.stage, m.bios.since, m.waiting) = (stage, Some(now), None);
             more(m);
         })
@@ -117,7 +126,7 @@ impl Maintenances {
     }
 
     /// The settings cannot be applied: the server says so and goes back to the pool as it is.
-    async fn give_up(&self, key: &str, server: &Server, why: &str) -> Result<Next, Error> {
+    async fn give_up(&self, pass: &Pass, stored: &mut Stored<ServerMaintenance>, server: &Server, why: &str) -> Result<Next, Error> {
         let spec = server.spec.clone().unwrap_or_default();
         let entries: Vec<(String, BTreeMap<String, String>)> = spec.bios.into_iter().map(|e| (e.version, e.settings)).collect();
         let seen = ironyard_peers::Gateway::system_of(server);
@@ -131,6 +140,6 @@ impl Maintenances {
             .inventory
             .condition(server, "BiosSettings", false, "NotApplied", &why)
             .await?;
-        self.to(key, Stage::Restore, |_| ()).await
+        self.to(pass, stored, Stage::Restore, |_| ()).await
     }
 }

@@ -1,16 +1,14 @@
 use std::time::Duration;
 
 use ironyard_db::{Stored, record};
-use ironyard_operation::Request;
 use ironyard_peers::{Gateway, PeerError};
 use ironyard_proto::{
     bmc::PowerAction,
     common::Reference,
     inventory::{Server, ServerEvent, ServerState},
 };
-use ironyard_reconcile::{Next, Reconcile};
-use ironyard_resource::update;
-use ironyard_rpc::{Fault, Reason};
+use ironyard_reconcile::{Next, Pass, Reconcile};
+use ironyard_rpc::Reason;
 use ironyard_types::{Waiting, hardware::PowerState};
 
 use crate::{
@@ -18,25 +16,30 @@ use crate::{
     domain::server_maintenance::{BIOS_SETTINGS, ServerMaintenance},
 };
 
+/// How long the end of a maintenance waits for a BMC that should put out its lamp.
+const LAMP: Duration = Duration::from_secs(60);
+
 /// Draws Available → Maintenance → Available and Error → Maintenance.
 pub struct Maintenances(pub App);
 
 impl Reconcile for Maintenances {
     type Error = Error;
 
-    async fn reconcile(&self, key: &str) -> Result<Next, Error> {
+    async fn reconcile(&self, pass: &Pass) -> Result<Next, Error> {
+        let key = pass.key();
         let app = &self.0;
-        let Some(stored) = record::get::<ServerMaintenance>(&app.cx.db, key).await.map_err(store_fault)? else {
+        let Some(mut stored) = record::get::<ServerMaintenance>(&app.cx.db, key).await.map_err(store_fault)? else {
             return Ok(Next::Done);
         };
-        let maintenance = &stored.value;
+        let (maintenance, stored) = (&stored.value.clone(), &mut stored);
         let server = app.inventory.get(&maintenance.spec.server).await?;
         if maintenance.metadata.deleted_at.is_some() {
-            return self.end(key, &stored, server).await;
+            return self.end(pass, stored, server).await;
         }
         let Some(server) = server else {
             self.wait(
-                key,
+                pass,
+                stored,
                 "SERVER_NOT_FOUND",
                 format!("server {} does not exist", maintenance.spec.server),
             )
@@ -45,34 +48,48 @@ impl Reconcile for Maintenances {
         };
         let ours = server.maintenance_ref.as_ref().is_some_and(|m| m.uid == maintenance.metadata.uid);
         match (server.state(), ours) {
-            (ServerState::Maintenance, true) => self.look_after(key, &stored, &server).await,
+            (ServerState::Maintenance, true) => self.look_after(pass, stored, &server).await,
             (ServerState::Available, _) | (ServerState::Error, false) => {
                 // A task of our own is for servers that are well; only people take servers out of Error.
                 if server.state() == ServerState::Error && !maintenance.task.is_empty() {
-                    return self.drop_record(key).await;
+                    return self.drop_record(pass, stored).await;
                 }
                 let reason = maintenance.spec.reason.clone();
                 let subject = subject(maintenance);
                 app.inventory
                     .transition(&server, ServerEvent::BeginMaintenance, Some(subject), &reason)
                     .await?;
-                self.change(key, |m| (m.begun, m.waiting) = (true, None)).await?;
+                self.change(pass, stored, |m| (m.begun, m.waiting) = (true, None)).await?;
                 Ok(Next::After(Duration::from_millis(50)))
             }
             (state, _) => {
                 if !maintenance.task.is_empty() && !maintenance.begun {
                     // The server was claimed first; its settings wait until it comes back.
-                    return self.drop_record(key).await;
+                    return self.drop_record(pass, stored).await;
                 }
                 let state = state.as_str_name().trim_start_matches("SERVER_STATE_").to_owned();
                 self.wait(
-                    key,
+                    pass,
+                    stored,
                     "SERVER_BUSY",
                     format!("server {} is in state {state}", maintenance.spec.server),
                 )
                 .await?;
                 Ok(Next::After(Duration::from_secs(30)))
             }
+        }
+    }
+
+    /// A maintenance never waits silently: what a pass met stands on its record, with the next attempt.
+    async fn failed(&self, pass: &Pass, error: &Error, attempts: u32, again: Duration) {
+        let (db, now) = (&self.0.cx.db, self.0.cx.now());
+        let Ok(Some(mut stored)) = record::get::<ServerMaintenance>(db, pass.key()).await else {
+            return;
+        };
+        let change =
+            |m: &mut ServerMaintenance| m.waiting = Some(Waiting::retry(m.waiting.as_ref(), error.reason(), error, attempts, now, again));
+        if let Err(error) = pass.save(&mut stored, now, change).await {
+            tracing::debug!(maintenance = pass.key(), %error, "could not say why it waits");
         }
     }
 }
@@ -85,18 +102,24 @@ fn subject(maintenance: &ServerMaintenance) -> Reference {
 }
 
 impl Maintenances {
-    pub(crate) async fn change(&self, key: &str, change: impl FnOnce(&mut ServerMaintenance)) -> Result<(), Error> {
-        update::<ServerMaintenance>(&self.0.cx, &Request::default(), key, "", |m| {
-            change(m);
-            Ok(())
-        })
-        .await?;
-        Ok(())
+    pub(crate) async fn change(
+        &self,
+        pass: &Pass,
+        stored: &mut Stored<ServerMaintenance>,
+        change: impl FnOnce(&mut ServerMaintenance),
+    ) -> Result<(), Error> {
+        Ok(pass.save(stored, self.0.cx.now(), change).await?)
     }
 
-    pub(crate) async fn wait(&self, key: &str, reason: &str, message: String) -> Result<(), Error> {
+    pub(crate) async fn wait(
+        &self,
+        pass: &Pass,
+        stored: &mut Stored<ServerMaintenance>,
+        reason: &str,
+        message: String,
+    ) -> Result<(), Error> {
         let now = self.0.cx.now();
-        self.change(key, |m| {
+        self.change(pass, stored, |m| {
             if !m.waiting.as_ref().is_some_and(|w| w.reason == reason && w.message == message) {
                 m.waiting = Some(Waiting::renew(m.waiting.as_ref(), reason, message, now, None));
             }
@@ -104,21 +127,19 @@ impl Maintenances {
         .await
     }
 
-    async fn drop_record(&self, key: &str) -> Result<Next, Error> {
-        match ironyard_resource::delete::<ServerMaintenance>(&self.0.cx, key, "", |_| Ok::<(), Fault>(())).await {
-            Err(fault) if fault.reason != Reason::MaintenanceNotFound => Err(fault.into()),
-            Ok(()) | Err(_) => Ok(Next::Done),
-        }
+    async fn drop_record(&self, pass: &Pass, stored: &Stored<ServerMaintenance>) -> Result<Next, Error> {
+        pass.delete(stored, self.0.cx.now()).await?;
+        Ok(Next::Done)
     }
 
     /// LED and power of a server in maintenance, and the task, if it has one.
-    async fn look_after(&self, key: &str, stored: &Stored<ServerMaintenance>, server: &Server) -> Result<Next, Error> {
-        let (app, maintenance) = (&self.0, &stored.value);
+    async fn look_after(&self, pass: &Pass, stored: &mut Stored<ServerMaintenance>, server: &Server) -> Result<Next, Error> {
+        let (app, maintenance) = (&self.0, &stored.value.clone());
         let Some(system) = Gateway::system_of(server) else {
             return Ok(Next::Done);
         };
         if maintenance.task == BIOS_SETTINGS {
-            return self.bios(key, maintenance, server, &system).await;
+            return self.bios(pass, stored, server, &system).await;
         }
         match app.gateway.led(&system, maintenance.spec.locator_led).await {
             Err(error) if !error.is(Reason::BmcUnsupported) => return Err(error.into()),
@@ -135,22 +156,24 @@ impl Maintenances {
             match (operation.done, operation.error) {
                 (false, _) => return Ok(Next::After(Duration::from_millis(200))),
                 (true, Some(error)) => {
-                    self.wait(key, "POWER_FAILED", error.message).await?;
-                    self.change(key, |m| m.power_changes += 1).await?;
+                    self.wait(pass, stored, "POWER_FAILED", error.message).await?;
+                    self.change(pass, stored, |m| m.power_changes += 1).await?;
                     return Ok(Next::After(Duration::from_secs(60)));
                 }
                 (true, None) => {
-                    self.change(key, |m| (m.power_applied, m.power_changes) = (Some(wanted), m.power_changes + 1))
-                        .await?
+                    self.change(pass, stored, |m| {
+                        (m.power_applied, m.power_changes) = (Some(wanted), m.power_changes + 1)
+                    })
+                    .await?
                 }
             }
         }
-        self.change(key, |m| m.waiting = None).await?;
+        self.change(pass, stored, |m| m.waiting = None).await?;
         Ok(Next::Done)
     }
 
     /// Ends a maintenance; the record goes last, so that a crash in between is found again.
-    pub(crate) async fn end(&self, key: &str, stored: &Stored<ServerMaintenance>, server: Option<Server>) -> Result<Next, Error> {
+    async fn end(&self, pass: &Pass, stored: &Stored<ServerMaintenance>, server: Option<Server>) -> Result<Next, Error> {
         let (app, maintenance) = (&self.0, &stored.value);
         let ours = server.filter(|s| s.maintenance_ref.as_ref().is_some_and(|m| m.uid == maintenance.metadata.uid));
         if let Some(server) = ours {
@@ -159,7 +182,8 @@ impl Maintenances {
             {
                 let lit = server.spec.as_ref().is_some_and(|s| s.locator_led);
                 match app.gateway.led(&system, lit).await {
-                    Err(error) if error.is_transient() => return Err(error.into()),
+                    // A lamp that nobody can put out keeps no server from its users.
+                    Err(error) if error.is_transient() && pass.failing_for() < LAMP => return Err(error.into()),
                     Ok(_) | Err(PeerError { .. }) => {}
                 }
             }
@@ -168,6 +192,6 @@ impl Maintenances {
                 .transition(&server, ServerEvent::MaintenanceDone, Some(subject(maintenance)), &reason)
                 .await?;
         }
-        self.drop_record(key).await
+        self.drop_record(pass, stored).await
     }
 }

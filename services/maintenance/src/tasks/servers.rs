@@ -7,7 +7,7 @@ use ironyard_proto::{
     bmc::{PowerAction, System, SystemName},
     inventory::{ReportServerRequest, Server, ServerSpec, ServerState},
 };
-use ironyard_reconcile::{Next, Reconcile};
+use ironyard_reconcile::{Next, Pass, Reconcile};
 use ironyard_rpc::{Reason, convert::power_from};
 use ironyard_types::{Metadata, hardware::PowerState};
 
@@ -25,7 +25,8 @@ pub struct Servers(pub App);
 impl Reconcile for Servers {
     type Error = Error;
 
-    async fn reconcile(&self, key: &str) -> Result<Next, Error> {
+    async fn reconcile(&self, pass: &Pass) -> Result<Next, Error> {
+        let key = pass.key();
         let app = &self.0;
         let Some(server) = app.inventory.get(key).await? else {
             return Ok(Next::Done);

@@ -27,6 +27,7 @@ fn sample(kind: EventKind) -> Event {
             claim: claim(1),
             at: Timestamp(10),
             drives: vec!["A".into()],
+            minimum: Category::Clear,
         },
         EventKind::Release => Event::Release { claim: claim(1) },
         EventKind::CleanupDone => Event::CleanupDone {
@@ -48,6 +49,7 @@ fn certificate(n: u8, at: i64, drives: &[&str], passed: bool) -> Certificate {
         started_at: Timestamp(at),
         drives: drives.iter().map(|d| (*d).to_owned()).collect(),
         passed,
+        category: Category::Clear,
     }
 }
 
@@ -56,7 +58,33 @@ fn debt() -> Debt {
         since: Timestamp(10),
         claim: claim(1),
         drives: vec!["A".into()],
+        minimum: Category::Clear,
     }
+}
+
+/// What was wanted at the reservation is owed: a weaker wipe does not pay, whatever the policy says since.
+#[test]
+fn a_purge_is_paid_by_a_purge() {
+    let owing = Facts {
+        discovered: true,
+        debt: Some(Debt {
+            minimum: Category::Purge,
+            ..debt()
+        }),
+        ..Facts::default()
+    };
+    let with = |category| Event::CleanupDone {
+        certificate: Some(Certificate {
+            category,
+            ..certificate(1, 20, &["A"], true)
+        }),
+    };
+    let refused = step(State::Cleanup, &owing, with(Category::Clear)).unwrap_err();
+    assert!(refused.to_string().contains("Purge is owed"), "{refused}");
+    assert!(matches!(
+        step(State::Cleanup, &owing, with(Category::Purge)),
+        Ok(Step::Moved(State::Available, Facts { debt: None, .. }))
+    ));
 }
 
 /// Every combination of facts that a state can come with.
@@ -212,19 +240,24 @@ fn a_certificate_must_fit_the_debt() {
 fn events() -> impl Strategy<Value = Event> {
     let reference = (0_u8..3).prop_map(claim);
     let drives = prop::sample::subsequence(vec!["A".to_owned(), "B".to_owned()], 0..=2);
+    let category = prop::sample::select(vec![Category::Clear, Category::Purge]);
     prop_oneof![
         Just(Event::BeginDiscovery),
         Just(Event::DiscoveryDone),
-        (reference.clone(), 0_i64..20, drives.clone()).prop_map(|(claim, at, drives)| Event::Reserve {
+        (reference.clone(), 0_i64..20, drives.clone(), category.clone()).prop_map(|(claim, at, drives, minimum)| Event::Reserve {
             claim,
             at: Timestamp(at),
-            drives
+            drives,
+            minimum
         }),
         reference.clone().prop_map(|claim| Event::Release { claim }),
-        (0_u8..3, 0_i64..40, drives, any::<bool>(), any::<bool>()).prop_map(|(n, at, drives, passed, some)| {
+        (0_u8..3, 0_i64..40, drives, any::<bool>(), any::<bool>(), category).prop_map(|(n, at, drives, passed, some, category)| {
             let drives: Vec<&str> = drives.iter().map(String::as_str).collect();
             Event::CleanupDone {
-                certificate: some.then(|| certificate(n, at, &drives, passed)),
+                certificate: some.then(|| Certificate {
+                    category,
+                    ..certificate(n, at, &drives, passed)
+                }),
             }
         }),
         reference.clone().prop_map(|maintenance| Event::BeginMaintenance { maintenance }),
@@ -244,7 +277,8 @@ fn pays(state: State, debt: &Debt, event: &Event) -> bool {
         None
     };
     let fits = certificate.is_some_and(|c| {
-        c.passed && c.claim_uid == debt.claim.uid && c.started_at > debt.since && debt.drives.iter().all(|d| c.drives.contains(d))
+        let drives = debt.drives.iter().all(|d| c.drives.contains(d));
+        c.passed && c.claim_uid == debt.claim.uid && c.started_at > debt.since && drives && c.category >= debt.minimum
     });
     fits || (*event == Event::Waive && state == State::Error)
 }

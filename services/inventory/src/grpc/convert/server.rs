@@ -11,7 +11,7 @@ use ironyard_types::{ResourceName, SystemUuid, hardware::PowerState};
 
 use crate::domain::{
     claimability::Toleration,
-    lifecycle::{Certificate, Debt, Failure, State},
+    lifecycle::{Category, Certificate, Debt, Failure, State},
     server::{BiosSettings, BootOrderEntry, InBand, InlineBmc, Server, Spec, Taint},
 };
 
@@ -56,13 +56,25 @@ pub fn server_to(stored: Stored<Server>) -> pb::Server {
         conditions: conditions.into_iter().map(condition_to).collect(),
         claim_ref: facts.claim.map(reference_to),
         maintenance_ref: facts.maintenance.map(reference_to),
-        sanitization_debt: facts.debt.map(|Debt { since, claim, drives: _ }| pb::SanitizationDebt {
-            since: Some(timestamp_to(since)),
-            claim_ref: Some(reference_to(claim)),
-        }),
+        sanitization_debt: facts.debt.map(debt_to),
         waiting_because: waiting.map(waiting_to),
         failure: facts.failure.map(failure_to),
         discovered: facts.discovered,
+    }
+}
+
+fn debt_to(debt: Debt) -> pb::SanitizationDebt {
+    let Debt {
+        since,
+        claim,
+        drives,
+        minimum,
+    } = debt;
+    pb::SanitizationDebt {
+        since: Some(timestamp_to(since)),
+        claim_ref: Some(reference_to(claim)),
+        minimum: minimum.as_str().to_owned(),
+        drive_serial_numbers: drives,
     }
 }
 
@@ -126,6 +138,7 @@ pub fn certificate_from(certificate: pb::CertificateSummary) -> Certificate {
         start_time,
         drive_serial_numbers,
         passed,
+        category,
     } = certificate;
     Certificate {
         name,
@@ -133,6 +146,7 @@ pub fn certificate_from(certificate: pb::CertificateSummary) -> Certificate {
         started_at: start_time.map(timestamp_from).unwrap_or_default(),
         drives: drive_serial_numbers,
         passed,
+        category: Category::parse(&category),
     }
 }
 

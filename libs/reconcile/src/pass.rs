@@ -1,0 +1,95 @@
+use std::time::Duration;
+
+use ironyard_db::{Error, Outcome, Record, Stored, record};
+use ironyard_types::Timestamp;
+
+use crate::{Lease, Queue};
+
+/// One look at one key, and the right to write what it decides: every write is made over the version that was read, while the key is held.
+pub struct Pass {
+    queue: Queue,
+    pub(crate) lease: Lease,
+}
+
+/// Why a pass could not write.
+#[derive(Debug, thiserror::Error)]
+pub enum SaveError {
+    /// Somebody else wrote what this pass was about, or has its key by now: what it decided does not count.
+    #[error("somebody else was faster")]
+    Lost,
+    /// The database failed.
+    #[error("could not reach the records")]
+    Store(#[from] Error),
+}
+
+impl Pass {
+    pub(crate) fn new(queue: Queue, lease: Lease) -> Self {
+        Self { queue, lease }
+    }
+
+    /// A pass over a key that is taken for it, as a test does; `None` when it is not due.
+    pub async fn begin(queue: &Queue, key: &str) -> ironyard_db::Result<Option<Self>> {
+        let taken = queue.take(i64::MAX).await?.into_iter().find(|lease| lease.key == key);
+        Ok(taken.map(|lease| Self::new(queue.clone(), lease)))
+    }
+
+    /// What it looks at.
+    pub fn key(&self) -> &str {
+        &self.lease.key
+    }
+
+    /// How often it has failed in a row.
+    pub fn attempts(&self) -> u32 {
+        self.lease.attempts
+    }
+
+    /// For how long it has failed in a row.
+    pub fn failing_for(&self) -> Duration {
+        self.lease.failing_for
+    }
+
+    /// Its fence, for those that it writes to: of two passes over one key, the later has the greater number.
+    pub fn fence(&self) -> (String, i64) {
+        (format!("{}/{}", self.queue.name(), self.lease.key), self.lease.fence)
+    }
+
+    /// Changes a record over the version that was read, and remembers the new one in its place. A change that changes nothing writes
+    /// nothing.
+    pub async fn save<T: Record + PartialEq>(
+        &self,
+        stored: &mut Stored<T>,
+        now: Timestamp,
+        change: impl FnOnce(&mut T),
+    ) -> Result<(), SaveError> {
+        let mut next = stored.clone();
+        change(&mut next.value);
+        if next.value == stored.value {
+            return Ok(());
+        }
+        let mut tx = self.queue.db.begin().await?;
+        if !self.queue.holds(&mut tx, &self.lease).await? {
+            return Err(SaveError::Lost);
+        }
+        match record::update(&mut tx, &next, now).await? {
+            Outcome::Written(written) => {
+                tx.commit().await?;
+                *stored = written;
+                Ok(())
+            }
+            Outcome::Stale | Outcome::Missing => Err(SaveError::Lost),
+        }
+    }
+
+    /// Deletes the version that was read.
+    pub async fn delete<T: Record>(&self, stored: &Stored<T>, now: Timestamp) -> Result<(), SaveError> {
+        let mut tx = self.queue.db.begin().await?;
+        if !self.queue.holds(&mut tx, &self.lease).await? {
+            return Err(SaveError::Lost);
+        }
+        match record::delete(&mut tx, stored, now).await? {
+            Outcome::Written(()) => Ok(tx.commit().await?),
+            Outcome::Missing => Ok(()),
+            Outcome::Stale => Err(SaveError::Lost),
+        }
+    }
+}
