@@ -827,7 +827,10 @@ def run_life(program, work, seconds, seed, sync_each):
             life = Life(Client(f"127.0.0.1:{port}"), notes, seed, part)
             try:
                 life.live(servers, seconds / 2)
-                assert process.poll() is None, f"it ended by itself: {pathlib.Path(err).read_text()[-2000:]}"
+                assert process.poll() is None, "it ended by itself"
+            except AssertionError:
+                print(f"exit status {process.poll()}; its last words: {pathlib.Path(err).read_text()[-2000:]}")
+                raise
             finally:
                 life.ending.set()
                 process.send_signal(ends_by)

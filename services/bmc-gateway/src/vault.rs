@@ -1,6 +1,11 @@
 //! Secrets at rest: AES-256-GCM, a data key for each record, sealed by the key-encryption key; the record's name is bound in.
 
-use std::{io, path::Path};
+use std::{
+    fs::File,
+    io::{self, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::Path,
+};
 
 use aws_lc_rs::{
     aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey},
@@ -43,16 +48,9 @@ impl Vault {
     pub fn open(path: &Path, create: bool) -> Result<Self, Error> {
         let file = |e| Error::KeyFile(path.to_owned(), e);
         if create && !path.exists() {
-            use std::os::unix::fs::OpenOptionsExt;
             let mut fresh = [0; 32];
             rand::fill(&mut fresh).map_err(|_| Error::Refused)?;
-            let mut out = std::fs::OpenOptions::new()
-                .write(true)
-                .create_new(true)
-                .mode(0o600)
-                .open(path)
-                .map_err(file)?;
-            io::Write::write_all(&mut out, hex::encode(fresh).as_bytes()).map_err(file)?;
+            create_durably(path, hex::encode(fresh).as_bytes()).map_err(file)?;
         }
         let text = std::fs::read_to_string(path).map_err(file)?;
         let form = || Error::KeyForm(path.to_owned());
@@ -86,6 +84,18 @@ impl Vault {
         let inner = RandomizedNonceKey::new(&AES_256_GCM, &data_key).map_err(|_| Error::Refused)?;
         decrypt(&inner, record, &sealed.secret).map(Secret::new)
     }
+}
+
+/// Makes a file that is whole or not there, also after a power cut: what is sealed with a key that is lost can never be opened.
+fn create_durably(path: &Path, content: &[u8]) -> io::Result<()> {
+    let unfinished = path.with_extension("new");
+    let mut options = File::options();
+    let mut out = options.write(true).create(true).truncate(true).mode(0o600).open(&unfinished)?;
+    out.write_all(content)?;
+    out.sync_all()?;
+    std::fs::rename(&unfinished, path)?;
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
 }
 
 fn encrypt(key: &RandomizedNonceKey, record: &str, plain: &[u8]) -> Result<String, Error> {
