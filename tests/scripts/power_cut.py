@@ -855,7 +855,11 @@ def test_ironyard(options):
     os.makedirs(work, exist_ok=True)
     work = os.path.realpath(work)
     try:
-        log, void, key = run_life(os.path.abspath(options.program), work, options.seconds, options.seed, options.sync_each)
+        try:
+            log, void, key = run_life(os.path.abspath(options.program), work, options.seconds, options.seed, options.sync_each)
+        except AssertionError as problem:
+            print(f"the life ended too early, so nothing was judged: {problem}")
+            return 2
         lived = time.monotonic()
         records, cuts = cut_everywhere(log, void, options.points, options.seed, key)
         enough, answers = report(records, cuts, not options.sync_each)
