@@ -272,3 +272,48 @@ async fn a_second_record_of_a_machine_says_what_it_is() {
         ironyard_proto::inventory::ServerState::Initial
     );
 }
+
+fn program(arguments: &[&str]) -> std::process::Command {
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_ironyard-under-test"));
+    command.args(arguments);
+    command
+}
+
+/// A reader who has seen enough is no reason to panic.
+#[test]
+fn a_closed_pipe_ends_a_verb() {
+    let mut child = program(&["completion", "bash"])
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.is_empty(), "{said}");
+    assert_eq!(output.status.code(), Some(141));
+}
+
+/// Nobody waits ten minutes for a state that does not exist; who waits in vain is told what was seen.
+#[test]
+fn a_wait_says_why() {
+    let output = program(&["wait", "server", "x", "--for", "state=Availble"]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("no state \"Availble\"; use Initial, "), "{said}");
+    assert_eq!(output.status.code(), Some(2));
+    let nobody = [
+        "--server",
+        "http://127.0.0.1:1",
+        "wait",
+        "server",
+        "x",
+        "--for",
+        "state=Available",
+        "--timeout",
+        "5s",
+    ];
+    let output = program(&nobody).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("x did not reach state=Available in 5s: no service answers"), "{said}");
+    assert_eq!(output.status.code(), Some(68));
+}

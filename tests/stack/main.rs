@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 mod bad_input;
+mod checkers;
 mod claims;
 mod conformance;
 mod console;
@@ -21,5 +22,6 @@ mod sushy;
 mod trace;
 mod trust;
 mod verbs;
+mod watch;
 mod wipes;
 mod world;

@@ -12,13 +12,13 @@ use tempfile::TempDir;
 
 use crate::world::On;
 
-struct Store {
-    db: Db,
+pub struct Store {
+    pub db: Db,
     _folder: TempDir,
     postgres: Option<Postgres>,
 }
 
-async fn store(on: On) -> Option<Store> {
+pub async fn store(on: On) -> Option<Store> {
     let folder = tempfile::tempdir().unwrap();
     let postgres = match on {
         On::Sqlite => None,
@@ -50,7 +50,7 @@ async fn store(on: On) -> Option<Store> {
     })
 }
 
-fn operation(n: usize) -> Operation {
+pub fn operation(n: usize) -> Operation {
     let mut operation = Operation::new("Test", n.to_string(), None, serde_json::Value::Null, String::new());
     operation.metadata.name = format!("op-{n:04}");
     operation

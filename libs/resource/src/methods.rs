@@ -69,22 +69,43 @@ pub async fn get<T: Kind>(cx: &Context, name: &str) -> Result<Stored<T>, Fault> 
 /// A page of a list, as asked for.
 #[derive(Debug, Default)]
 pub struct Page {
-    /// Size; 0: 100.
+    /// Size; 0: 100, at most 1000.
     pub size: i32,
-    /// Token: the last name of the page before.
+    /// Token that came with the page before; empty: the first page.
     pub token: String,
     /// Labels.
     pub selector: Selector,
+}
+
+/// The token of the page that follows a name.
+fn token_of(name: &str) -> String {
+    let digits: String = name.bytes().map(|byte| format!("{byte:02x}")).collect();
+    format!("after-{digits}")
+}
+
+/// The name that a page follows; none: this is no token.
+fn name_in(token: &str) -> Option<String> {
+    if token.is_empty() {
+        return Some(String::new());
+    }
+    let digits = token
+        .strip_prefix("after-")
+        .filter(|digits| digits.is_ascii() && !digits.is_empty() && digits.len() % 2 == 0)?;
+    let bytes = (0..digits.len())
+        .step_by(2)
+        .map(|at| u8::from_str_radix(digits.get(at..at + 2)?, 16).ok());
+    String::from_utf8(bytes.collect::<Option<Vec<u8>>>()?).ok()
 }
 
 /// Reads a page; with it comes the token for the next one, empty at the end.
 pub async fn list<T: Kind>(cx: &Context, page: &Page, filters: &[(&'static str, &str)]) -> Result<(Vec<Stored<T>>, String), Fault> {
     let size = match page.size {
         0 => 100,
-        1..=1000 => usize::try_from(page.size).unwrap_or(1000),
-        _ => return Err(Fault::field("page_size", "must lie between 0 and 1000")),
+        1.. => usize::try_from(page.size).unwrap_or(1000).min(1000),
+        _ => return Err(Fault::field("page_size", "must not be negative")),
     };
-    let (mut found, mut after) = (Vec::new(), page.token.clone());
+    let wrong = || Fault::field("page_token", "is not one that this method returned");
+    let (mut found, mut after) = (Vec::new(), name_in(&page.token).ok_or_else(wrong)?);
     loop {
         // One more than fits, to know whether another page follows.
         let limit = i64::try_from(size + 1 - found.len()).unwrap_or(1001).max(64);
@@ -98,7 +119,8 @@ pub async fn list<T: Kind>(cx: &Context, page: &Page, filters: &[(&'static str, 
         found.extend(rows.into_iter().filter(|row| page.selector.matches(&row.value.metadata().labels)));
         if found.len() > size {
             found.truncate(size);
-            let token = found.last().map(|row| row.value.metadata().name.clone()).unwrap_or_default();
+            let last = found.last().map(|row| row.value.metadata().name.as_str()).unwrap_or_default();
+            let token = token_of(last);
             return Ok((found, token));
         }
         if last {
@@ -133,4 +155,20 @@ pub async fn delete<T: Kind>(cx: &Context, name: &str, etag: &str, check: impl F
     ironyard_operation::delete(&cx.db, name, etag, cx.now(), check)
         .await
         .map_err(|e| fault_of::<T>(name, e))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_one_that_was_given() {
+        for name in ["", "a", "rack-7.node-12", "ä"] {
+            let token = if name.is_empty() { String::new() } else { token_of(name) };
+            assert_eq!(name_in(&token).as_deref(), Some(name));
+        }
+        for garbage in ["a", "after-", "after-6", "after-zz", "after-ff", "after-ä1", "zzzz"] {
+            assert_eq!(name_in(garbage), None, "{garbage}");
+        }
+    }
 }

@@ -163,11 +163,11 @@ pub fn judge(seen: &[Seen], list: &[Row]) -> Result<(), String> {
     if faults.is_empty() {
         return Ok(());
     }
-    let mut words = faults.iter().take(SPELLED_OUT).cloned().collect::<Vec<_>>().join("; ");
-    if faults.len() > SPELLED_OUT {
-        words.push_str(&format!("; and {} more", faults.len() - SPELLED_OUT));
-    }
-    Err(words)
+    let words = faults.iter().take(SPELLED_OUT).cloned().collect::<Vec<_>>().join("; ");
+    Err(match faults.len().saturating_sub(SPELLED_OUT) {
+        0 => words,
+        more => format!("{words}; and {more} more"),
+    })
 }
 
 #[cfg(test)]
@@ -246,6 +246,9 @@ mod tests {
             added("b", "u2", 2),
         ];
         assert_eq!(judge(&seen, &[row("b", "u2", 2)]), Ok(()));
+        // A restore of the database may bring the former uid back.
+        let seen = [added("a", "u1", 1), added("a", "u2", 1), Seen::BeginAgain, added("a", "u1", 1)];
+        assert_eq!(judge(&seen, &[row("a", "u1", 1)]), Ok(()));
         found(&[added("a", "u1", 1), Seen::BeginAgain], &[row("a", "u1", 1)], "a", "lost");
     }
 

@@ -44,10 +44,9 @@ impl OperationService for Grpc {
         } else {
             &[]
         };
-        let mut rows = record::list_oldest::<Operation>(&self.cx.db, 1000, filter)
+        let rows = record::list_newest::<Operation>(&self.cx.db, 1000, filter)
             .await
             .map_err(|e| Fault::internal(&e))?;
-        rows.reverse();
         Ok(Response::new(pb::ListOperationsResponse {
             operations: rows.into_iter().map(operation_to).collect(),
         }))

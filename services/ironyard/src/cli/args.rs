@@ -364,5 +364,7 @@ pub(crate) struct Simulate {
 }
 
 pub(crate) fn completion(shell: clap_complete::Shell) {
-    clap_complete::generate(shell, &mut Args::command(), "ironyard", &mut std::io::stdout());
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Args::command(), "ironyard", &mut script);
+    print!("{}", String::from_utf8_lossy(&script));
 }

@@ -1,5 +1,15 @@
 //! The command line.
 
+/// Says something; a reader who has seen enough (`| head`) ends the program, as with any other tool.
+macro_rules! print {
+    ($($text:tt)*) => { $crate::cli::say(format_args!($($text)*)) };
+}
+
+/// The same, and ends the line.
+macro_rules! println {
+    ($($text:tt)*) => { $crate::cli::say(format_args!("{}\n", format_args!($($text)*))) };
+}
+
 mod apply;
 mod args;
 mod conformance;
@@ -15,6 +25,13 @@ pub use args::Args;
 use args::{Command, Connection};
 
 use crate::client::{Addresses, Clients};
+
+fn say(text: std::fmt::Arguments<'_>) {
+    if let Err(error) = std::io::Write::write_fmt(&mut std::io::stdout(), text) {
+        // 128 and the number of SIGPIPE, or sysexits' EX_IOERR.
+        std::process::exit(if error.kind() == std::io::ErrorKind::BrokenPipe { 141 } else { 74 });
+    }
+}
 
 /// What went wrong, and the exit code that says so.
 #[derive(Debug)]

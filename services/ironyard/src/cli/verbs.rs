@@ -236,11 +236,41 @@ fn holds(item: &Value, wanted: &str) -> Result<bool, Failure> {
     }
 }
 
+/// States and phases that a resource can be in, in the words of `--for`.
+fn check_wanted(kind: Kind, wanted: &str) -> Result<(), Failure> {
+    let states = ["Initial", "Discovery", "Available", "Reserved", "Cleanup", "Maintenance", "Error"];
+    let phases = ["Pending", "Bound", "Releasing"];
+    let (what, value, known) = match (kind, wanted.split_once('=')) {
+        (Kind::Server, Some(("state", value))) => ("state", value, states.as_slice()),
+        (Kind::Claim, Some(("phase", value))) => ("phase", value, phases.as_slice()),
+        (_, Some(("power", value))) => ("power", value, ["On", "Off", "PoweringOn", "PoweringOff"].as_slice()),
+        _ => return Ok(()),
+    };
+    if known.iter().any(|one| one.eq_ignore_ascii_case(value)) {
+        return Ok(());
+    }
+    Err(Failure::usage(format!(
+        "--for {wanted}: there is no {what} {value:?}; use {}",
+        known.join(", ")
+    )))
+}
+
 async fn wait(clients: &Clients, kind: Kind, name: &str, wanted: &str, timeout: Duration) -> Result<(), Failure> {
+    check_wanted(kind, wanted)?;
+    // What was last seen, for those who wait in vain.
+    let seen = std::sync::Mutex::new(String::new());
+    let note = |text: String| {
+        if let Ok(mut seen) = seen.lock() {
+            *seen = text;
+        }
+    };
     let work = async {
+        let mut told = false;
         loop {
             match kinds::get(clients, kind, name).await {
                 Ok(item) if wanted != "delete" => {
+                    let state = [text_at(&item, "/state"), text_at(&item, "/phase")].concat();
+                    note(format!("it is {state} {}", text_at(&item, "/waitingBecause/message")));
                     if holds(&item, wanted)? {
                         println!("{}/{name} {wanted}", kind.name().to_ascii_lowercase());
                         return Ok(());
@@ -252,13 +282,19 @@ async fn wait(clients: &Clients, kind: Kind, name: &str, wanted: &str, timeout: 
                         )));
                     }
                 }
-                Ok(_) => {}
+                Ok(_) => note("it is still there".to_owned()),
                 Err(failure) if failure.code == 69 && wanted == "delete" => {
                     println!("{}/{name} deleted", kind.name().to_ascii_lowercase());
                     return Ok(());
                 }
                 // It may come yet; a service that is away may come back.
-                Err(failure) if failure.code == 69 || failure.code == 78 => {}
+                Err(failure) if failure.code == 69 || failure.code == 78 => {
+                    if !told {
+                        eprintln!("{}; waiting for it", failure.message);
+                        told = true;
+                    }
+                    note(failure.message);
+                }
                 Err(failure) => return Err(failure),
             }
             tokio::time::sleep(Duration::from_millis(200)).await;
@@ -268,7 +304,11 @@ async fn wait(clients: &Clients, kind: Kind, name: &str, wanted: &str, timeout: 
         Ok(outcome) => outcome,
         Err(_) => Err(Failure {
             code: 68,
-            message: format!("{name} did not reach {wanted} in {}", humantime::format_duration(timeout)),
+            message: format!(
+                "{name} did not reach {wanted} in {}: {}",
+                humantime::format_duration(timeout),
+                seen.lock().map(|seen| seen.trim_end().to_owned()).unwrap_or_default()
+            ),
         }),
     }
 }

@@ -1,0 +1,3 @@
+//! Judges of what was recorded. They know the promises, and nothing of the code that is to keep them.
+
+pub mod watch;
