@@ -12,6 +12,8 @@ stop() { if [ -n "$simulator" ]; then kill "$simulator" 2>/dev/null || true; wai
 trap 'stop; rm -rf "$work"' EXIT
 start() {
   stop
+  # What the one before has said must not be taken for this one's.
+  : >"$work/out"
   "$ironyard" simulate --port 0 "$@" >"$work/out" &
   simulator=$!
   until grep -q ready "$work/out"; do kill -0 $simulator; sleep 0.1; done
