@@ -231,10 +231,14 @@ async fn who_lost_the_lease_writes_nothing(on: On) {
     let db = &store.db;
     let queue = Queue::new(db.clone(), "q");
     let mut record = put(db, 1).await;
-    let pass = async |why: &str| Pass::begin(&queue, "a").await.unwrap().unwrap_or_else(|| panic!("{why}"));
+    let pass = async |why: &str| {
+        let mut taken = queue.take(1).await.unwrap();
+        assert_eq!(taken.len(), 1, "{why}");
+        Pass::new(queue.clone(), taken.remove(0))
+    };
     queue.poke("a").await.unwrap();
     let first = pass("it is due").await;
-    assert!(Pass::begin(&queue, "a").await.unwrap().is_none(), "it is held");
+    assert!(queue.take(1).await.unwrap().is_empty(), "it is held");
     // Its process is paused for longer than the lease.
     sqlx::query("update work_item set due_at = 1, lease_until = 1")
         .execute(db.pool())
@@ -256,6 +260,21 @@ async fn who_lost_the_lease_writes_nothing(on: On) {
     sqlx::query("delete from work_item").execute(db.pool()).await.unwrap();
     queue.poke("a").await.unwrap();
     assert!(pass("it is due again").await.fence().1 > second.fence().1);
+}
+
+/// A poke that comes while a pass is at work is served, also where the pass is late and nobody has taken its key yet.
+async fn a_poke_of_a_late_pass_is_kept(on: On) {
+    let Some(store) = store(on).await else { return };
+    let queue = Queue::new(store.db.clone(), "q");
+    queue.poke("a").await.unwrap();
+    let late = queue.take(1).await.unwrap().remove(0);
+    sqlx::query("update work_item set due_at = 1, lease_until = 1")
+        .execute(store.db.pool())
+        .await
+        .unwrap();
+    queue.poke("a").await.unwrap();
+    assert!(queue.again(&late, Duration::from_secs(3600), 0).await.unwrap());
+    assert_eq!(queue.take(1).await.unwrap().len(), 1, "what was poked is due");
 }
 
 /// Patience counts from the first failure in a row, by the database's time.
@@ -395,6 +414,7 @@ on_both! {
     a_restore_is_told: a_restore_is_told_on_sqlite, a_restore_is_told_on_postgres;
     a_request_has_one_answer: a_request_has_one_answer_on_sqlite, a_request_has_one_answer_on_postgres;
     who_lost_the_lease_writes_nothing: who_lost_the_lease_writes_nothing_on_sqlite, who_lost_the_lease_writes_nothing_on_postgres;
+    a_poke_of_a_late_pass_is_kept: a_poke_of_a_late_pass_is_kept_on_sqlite, a_poke_of_a_late_pass_is_kept_on_postgres;
     failures_are_timed: failures_are_timed_on_sqlite, failures_are_timed_on_postgres;
     leases_and_fences: leases_and_fences_on_sqlite, leases_and_fences_on_postgres;
 }

@@ -217,6 +217,8 @@ async fn migrate(pool: &AnyPool, dialect: Dialect, migrations: &[Migration]) -> 
 /// Gives changes their places as they are committed, and wakes who follows the feed, until the database is closed. An error only costs time.
 async fn place(db: Db) {
     let mut head = 0;
+    // At once: the process before may have died in between.
+    db.grown.notify_one();
     while !db.pool.is_closed() {
         let _ = tokio::time::timeout(LOOK, db.grown.notified()).await;
         match db.place_changes().await {
@@ -379,5 +381,63 @@ fn without_password(url: &str) -> String {
     match (url.split_once("://"), url.rsplit_once('@')) {
         (Some((scheme, _)), Some((_, host))) => format!("{scheme}://…@{host}"),
         _ => url.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::feed;
+
+    /// A database of the release before the feed had places is brought up to date, and keeps its changes.
+    async fn an_old_feed_is_taken_over(config: Config) {
+        install_default_drivers();
+        let dialect = Dialect::of(&config.url).unwrap();
+        let url = match dialect {
+            Dialect::Sqlite => format!("{}?mode=rwc", config.url),
+            Dialect::Postgres => postgres(&config.url, None).await.unwrap(),
+        };
+        let pool = AnyPoolOptions::new().connect(&url).await.unwrap();
+        // Services number their own steps from 101: step 6 comes after one of them.
+        let steps = [(1, OWN[0].sql), (101, "create table later (later_id text primary key)")].map(|(version, sql)| {
+            let sql = AssertSqlSafe(dialect.migration(sql)).into_sql_str();
+            sqlx::migrate::Migration::new(version, "old".into(), MigrationType::Simple, sql, false)
+        });
+        Migrator::with_migrations(steps.to_vec()).run(&pool).await.unwrap();
+        for n in 0..3 {
+            sqlx::query("insert into change (kind, name, uid, deleted, created_at) values ('thing', $1, $1, 0, 1)")
+                .bind(format!("thing-{n}"))
+                .execute(&pool)
+                .await
+                .unwrap();
+        }
+        pool.close().await;
+        let later = Migration {
+            version: 101,
+            name: "later",
+            sql: "create table later (later_id text primary key)",
+        };
+        let db = Db::open(&config, &[later]).await.unwrap();
+        db.place_changes().await.unwrap();
+        let head = feed::head(&db).await.unwrap();
+        assert_eq!(feed::after(&db, head).await.unwrap(), Some(vec![]));
+        let row = sqlx::query("select count(*) as n from change").fetch_one(db.pool()).await.unwrap();
+        assert_eq!(row.try_get::<i64, _>("n").unwrap(), 3);
+        db.close().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn an_old_feed_is_taken_over_on_sqlite() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.db");
+        an_old_feed_is_taken_over(Config::url(format!("sqlite://{}", path.display()))).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn an_old_feed_is_taken_over_on_postgres() {
+        let Some(server) = ironyard_testkit::Postgres::start().await else {
+            return;
+        };
+        an_old_feed_is_taken_over(Config::url(server.url())).await;
     }
 }

@@ -2,12 +2,14 @@
 
 mod gateway;
 mod inventory;
+mod task;
 mod watch;
 
 pub use gateway::Gateway;
 pub use inventory::{Inventory, name};
 use ironyard_rpc::{Channel, Fault, Reason, client};
 use serde::Deserialize;
+pub use task::{Failed, TaskError};
 pub use watch::{poke_on_bmcs, poke_on_servers, resync_on_servers};
 
 /// Where the peers are.

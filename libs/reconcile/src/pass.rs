@@ -23,24 +23,14 @@ pub enum SaveError {
 }
 
 impl Pass {
-    pub(crate) fn new(queue: Queue, lease: Lease) -> Self {
+    /// A pass over a key that was taken.
+    pub fn new(queue: Queue, lease: Lease) -> Self {
         Self { queue, lease }
-    }
-
-    /// A pass over a key that is taken for it, as a test does; `None` when it is not due.
-    pub async fn begin(queue: &Queue, key: &str) -> ironyard_db::Result<Option<Self>> {
-        let taken = queue.take(i64::MAX).await?.into_iter().find(|lease| lease.key == key);
-        Ok(taken.map(|lease| Self::new(queue.clone(), lease)))
     }
 
     /// What it looks at.
     pub fn key(&self) -> &str {
         &self.lease.key
-    }
-
-    /// How often it has failed in a row.
-    pub fn attempts(&self) -> u32 {
-        self.lease.attempts
     }
 
     /// For how long it has failed in a row.

@@ -90,12 +90,12 @@ impl Queue {
     /// The same, within the transaction that made it necessary. Call [`Queue::wake`] after the commit.
     pub async fn poke_in(&self, tx: &mut Tx, key: &str, of: &str) -> Result<()> {
         let now = tx.dialect().now(4);
-        // A key that is held is due when its pass has ended; one that is due already stays as it is.
+        // A key that is held is due when its pass has ended, be that late or not; one that is due and that nobody has taken stays as it is.
         let again = format!(
             "on conflict (queue, work_key) do update set
             due_at = case when work_item.lease_until > {now} then work_item.due_at else {now} end,
             dirty = work_item.dirty + 1, slot = excluded.slot
-            where work_item.due_at > {now} or work_item.lease_until > {now} or work_item.slot <> excluded.slot"
+            where work_item.due_at > {now} or work_item.lease_until > 0 or work_item.slot <> excluded.slot"
         );
         self.put_in(tx, key, of, &again).await
     }

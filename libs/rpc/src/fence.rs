@@ -33,20 +33,21 @@ pub(crate) fn inject(headers: &mut HeaderMap) {
     let _ = CURRENT.try_with(|value| headers.insert(HEADER, value.clone()));
 }
 
-/// The greatest number of each scope that was heard of.
+/// The greatest number that was heard of, for each caller's scopes: nobody can fence off another.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Fences(Arc<Mutex<HashMap<String, i64>>>);
+pub(crate) struct Fences(Arc<Mutex<HashMap<(String, String), i64>>>);
 
 impl Fences {
     /// Refuses a call of a lease that has been followed by another.
-    pub(crate) fn check(&self, headers: &HeaderMap) -> Result<(), Fault> {
+    pub(crate) fn check(&self, caller: &str, headers: &HeaderMap) -> Result<(), Fault> {
         let Some(value) = headers.get(HEADER) else { return Ok(()) };
         let parts = value.to_str().ok().and_then(|text| text.split_once(' '));
         let Some((number, scope)) = parts.and_then(|(number, scope)| Some((number.parse::<i64>().ok()?, scope))) else {
             return Err(Fault::field(HEADER, "write a number, a space and a scope"));
         };
         let mut known = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        match known.get_mut(scope) {
+        let key = (caller.to_owned(), scope.to_owned());
+        match known.get_mut(&key) {
             Some(greatest) if *greatest > number => {
                 let message = format!("the lease on {scope} has passed on: {greatest} follows {number}");
                 return Err(Fault::new(Reason::StaleFence, message));
@@ -60,7 +61,7 @@ impl Fences {
                     let median = *median;
                     known.retain(|_, number| *number > median);
                 }
-                known.insert(scope.to_owned(), number);
+                known.insert(key, number);
             }
         }
         Ok(())
@@ -80,23 +81,28 @@ mod tests {
     #[test]
     fn an_older_lease_is_refused_once_a_newer_was_heard() {
         let fences = Fences::default();
-        assert!(fences.check(&HeaderMap::new()).is_ok());
-        assert!(fences.check(&headers("7 cleanup/a")).is_ok());
-        assert!(fences.check(&headers("7 cleanup/a")).is_ok(), "a pass makes several calls");
-        assert!(fences.check(&headers("3 cleanup/b")).is_ok(), "each scope by itself");
-        assert!(fences.check(&headers("9 cleanup/a")).is_ok());
-        assert_eq!(fences.check(&headers("7 cleanup/a")).unwrap_err().reason, Reason::StaleFence);
-        assert!(fences.check(&headers("nonsense")).is_err());
+        assert!(fences.check("claim", &HeaderMap::new()).is_ok());
+        assert!(fences.check("claim", &headers("7 cleanup/a")).is_ok());
+        assert!(fences.check("claim", &headers("7 cleanup/a")).is_ok(), "a pass makes several calls");
+        assert!(fences.check("claim", &headers("3 cleanup/b")).is_ok(), "each scope by itself");
+        assert!(fences.check("claim", &headers("9 cleanup/a")).is_ok());
+        assert_eq!(
+            fences.check("claim", &headers("7 cleanup/a")).unwrap_err().reason,
+            Reason::StaleFence
+        );
+        assert!(fences.check("claim", &headers("nonsense")).is_err());
+        assert!(fences.check("somebody", &headers("99 cleanup/a")).is_ok());
+        assert!(fences.check("claim", &headers("9 cleanup/a")).is_ok(), "each caller by itself");
     }
 
     #[test]
     fn memory_is_bounded() {
         let fences = Fences::default();
         for n in 0..250_000 {
-            fences.check(&headers(&format!("{n} s/{n}"))).unwrap();
+            fences.check("claim", &headers(&format!("{n} s/{n}"))).unwrap();
         }
         assert!(fences.0.lock().unwrap().len() <= SCOPES);
-        assert!(fences.check(&headers("1 s/249999")).is_err(), "the newest are kept");
+        assert!(fences.check("claim", &headers("1 s/249999")).is_err(), "the newest are kept");
     }
 
     #[tokio::test]

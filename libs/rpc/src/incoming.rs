@@ -88,7 +88,7 @@ where
         telemetry::continue_from(&span, request.headers());
         let allowed = behalf.is_some() || access::allowed(row, &caller);
         let refused = if allowed {
-            self.fences.check(request.headers()).err().map(Status::from)
+            self.fences.check(&name, request.headers()).err().map(Status::from)
         } else {
             Some(refusal(method, &caller))
         };

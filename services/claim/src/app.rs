@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use ironyard_peers::{Gateway, Inventory, PeerError};
+pub use ironyard_peers::TaskError as Error;
+use ironyard_peers::{Gateway, Inventory};
 use ironyard_proto::{
     discovery::{self, agent_run_service_client::AgentRunServiceClient},
     inventory,
@@ -89,37 +90,6 @@ pub const BIND: &str = "bind";
 /// A failed database call, as a fault.
 pub(crate) fn store_fault(error: ironyard_db::Error) -> Fault {
     Fault::internal(&error)
-}
-
-/// Why a pass failed: ourselves or a peer.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// Ours.
-    #[error("{0}")]
-    Fault(#[from] Fault),
-    /// Somebody else was faster.
-    #[error("could not write what was decided")]
-    Save(#[from] ironyard_reconcile::SaveError),
-    /// A peer.
-    #[error("a peer answered: {0}")]
-    Peer(#[from] PeerError),
-}
-
-impl Error {
-    /// Reason code, for the resource that waits because of it.
-    pub fn reason(&self) -> &str {
-        match self {
-            Self::Fault(fault) => fault.reason.as_str(),
-            Self::Save(_) => Reason::Internal.as_str(),
-            Self::Peer(error) => error.reason_or(Reason::PeerUnavailable.as_str()),
-        }
-    }
-}
-
-impl From<tonic::Status> for Error {
-    fn from(status: tonic::Status) -> Self {
-        Self::Peer(status.into())
-    }
 }
 
 /// What a claim asks inventory for.

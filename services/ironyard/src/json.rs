@@ -32,6 +32,15 @@ pub fn text_at(value: &Value, pointer: &str) -> String {
     }
 }
 
+/// The values of the enum of this full name, as people write them.
+pub fn enum_words(full_name: &str) -> Vec<String> {
+    let values = pool().get_enum_by_name(full_name);
+    let words = values
+        .iter()
+        .flat_map(|of| of.values().map(|value| plain(value.name())).collect::<Vec<_>>());
+    words.filter(|word| !word.is_empty()).collect()
+}
+
 /// `SERVER_STATE_AVAILABLE` as `Available`.
 fn plain(text: &str) -> String {
     let prefixes = [

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use ironyard_db::Record;
-use ironyard_peers::{Gateway, Inventory, PeerError};
+pub use ironyard_peers::TaskError as Error;
+use ironyard_peers::{Gateway, Inventory};
 use ironyard_reconcile::Queue;
 use ironyard_resource::{Context, Kind};
 use ironyard_rpc::{Fault, Reason};
@@ -74,29 +75,4 @@ pub struct App {
 /// A failed database call, as a fault.
 pub(crate) fn store_fault(error: ironyard_db::Error) -> Fault {
     Fault::internal(&error)
-}
-
-/// Why a pass failed: ourselves or a peer.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// Ours.
-    #[error("{0}")]
-    Fault(#[from] Fault),
-    /// Somebody else was faster.
-    #[error("could not write what was decided")]
-    Save(#[from] ironyard_reconcile::SaveError),
-    /// A peer.
-    #[error("a peer answered: {0}")]
-    Peer(#[from] PeerError),
-}
-
-impl Error {
-    /// Reason code, for the resource that waits because of it.
-    pub fn reason(&self) -> &str {
-        match self {
-            Self::Fault(fault) => fault.reason.as_str(),
-            Self::Save(_) => Reason::Internal.as_str(),
-            Self::Peer(error) => error.reason_or(Reason::PeerUnavailable.as_str()),
-        }
-    }
 }

@@ -1,7 +1,7 @@
-use ironyard_types::{Metadata, Reference, Timestamp, Waiting, hardware::Drive};
+use ironyard_types::{Category, Metadata, Reference, Timestamp, Waiting, hardware::Drive};
 use serde::{Deserialize, Serialize};
 
-use super::sanitize::{Category, Job};
+use super::sanitize::Job;
 
 /// The wipe of one server after one claim.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

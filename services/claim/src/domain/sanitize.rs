@@ -1,27 +1,7 @@
 //! How a drive is wiped, in the terms of NIST SP 800-88.
 
-use ironyard_types::hardware::Drive;
+use ironyard_types::{Category, hardware::Drive};
 use serde::{Deserialize, Serialize};
-
-/// How strong a wipe is.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum Category {
-    /// Against simple recovery.
-    #[default]
-    Clear,
-    /// Against a laboratory.
-    Purge,
-}
-
-impl Category {
-    /// In the standard's words.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Clear => "Clear",
-            Self::Purge => "Purge",
-        }
-    }
-}
 
 /// Who wipes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use ironyard_db::{Stored, record};
-use ironyard_peers::Gateway;
+use ironyard_peers::{Failed, Gateway};
 use ironyard_proto::{
     bmc::PowerAction,
     common,
@@ -35,18 +35,14 @@ impl Reconcile for Claims {
         self.look(pass, &mut claim).instrument(span).await
     }
 
-    /// A claim never waits silently: what a pass met stands on its record, with the next attempt.
     async fn failed(&self, pass: &Pass, error: &Error, attempts: u32, again: Duration) {
-        let (db, now) = (&self.0.cx.db, self.0.cx.now());
-        let Ok(Some(mut claim)) = record::get::<ServerClaim>(db, pass.key()).await else {
-            return;
+        let failed = Failed {
+            pass,
+            error,
+            attempts,
+            again,
         };
-        let change = |claim: &mut ServerClaim| {
-            claim.waiting = Some(Waiting::retry(claim.waiting.as_ref(), error.reason(), error, attempts, now, again))
-        };
-        if let Err(error) = pass.save(&mut claim, now, change).await {
-            tracing::debug!(claim.name = pass.key(), %error, "could not say why it waits");
-        }
+        failed.show(&self.0.cx, |claim: &mut ServerClaim| &mut claim.waiting).await;
     }
 }
 

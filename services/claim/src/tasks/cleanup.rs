@@ -6,15 +6,12 @@ use ironyard_peers::name;
 use ironyard_proto::inventory::{Server, ServerState};
 use ironyard_reconcile::{Next, Pass, Reconcile};
 use ironyard_rpc::{Reason, convert::reference_from};
-use ironyard_types::{Metadata, Reference, Timestamp, Waiting};
+use ironyard_types::{Category, Metadata, Reference, Timestamp, Waiting};
 use tracing::Instrument;
 
 use crate::{
     app::{App, Error, store_fault},
-    domain::{
-        cleanup::{CleanupRun, Step},
-        sanitize::Category,
-    },
+    domain::cleanup::{CleanupRun, Step},
 };
 
 /// Wipes servers in Cleanup, one step a pass. A run that failed is never continued: a retry is a run of its own.

@@ -16,14 +16,14 @@ use ironyard_rpc::{
     Reason,
     convert::{drive_from, timestamp_to},
 };
-use ironyard_types::{Metadata, SystemUuid, hardware::Drive};
+use ironyard_types::{Category, Metadata, SystemUuid, hardware::Drive};
 
 use super::cleanup::{Cleanup, Done};
 use crate::{
     app::{Error, store_fault},
     domain::{
         cleanup::{Certificate, CleanupRun, Step},
-        sanitize::{Category, Tool, jobs},
+        sanitize::{Tool, jobs},
     },
 };
 
@@ -160,11 +160,7 @@ impl Cleanup {
                     .as_ref()
                     .and_then(|s| s.sanitization.as_ref())
                     .map_or("", |s| &s.minimum);
-                let minimum = if [owed, wanted].contains(&"Purge") {
-                    Category::Purge
-                } else {
-                    Category::Clear
-                };
+                let minimum = Category::parse(owed).max(Category::parse(wanted));
                 match jobs(&known, &run.bmc_drives, &inside, minimum) {
                     Ok(jobs) => {
                         self.change(pass, stored, |run, _| (run.jobs, run.minimum) = (jobs, minimum))

@@ -4,13 +4,13 @@ use ironyard_db::{Stored, dialect::Dialect, record};
 use ironyard_operation::MutateError;
 use ironyard_resource::{Context, Page, fault_of, list};
 use ironyard_rpc::{Fault, Reason};
-use ironyard_types::Reference;
+use ironyard_types::{Category, Reference};
 
 use super::{store_fault, write};
 use crate::{
     domain::{
         claimability::{Unfit, Wanted, check},
-        lifecycle::{Category, Event, Step, step},
+        lifecycle::{Event, Step, step},
         server::Server,
     },
     store::{self, history::Entry},

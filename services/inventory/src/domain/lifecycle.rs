@@ -6,7 +6,7 @@
 
 #![deny(clippy::wildcard_enum_match_arm)]
 
-use ironyard_types::{Reference, Timestamp};
+use ironyard_types::{Category, Reference, Timestamp};
 use serde::{Deserialize, Serialize};
 
 /// Where a server is in its life.
@@ -74,31 +74,6 @@ pub struct Debt {
     /// What the wipe must be at least, as it was wanted at the reservation. A policy that is lowered later lowers no debt.
     #[serde(default)]
     pub minimum: Category,
-}
-
-/// How strong a wipe is, in the terms of NIST SP 800-88.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum Category {
-    /// Against simple recovery.
-    #[default]
-    Clear,
-    /// Against a laboratory.
-    Purge,
-}
-
-impl Category {
-    /// What is not known to purge clears.
-    pub fn parse(text: &str) -> Self {
-        if text == "Purge" { Self::Purge } else { Self::Clear }
-    }
-
-    /// In the standard's words.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Clear => "Clear",
-            Self::Purge => "Purge",
-        }
-    }
 }
 
 /// What went wrong.

@@ -18,6 +18,7 @@ mod kinds;
 mod output;
 mod serve;
 mod verbs;
+mod wait;
 
 use std::process::ExitCode;
 

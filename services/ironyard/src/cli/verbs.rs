@@ -1,5 +1,3 @@
-use std::time::Duration;
-
 use ironyard_proto::{bmc, claim, common, inventory};
 use ironyard_rpc::convert::selector_to;
 use ironyard_types::labels::Selector;
@@ -10,7 +8,8 @@ use super::{
     Failure, apply,
     args::{Because, Command, PowerAction},
     kinds::{self, Kind},
-    output::{self, condition, name_of, print},
+    output::{self, name_of, print},
+    wait,
 };
 use crate::{client::Clients, json::text_at};
 
@@ -55,7 +54,7 @@ pub(crate) async fn run(clients: &Clients, command: Command) -> Result<(), Failu
             name,
             condition,
             timeout,
-        } => wait(clients, Kind::parse(&kind)?, &name, &condition, timeout).await,
+        } => wait::run(clients, Kind::parse(&kind)?, &name, &condition, timeout).await,
         Command::Watch => watch(clients).await,
         Command::Power { server, action, yes } => power(clients, &server, action, yes).await,
         Command::Claim {
@@ -220,97 +219,6 @@ async fn describe(clients: &Clients, kind: Kind, name: &str) -> Result<(), Failu
         }
     }
     Ok(())
-}
-
-/// Whether a resource is as wanted.
-fn holds(item: &Value, wanted: &str) -> Result<bool, Failure> {
-    let same = |pointer: &str, value: &str| text_at(item, pointer).eq_ignore_ascii_case(value);
-    match wanted.split_once('=') {
-        Some(("state", value)) => Ok(same("/state", value)),
-        Some(("phase", value)) => Ok(same("/phase", value)),
-        Some(("power", value)) => Ok(same("/observed/powerState", value) || same("/powerState", value)),
-        Some(("condition", value)) => Ok(condition(item, value) == "True"),
-        _ => Err(Failure::usage(format!(
-            "--for {wanted:?}: use state=…, phase=…, power=…, condition=… or delete"
-        ))),
-    }
-}
-
-/// States and phases that a resource can be in, in the words of `--for`.
-fn check_wanted(kind: Kind, wanted: &str) -> Result<(), Failure> {
-    let states = ["Initial", "Discovery", "Available", "Reserved", "Cleanup", "Maintenance", "Error"];
-    let phases = ["Pending", "Bound", "Releasing"];
-    let (what, value, known) = match (kind, wanted.split_once('=')) {
-        (Kind::Server, Some(("state", value))) => ("state", value, states.as_slice()),
-        (Kind::Claim, Some(("phase", value))) => ("phase", value, phases.as_slice()),
-        (_, Some(("power", value))) => ("power", value, ["On", "Off", "PoweringOn", "PoweringOff"].as_slice()),
-        _ => return Ok(()),
-    };
-    if known.iter().any(|one| one.eq_ignore_ascii_case(value)) {
-        return Ok(());
-    }
-    Err(Failure::usage(format!(
-        "--for {wanted}: there is no {what} {value:?}; use {}",
-        known.join(", ")
-    )))
-}
-
-async fn wait(clients: &Clients, kind: Kind, name: &str, wanted: &str, timeout: Duration) -> Result<(), Failure> {
-    check_wanted(kind, wanted)?;
-    // What was last seen, for those who wait in vain.
-    let seen = std::sync::Mutex::new(String::new());
-    let note = |text: String| {
-        if let Ok(mut seen) = seen.lock() {
-            *seen = text;
-        }
-    };
-    let work = async {
-        let mut told = false;
-        loop {
-            match kinds::get(clients, kind, name).await {
-                Ok(item) if wanted != "delete" => {
-                    let state = [text_at(&item, "/state"), text_at(&item, "/phase")].concat();
-                    note(format!("it is {state} {}", text_at(&item, "/waitingBecause/message")));
-                    if holds(&item, wanted)? {
-                        println!("{}/{name} {wanted}", kind.name().to_ascii_lowercase());
-                        return Ok(());
-                    }
-                    if wanted == "state=Available" && text_at(&item, "/state") == "Error" {
-                        return Err(Failure::other(format!(
-                            "{name} is in Error: {}",
-                            text_at(&item, "/failure/message")
-                        )));
-                    }
-                }
-                Ok(_) => note("it is still there".to_owned()),
-                Err(failure) if failure.code == 69 && wanted == "delete" => {
-                    println!("{}/{name} deleted", kind.name().to_ascii_lowercase());
-                    return Ok(());
-                }
-                // It may come yet; a service that is away may come back.
-                Err(failure) if failure.code == 69 || failure.code == 78 => {
-                    if !told {
-                        eprintln!("{}; waiting for it", failure.message);
-                        told = true;
-                    }
-                    note(failure.message);
-                }
-                Err(failure) => return Err(failure),
-            }
-            tokio::time::sleep(Duration::from_millis(200)).await;
-        }
-    };
-    match tokio::time::timeout(timeout, work).await {
-        Ok(outcome) => outcome,
-        Err(_) => Err(Failure {
-            code: 68,
-            message: format!(
-                "{name} did not reach {wanted} in {}: {}",
-                humantime::format_duration(timeout),
-                seen.lock().map(|seen| seen.trim_end().to_owned()).unwrap_or_default()
-            ),
-        }),
-    }
 }
 
 async fn watch(clients: &Clients) -> Result<(), Failure> {

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use ironyard_db::{Stored, record};
-use ironyard_peers::{Gateway, PeerError};
+use ironyard_peers::{Failed, Gateway, PeerError};
 use ironyard_proto::{
     bmc::PowerAction,
     common::Reference,
@@ -80,17 +80,14 @@ impl Reconcile for Maintenances {
         }
     }
 
-    /// A maintenance never waits silently: what a pass met stands on its record, with the next attempt.
     async fn failed(&self, pass: &Pass, error: &Error, attempts: u32, again: Duration) {
-        let (db, now) = (&self.0.cx.db, self.0.cx.now());
-        let Ok(Some(mut stored)) = record::get::<ServerMaintenance>(db, pass.key()).await else {
-            return;
+        let failed = Failed {
+            pass,
+            error,
+            attempts,
+            again,
         };
-        let change =
-            |m: &mut ServerMaintenance| m.waiting = Some(Waiting::retry(m.waiting.as_ref(), error.reason(), error, attempts, now, again));
-        if let Err(error) = pass.save(&mut stored, now, change).await {
-            tracing::debug!(maintenance = pass.key(), %error, "could not say why it waits");
-        }
+        failed.show(&self.0.cx, |m: &mut ServerMaintenance| &mut m.waiting).await;
     }
 }
 

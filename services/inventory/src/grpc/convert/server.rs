@@ -7,11 +7,11 @@ use ironyard_rpc::{
         timestamp_from, timestamp_to, waiting_to,
     },
 };
-use ironyard_types::{ResourceName, SystemUuid, hardware::PowerState};
+use ironyard_types::{Category, ResourceName, SystemUuid, hardware::PowerState};
 
 use crate::domain::{
     claimability::Toleration,
-    lifecycle::{Category, Certificate, Debt, Failure, State},
+    lifecycle::{Certificate, Debt, Failure, State},
     server::{BiosSettings, BootOrderEntry, InBand, InlineBmc, Server, Spec, Taint},
 };
 
