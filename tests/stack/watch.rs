@@ -2,6 +2,7 @@
 //! begin again. The judge in `checkers` reads only what the readers were sent.
 
 use std::{
+    collections::BTreeMap,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -62,9 +63,9 @@ impl Random {
 }
 
 /// Changes in one run of the test.
-const CHANGES: usize = 12_500;
+const CHANGES: usize = 100_000;
 /// Names that are created, changed, deleted and created again.
-const NAMES: u64 = 60;
+const NAMES: u64 = 20;
 
 fn seen(event: Event<Thing>) -> Seen {
     match event {
@@ -108,6 +109,7 @@ async fn reader(cx: Context, n: usize, log: Arc<Mutex<Vec<Seen>>>, stop: Arc<Ato
                 Err(_) if stop.load(Ordering::Relaxed) => break,
                 Err(_) => {}
             }
+            // Every other reader is slow now and then, as its network may be.
             if n % 2 == 1 && random.below(20) == 0 {
                 tokio::time::sleep(Duration::from_millis(random.below(30))).await;
             }
@@ -120,28 +122,57 @@ async fn reader(cx: Context, n: usize, log: Arc<Mutex<Vec<Seen>>>, stop: Arc<Ato
     begun_again
 }
 
-async fn change(db: &Db, random: &mut Random) {
-    let name = format!("op-{:04}", random.below(NAMES));
+/// A transaction of a few changes; how many. The same name may be deleted and created again in one.
+async fn transaction(db: &Db, random: &mut Random) -> usize {
     let now = SystemClock.now();
+    let count = 1 + random.below(40);
     let mut tx = db.begin().await.unwrap();
-    match record::get_for_update::<Thing>(&mut tx, &name).await.unwrap() {
-        None => {
-            let mut new = operation(0);
-            new.metadata.name.clone_from(&name);
-            record::insert(&mut tx, Thing(new), now).await.unwrap();
-        }
-        Some(there) if random.below(4) == 0 => {
-            assert_eq!(record::delete(&mut tx, &there, now).await.unwrap(), Outcome::Written(()));
-        }
-        Some(mut there) => {
-            there.value.0.percent += 1;
-            assert!(matches!(record::update(&mut tx, &there, now).await.unwrap(), Outcome::Written(_)));
+    for _ in 0..count {
+        let name = format!("op-{:04}", random.below(NAMES));
+        match record::get_for_update::<Thing>(&mut tx, &name).await.unwrap() {
+            None => {
+                let mut new = operation(0);
+                new.metadata.name.clone_from(&name);
+                record::insert(&mut tx, Thing(new), now).await.unwrap();
+            }
+            Some(there) if random.below(4) == 0 => {
+                assert_eq!(record::delete(&mut tx, &there, now).await.unwrap(), Outcome::Written(()));
+            }
+            Some(mut there) => {
+                there.value.0.percent += 1;
+                assert!(matches!(record::update(&mut tx, &there, now).await.unwrap(), Outcome::Written(_)));
+            }
         }
     }
     // Some decide otherwise in the end.
-    if random.below(20) > 0 {
-        tx.commit().await.unwrap();
+    if random.below(20) == 0 {
+        return 0;
     }
+    tx.commit().await.unwrap();
+    usize::try_from(count).unwrap()
+}
+
+/// What a client ends with that knows names alone, as a table on a screen does: the last thing it was told of each.
+fn by_name(seen: &[Seen]) -> Vec<Row> {
+    let mut held = BTreeMap::new();
+    for one in seen {
+        match one {
+            Seen::Added { name, uid, version } | Seen::Modified { name, uid, version } => {
+                let row = Row {
+                    name: name.clone(),
+                    uid: uid.clone(),
+                    version: *version,
+                };
+                held.insert(name, row);
+            }
+            Seen::Gone { name, .. } => {
+                held.remove(name);
+            }
+            Seen::Checkpoint => {}
+            Seen::BeginAgain => held.clear(),
+        }
+    }
+    held.into_values().collect()
 }
 
 async fn every_reader_ends_with_the_list(on: On) {
@@ -159,15 +190,17 @@ async fn every_reader_ends_with_the_list(on: On) {
         .map(|(n, log)| tokio::spawn(reader(cx.clone(), n, log.clone(), stop.clone())))
         .collect();
     let mut random = Random(7);
-    for n in 0..CHANGES {
-        change(&cx.db, &mut random).await;
-        if n % 500 == 499 {
+    let (mut changes, mut restores) = (0, 0);
+    while changes < CHANGES {
+        changes += transaction(&cx.db, &mut random).await;
+        if random.below(50) == 0 {
             feed::prune(&cx.db, SystemClock.now(), Duration::from_millis(random.below(300)))
                 .await
                 .unwrap();
         }
-        // The history is lost, as by a restore: whoever followed it must notice.
-        if n % 5000 == 2500 {
+        // The history is lost, as by a restore: whoever followed it must notice. The last quarter is followed to its end.
+        if restores < 3 && changes / (CHANGES / 4) > restores {
+            restores += 1;
             sqlx::query("delete from change").execute(cx.db.pool()).await.unwrap();
         }
     }
@@ -184,6 +217,7 @@ async fn every_reader_ends_with_the_list(on: On) {
     for (n, log) in logs.iter().enumerate() {
         let verdict = || judge(&log.lock().unwrap(), &list);
         poll::until(&format!("reader {n} has the list: {:?}", verdict()), || async { verdict().ok() }).await;
+        assert_eq!(by_name(&log.lock().unwrap()), list, "reader {n}, by name");
     }
     stop.store(true, Ordering::Relaxed);
     let mut begun_again = 0;
