@@ -25,7 +25,11 @@ for service in "${!port[@]}"; do
         ;;
     esac
     case $service in
-      bmc-gateway) printf '[gateway]\nkey_file = "%s"\nallowed_ranges = ["127.0.0.0/8"]\n' "$folder/key" ;;
+      bmc-gateway)
+        printf '[gateway]\nkey_file = "%s"\nallowed_ranges = ["127.0.0.0/8"]\n' "$folder/key"
+        printf '[gateway.inventory]\naddress = "https://127.0.0.1:%s"\n' "${port[inventory]}"
+        printf '[gateway.inventory.tls]\nca = "%s"\ncertificate = "%s"\nkey = "%s"\n' "$tls/ca.pem" "$tls/$service.pem" "$tls/$service.key"
+        ;;
       discovery) printf '[discovery]\nagent_url = "https://127.0.0.1:%s"\nin_band = "%s"\n' "${port[discovery]}" "${IN_BAND:-optional}" ;;
     esac
   } >"$folder/$service.toml"

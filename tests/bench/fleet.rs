@@ -123,7 +123,7 @@ async fn enroll(clients: &Clients, count: usize, places: Places, scheme: &str) {
         name: "all".into(),
         username: "admin".into(),
         password: "simulated".into(),
-        replace_pending: false,
+        replace: false,
     };
     clients.credentials.clone().set_credential(credential).await.unwrap();
     stream::iter(0..count)

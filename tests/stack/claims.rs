@@ -2,8 +2,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ironyard_discovery::domain::discovery_run::InBand;
 use ironyard_proto::{
+    bmc,
     claim::{self, ClaimPhase, ServerClaim, ServerClaimSpec},
-    common::LabelSelector,
+    common::{self, LabelSelector},
     inventory::{self, ServerState},
 };
 use ironyard_testkit::poll;
@@ -172,4 +173,72 @@ async fn selectors_taints_and_cordons_decide() {
     world.try_claim("any", ServerClaimSpec::default()).await.unwrap();
     world.reaches("bmc-2-1", ServerState::Reserved).await;
     assert_eq!(world.server("bmc-0-1").await.unwrap().state(), ServerState::Available, "cordoned");
+}
+
+/// Who cannot be switched on, or wiped afterwards, is not offered; and what servers depend on is not deleted by mistake.
+async fn unusable_bmcs_are_not_offered(on: On) {
+    let Some(world) = World::with(on, 2, InBand::Off).await else {
+        return;
+    };
+    let bmcs = world.clients.bmcs.clone();
+    let delete = |force: bool, reason: &str| bmc::DeleteBmcRequest {
+        name: "bmc-0".into(),
+        force,
+        reason: reason.into(),
+        ..Default::default()
+    };
+    let refused = bmcs.clone().delete_bmc(delete(false, "")).await.unwrap_err();
+    assert_eq!(ironyard_rpc::reason_of(&refused).unwrap(), "BMC_IN_USE", "{refused:?}");
+    assert!(refused.message().contains("bmc-0-1"), "{refused:?}");
+    let refused = bmcs.clone().delete_bmc(delete(true, "")).await.unwrap_err();
+    assert_eq!(ironyard_rpc::reason_of(&refused).unwrap(), "INVALID_FIELD", "{refused:?}");
+    bmcs.clone().delete_bmc(delete(true, "the rack is sold")).await.unwrap();
+    world.machine(1).set_knobs(ironyard_bmc_simulator::Knobs {
+        gone: Some(true),
+        ..Default::default()
+    });
+    for (name, why) in [("bmc-0-1", "NoBmc"), ("bmc-1-1", "BmcNotReady")] {
+        poll::until(&format!("{name} says {why}"), || async {
+            let server = world.server(name).await?;
+            let told = |c: &common::Condition| c.r#type == "BmcReachable" && c.status() == common::ConditionStatus::False;
+            server.conditions.iter().any(|c| told(c) && c.reason == why).then_some(())
+        })
+        .await;
+    }
+    world.claim("a").await;
+    poll::until("the claim says why it waits", || async {
+        let waiting = world.get_claim("a").await?.waiting_because?;
+        waiting.message.contains("2 have a BMC that cannot be used").then_some(())
+    })
+    .await;
+    let only = common::Reference {
+        name: "bmc-0-1".into(),
+        uid: String::new(),
+    };
+    let spec = ServerClaimSpec {
+        server_ref: Some(only),
+        ..Default::default()
+    };
+    world.try_claim("b", spec).await.unwrap();
+    poll::until("the one that names its server says why", || async {
+        let waiting = world.get_claim("b").await?.waiting_because?;
+        waiting.message.contains("BMC bmc-0 does not exist").then_some(())
+    })
+    .await;
+    // The one that comes back is offered again.
+    world.machine(1).set_knobs(ironyard_bmc_simulator::Knobs {
+        gone: Some(false),
+        ..Default::default()
+    });
+    assert_eq!(world.runs("a").await, "bmc-1-1");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn unusable_bmcs_are_not_offered_on_sqlite() {
+    unusable_bmcs_are_not_offered(On::Sqlite).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn unusable_bmcs_are_not_offered_on_postgres() {
+    unusable_bmcs_are_not_offered(On::Postgres).await;
 }

@@ -222,7 +222,7 @@ pub async fn set_credential(clients: &Clients, name: &str, config: &FleetConfig)
         name: name.to_owned(),
         username: config.username.clone(),
         password: config.password.clone(),
-        replace_pending: false,
+        replace: false,
     };
     clients.credentials.clone().set_credential(credential).await.unwrap();
 }

@@ -46,7 +46,7 @@ async fn a_password_appears_nowhere() {
         name: "planted".into(),
         username: "admin".into(),
         password: PLANTED.into(),
-        replace_pending: false,
+        replace: false,
     };
     clients.credentials.clone().set_credential(request).await.unwrap();
     // It is used, and refused: errors are where secrets leak.

@@ -78,12 +78,12 @@ impl One {
         self.clients().managers.clone().get_manager(request).await.map(|_| ())
     }
 
-    async fn set_credential(&self, password: &str, replace_pending: bool) -> Result<(), tonic::Status> {
+    async fn set_credential(&self, password: &str, replace: bool) -> Result<(), tonic::Status> {
         let request = bmc::SetCredentialRequest {
             name: self.name.clone(),
             username: self.config.username.clone(),
             password: password.to_owned(),
-            replace_pending,
+            replace,
         };
         self.clients().credentials.clone().set_credential(request).await.map(|_| ())
     }
@@ -143,6 +143,41 @@ async fn a_rotation_without_sessions_ends_well() {
     finished(one.clients(), &one.rotate().await).await.unwrap();
     assert_ne!(one.password(), one.config.password);
     one.works().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rotated_password_is_not_forgotten_by_mistake() {
+    let one = one([127, 99, 4, 1], false).await;
+    let credentials = one.clients().credentials.clone();
+    finished(one.clients(), &one.rotate().await).await.unwrap();
+    let rotated = one.password();
+    // The file that was applied before the rotation is no news.
+    one.set_credential(&one.config.password, false).await.unwrap();
+    one.works().await.unwrap();
+    // Another password would write over the only copy of the one that the BMC has.
+    let refused = one.set_credential("another", false).await.unwrap_err();
+    assert_eq!(reason_of(&refused), "CREDENTIAL_ROTATED", "{refused:?}");
+    let delete = |force: bool, reason: &str| bmc::DeleteCredentialRequest {
+        name: one.name.clone(),
+        force,
+        reason: reason.to_owned(),
+    };
+    let refused = credentials.clone().delete_credential(delete(false, "")).await.unwrap_err();
+    assert_eq!(reason_of(&refused), "CREDENTIAL_IN_USE", "{refused:?}");
+    let refused = credentials.clone().delete_credential(delete(true, " ")).await.unwrap_err();
+    assert_eq!(reason_of(&refused), "INVALID_FIELD", "{refused:?}");
+    one.works().await.unwrap();
+    // Nor does a second rotation make what was set before it good again.
+    finished(one.clients(), &one.rotate().await).await.unwrap();
+    assert_ne!(one.password(), rotated);
+    let refused = one.set_credential(&rotated, false).await.unwrap_err();
+    assert_eq!(reason_of(&refused), "CREDENTIAL_ROTATED", "{refused:?}");
+    one.works().await.unwrap();
+    // Said so, it is written over; the BMC's own word decides then.
+    one.set_credential(&one.password(), true).await.unwrap();
+    one.set_credential(&one.password(), false).await.unwrap();
+    one.works().await.unwrap();
+    credentials.clone().delete_credential(delete(true, "a test ends")).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

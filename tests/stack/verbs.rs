@@ -129,7 +129,7 @@ verbs! {
     "ListAccounts" => |c, b| direct(c.managers.clone().list_accounts(bmc::ListAccountsRequest { bmc: b.into() })).await;
     "CreateAccount" => |c, b| {
         let name = format!("{b}-more");
-        c.credentials.clone().set_credential(bmc::SetCredentialRequest { name: name.clone(), username: "more".into(), password: "s1mulated-2".into(), replace_pending: false }).await.unwrap();
+        c.credentials.clone().set_credential(bmc::SetCredentialRequest { name: name.clone(), username: "more".into(), password: "s1mulated-2".into(), replace: false }).await.unwrap();
         direct(c.managers.clone().create_account(bmc::CreateAccountRequest { bmc: b.into(), credential: name, role: "Operator".into() })).await
     };
     "DeleteAccount" => |c, b| direct(c.managers.clone().delete_account(bmc::DeleteAccountRequest { bmc: b.into(), username: "more".into() })).await;

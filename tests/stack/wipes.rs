@@ -1,4 +1,4 @@
-use ironyard_bmc_simulator::EraseBehaviour;
+use ironyard_bmc_simulator::{Action, EraseBehaviour, Rule};
 use ironyard_discovery::domain::discovery_run::InBand;
 use ironyard_proto::inventory::{self, Server, ServerState};
 use ironyard_testkit::poll;
@@ -139,4 +139,47 @@ async fn purge_is_refused_where_only_clear_is_possible() {
     let server = world.reaches("bmc-1-1", ServerState::Error).await;
     assert_eq!(server.sanitization_debt.clone().unwrap().minimum, "Purge");
     assert!(message(&server).contains("Purge"), "{}", message(&server));
+}
+
+/// Where a system UUID is missing, the serial number tells one machine from another.
+#[tokio::test(flavor = "multi_thread")]
+async fn another_machine_is_neither_offered_nor_wiped() {
+    let world = World::apart(On::Sqlite, 1, InBand::Off).await.unwrap();
+    let machine = world.machine(0);
+    let shows = |serial: &str| {
+        let fields = serde_json::json!({"UUID": "00000000-0000-0000-0000-000000000000", "SerialNumber": serial, "SKU": serial});
+        machine.clear_rules();
+        machine.add_rule(Rule {
+            method: Some("GET".to_owned()),
+            path: "/redfish/v1/Systems/1".to_owned(),
+            action: Action::Fields(fields.as_object().unwrap().clone()),
+            remaining: None,
+        });
+    };
+    shows("SIM000000");
+    ironyard::demo::register(&world.clients, &world.fleet_config, world.port)
+        .await
+        .unwrap();
+    let server = world.reaches("bmc-0-1", ServerState::Available).await;
+    assert_eq!(server.spec.unwrap().system_uuid, "");
+    world.claim("a").await;
+    world.runs("a").await;
+    shows("OTHER0001");
+    world.release("a").await;
+    let server = world.reaches("bmc-0-1", ServerState::Error).await;
+    let failure = server.failure.clone().unwrap();
+    assert_eq!(failure.reason, "WRONG_MACHINE", "{failure:?}");
+    assert!(failure.message.contains("other0001"), "{failure:?}");
+    stays_out(&world).await;
+    let nothing = |c: &ironyard_proto::claim::SanitizationCertificate| !c.passed && c.drives.is_empty();
+    assert!(world.certificates("bmc-0-1").await.iter().all(nothing), "nothing was wiped");
+    // The right one is wiped.
+    shows("SIM000000");
+    let request = inventory::RetryServerRequest {
+        name: "bmc-0-1".into(),
+        reason: "the cable is where it was".into(),
+        actor: "op".into(),
+    };
+    world.clients.servers.clone().retry_server(request).await.unwrap();
+    world.reaches("bmc-0-1", ServerState::Available).await;
 }

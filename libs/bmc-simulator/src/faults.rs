@@ -1,5 +1,5 @@
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 /// What goes wrong with a request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,6 +57,8 @@ pub enum Action {
     ControlCharacters,
     /// Nothing, with 200.
     Empty,
+    /// Other values for these fields, in documents that have all of them.
+    Fields(Map<String, Value>),
 }
 
 /// Which requests an action hits.
@@ -101,6 +103,13 @@ pub(crate) fn spoil(action: &Action, path: &str, body: &mut Value) {
         Action::MissingFields => {
             if let Value::Object(map) = body {
                 map.retain(|key, _| key.starts_with('@'));
+            }
+        }
+        Action::Fields(fields) => {
+            if let Value::Object(map) = body
+                && fields.keys().all(|key| map.contains_key(key))
+            {
+                map.extend(fields.clone());
             }
         }
         Action::NotAnObject => *body = json!([body.take()]),

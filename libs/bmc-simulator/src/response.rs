@@ -187,6 +187,7 @@ pub(crate) async fn before(fault: &Option<Action>) -> Result<Option<Response<Bod
             | Action::NotAnObject
             | Action::WrongTypes
             | Action::MissingFields
+            | Action::Fields(_)
             | Action::DuplicateIds
             | Action::LinkCycle
             | Action::EndlessNext

@@ -9,6 +9,7 @@ use ironyard_proto::{
     inventory::Server,
 };
 use ironyard_rpc::Channel;
+use ironyard_types::MachineIdentity;
 use tonic::Code;
 
 use crate::Result;
@@ -39,6 +40,11 @@ impl Gateway {
         let bmc = server.spec.as_ref()?.bmc_ref.as_ref()?.name.clone();
         let system_id = server.observed.as_ref().map(|o| o.system_id.clone()).unwrap_or_default();
         Some(pb::SystemName { bmc, system_id })
+    }
+
+    /// What makes the machine that a BMC shows this one.
+    pub fn identity(system: &pb::System) -> MachineIdentity {
+        MachineIdentity::new(&system.system_uuid, &system.manufacturer, &system.serial_number)
     }
 
     /// A BMC, if it exists.

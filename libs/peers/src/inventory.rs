@@ -3,6 +3,7 @@ use ironyard_proto::{
     inventory::{self as pb, server_service_client::ServerServiceClient},
 };
 use ironyard_rpc::{Channel, Reason};
+use ironyard_types::MachineIdentity;
 use tonic::Code;
 
 use crate::{PeerError, Result};
@@ -180,6 +181,13 @@ impl Inventory {
             }
         }
     }
+}
+
+/// What makes the machine behind a server this one, as far as it is known.
+pub fn identity(server: &pb::Server) -> MachineIdentity {
+    let spec = server.spec.clone().unwrap_or_default();
+    let hardware = server.observed.as_ref().and_then(|o| o.hardware.clone()).unwrap_or_default();
+    MachineIdentity::new(&spec.system_uuid, &hardware.manufacturer, &hardware.serial_number)
 }
 
 /// Name of a server.

@@ -6,7 +6,7 @@ mod task;
 mod watch;
 
 pub use gateway::Gateway;
-pub use inventory::{Inventory, name};
+pub use inventory::{Inventory, identity, name};
 use ironyard_rpc::{Channel, Fault, Reason, client};
 use serde::Deserialize;
 pub use task::{Failed, TaskError};

@@ -54,7 +54,10 @@ reasons! {
     BmcChanged = "BMC_CHANGED", Aborted, "The BMC changed since it was read. Read it again, then decide.";
     AddressRefused = "ADDRESS_REFUSED", Invalid, "The address lies outside the ranges that the gateway may reach.";
     CredentialShared = "CREDENTIAL_SHARED", Precondition, "Several BMCs use the credential. Give this one a credential of its own first.";
-    CredentialRotating = "CREDENTIAL_ROTATING", Precondition, "A rotation of the credential has not ended. Wait for it, or set replace_pending to forget its password.";
+    CredentialRotating = "CREDENTIAL_ROTATING", Precondition, "A rotation of the credential has not ended. Wait for it, or set replace to forget its password.";
+    CredentialRotated = "CREDENTIAL_ROTATED", Precondition, "A rotation has set the password: the BMC has it and nobody else knows it. Say replace (or force, to delete) to forget it.";
+    CredentialInUse = "CREDENTIAL_IN_USE", Precondition, "BMCs use the credential. Give them another one first, or force it with a reason.";
+    BmcInUse = "BMC_IN_USE", Precondition, "Servers depend on the BMC. Delete them first, or force it with a reason.";
     ConsoleBusy = "CONSOLE_BUSY", Precondition, "Somebody else writes to the console. Attach to read, or wait until they leave.";
     ConsoleHostKeyRefused = "CONSOLE_HOST_KEY_REFUSED", Precondition, "The console's host key is not the pinned one. Check it, then set console_host_key.";
     CredentialNotFound = "CREDENTIAL_NOT_FOUND", NotFound, "No credential has this name.";
@@ -87,7 +90,7 @@ reasons! {
     AgentRunEnded = "AGENT_RUN_ENDED", Precondition, "The run of the agent is over.";
     AgentBusy = "AGENT_BUSY", Precondition, "Another run of the agent holds the machine.";
     AgentTokenRefused = "AGENT_TOKEN_REFUSED", Unauthenticated, "The token is unknown, or its run is over.";
-    WrongMachine = "WRONG_MACHINE", Precondition, "The agent runs on another machine than the one its token is for.";
+    WrongMachine = "WRONG_MACHINE", Precondition, "What was seen (by the agent, or by the BMC) is another machine than the one of the record. Check the cabling and the BMC's address.";
     ClaimNotFound = "CLAIM_NOT_FOUND", NotFound, "No claim has this name.";
     ClaimExists = "CLAIM_EXISTS", Exists, "A claim of this name exists.";
     ClaimChanged = "CLAIM_CHANGED", Aborted, "The claim changed since it was read. Read it again, then decide.";

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::Timestamp;
+use crate::{MachineIdentity, Timestamp};
 
 /// Whether a machine runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -203,6 +203,11 @@ pub struct PciDevice {
 }
 
 impl Hardware {
+    /// What makes the machine this one.
+    pub fn identity(&self) -> MachineIdentity {
+        MachineIdentity::new(&self.system_uuid, &self.manufacturer, &self.serial_number)
+    }
+
     /// Both views as one: the outside one is the base, the inside one fills its gaps and adds what only it saw. Drives are the same
     /// by serial number, interfaces by MAC address.
     pub fn merge(outside: Option<&Self>, inside: Option<&Self>) -> Self {

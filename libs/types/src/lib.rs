@@ -5,6 +5,7 @@
 pub mod hardware;
 pub mod labels;
 mod mac;
+mod machine;
 mod names;
 mod resource;
 mod sanitization;
@@ -13,6 +14,7 @@ mod system_uuid;
 mod time;
 
 pub use mac::MacAddress;
+pub use machine::{MachineIdentity, is_placeholder_serial};
 pub use names::{Invalid, ResourceName, dns_label, random_fraction, random_hex, random_id, random_password, sha256_hex};
 pub use resource::{Condition, ConditionStatus, Metadata, Reference, Waiting};
 pub use sanitization::Category;

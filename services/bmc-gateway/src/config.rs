@@ -2,6 +2,7 @@ use std::{path::PathBuf, time::Duration};
 
 use ipnet::IpNet;
 use ironyard_redfish::{Lanes, Limits};
+use ironyard_rpc::client;
 use serde::Deserialize;
 
 use crate::{
@@ -85,6 +86,20 @@ pub struct Gateway {
     /// How the other gateways on the same database reach it.
     #[serde(default)]
     pub replicas: replicas::Config,
+    /// Where inventory answers: it knows which servers depend on a BMC.
+    #[serde(default)]
+    pub inventory: Option<Peer>,
+}
+
+/// A service that the gateway asks.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Peer {
+    /// Its address, as in `https://inventory:7700`.
+    pub address: String,
+    /// Certificates to show.
+    #[serde(default)]
+    pub tls: Option<client::TlsConfig>,
 }
 
 fn first_use() -> TlsTrust {
@@ -143,6 +158,7 @@ impl Gateway {
             patience: Patience::default(),
             events: events::Config::default(),
             replicas: replicas::Config::default(),
+            inventory: None,
         }
     }
 

@@ -13,9 +13,10 @@ pub mod vault;
 
 use std::{path::PathBuf, sync::Arc};
 
-pub use config::{Config, Gateway};
+pub use config::{Config, Gateway, Peer};
 use device::{Consoles, Devices, Settings};
 use ironyard_db::{Db, Migration};
+use ironyard_peers::Inventory;
 use ironyard_proto::bmc::{
     bmc_service_server::{self, BmcServiceServer},
     console_service_server::{self, ConsoleServiceServer},
@@ -28,7 +29,10 @@ use ironyard_proto::bmc::{
 };
 use ironyard_reconcile::{Queue, Runner, Share};
 use ironyard_resource::Context;
-use ironyard_rpc::forward::{Forward, Keys};
+use ironyard_rpc::{
+    Channel,
+    forward::{Forward, Keys},
+};
 use ironyard_types::Clock;
 use replicas::Replicas;
 use rustls_pki_types::{CertificateDer, pem::PemObject};
@@ -53,6 +57,11 @@ const MIGRATIONS: &[Migration] = &[
         name: "rotation",
         sql: include_str!("../migrations/0102_rotation.sql"),
     },
+    Migration {
+        version: 103,
+        name: "rotated",
+        sql: include_str!("../migrations/0103_rotated.sql"),
+    },
 ];
 
 /// Operations that go on at once: each waits for its BMC most of the time.
@@ -74,6 +83,9 @@ pub enum Error {
     /// How the others reach it.
     #[error("gateway.replicas is wrong")]
     Replicas(#[from] ironyard_rpc::client::Error),
+    /// Where inventory answers.
+    #[error("gateway.inventory is wrong")]
+    Inventory(#[source] ironyard_rpc::client::Error),
     /// An authority.
     #[error("could not read the certificates in {0:?}")]
     Authority(PathBuf, #[source] rustls_pki_types::pem::Error),
@@ -89,6 +101,7 @@ pub struct Service {
     consoles: Consoles,
     share: Share,
     replicas: Replicas,
+    inventory: Option<Inventory>,
     config: Gateway,
 }
 
@@ -131,6 +144,8 @@ impl Service {
             allow_insecure: config.allow_insecure,
             limits: config.limits(),
         };
+        let peer = config.inventory.as_ref();
+        let inventory = peer.map(|peer| Channel::new(&peer.address, peer.tls.as_ref()).map(Inventory::new));
         let share = Share::new(cx.db.clone(), config.replicas.advertise.clone());
         Ok(Self {
             devices: Devices::new(cx.clone(), vault, settings),
@@ -138,6 +153,7 @@ impl Service {
             operations: Queue::new(cx.db.clone(), "operation").shared(share.clone()),
             consoles: Consoles::default(),
             replicas: Replicas::new(share.clone(), &config.replicas)?,
+            inventory: inventory.transpose().map_err(Error::Inventory)?,
             share,
             cx,
             config,
@@ -159,6 +175,7 @@ impl Service {
             cx: cx.clone(),
             devices: devices.clone(),
             probes: probes.clone(),
+            inventory: self.inventory.clone(),
         }));
         routes.add_service(self.by_owner(
             &keys,

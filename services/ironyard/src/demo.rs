@@ -36,7 +36,7 @@ pub async fn register(clients: &Clients, fleet: &FleetConfig, port: u16) -> Resu
         name: "simulated".to_owned(),
         username: fleet.username.clone(),
         password: fleet.password.clone(),
-        replace_pending: false,
+        replace: false,
     };
     clients.credentials.clone().set_credential(secret).await?;
     for n in 0..fleet.count {

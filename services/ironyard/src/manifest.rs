@@ -376,7 +376,7 @@ fn secret(name: &str, map: &mut serde_json::Map<String, Value>) -> Result<bmc::S
         name: name.to_owned(),
         username: get("username")?,
         password: get("password")?,
-        replace_pending: false,
+        replace: false,
     })
 }
 

@@ -94,6 +94,10 @@ impl Stack {
             // `up` is for laboratories: simulated BMCs live on loopback.
             allowed_ranges: vec!["0.0.0.0/0".parse()?, "::/0".parse()?],
             spool: config.data.join("firmware"),
+            inventory: Some(ironyard_bmc_gateway::Peer {
+                address: address.clone(),
+                tls: None,
+            }),
             ..config.gateway.clone()
         };
         let discovery = DiscoverySettings {

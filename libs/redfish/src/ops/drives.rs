@@ -1,9 +1,12 @@
 //! Drives and their erasure.
 
-use ironyard_types::hardware::{Drive, Health};
+use ironyard_types::{
+    hardware::{Drive, Health},
+    is_placeholder_serial,
+};
 use serde_json::json;
 
-use super::{power::allowable, systems::is_placeholder, tasks};
+use super::{power::allowable, tasks};
 use crate::{Client, Doc, Error, Members, Result};
 
 /// Health, from `Status`.
@@ -61,7 +64,7 @@ async fn drive_of(client: &Client, doc: &Doc, with_actions: bool) -> Drive {
     Drive {
         uri: doc.id_path(),
         name: doc.text("Name").unwrap_or_else(|| doc.id()),
-        serial_number: doc.text("SerialNumber").filter(|s| !is_placeholder(s)).unwrap_or_default(),
+        serial_number: doc.text("SerialNumber").filter(|s| !is_placeholder_serial(s)).unwrap_or_default(),
         manufacturer: doc.text_or_empty("Manufacturer"),
         model: doc.text_or_empty("Model"),
         revision: doc.text_or_empty("Revision"),

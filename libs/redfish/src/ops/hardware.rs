@@ -3,11 +3,12 @@
 use ironyard_types::{
     MacAddress, Timestamp,
     hardware::{Hardware, MemoryModule, NetworkInterface, PciDevice, Processor},
+    is_placeholder_serial,
 };
 
 use super::{
     drives,
-    systems::{is_placeholder, serial, uuid},
+    systems::{serial, uuid},
 };
 use crate::{Client, Doc, Members, Result};
 
@@ -20,7 +21,12 @@ pub async fn read(client: &Client, system: &Doc, now: Timestamp) -> Result<Hardw
     #[expect(clippy::cast_possible_truncation, reason = "a sum of memory modules is far below 2^53")]
     let summary = (total_gib.clamp(0.0, 1e9) * 1024.0) as i64;
     let sum: i64 = memory_modules.iter().map(|m| m.capacity_mib).sum();
-    let chassis_serial = || chassis.iter().filter_map(|c| c.text("SerialNumber")).find(|s| !is_placeholder(s));
+    let chassis_serial = || {
+        chassis
+            .iter()
+            .filter_map(|c| c.text("SerialNumber"))
+            .find(|s| !is_placeholder_serial(s))
+    };
     let serial_number = serial(system);
     Ok(Hardware {
         system_uuid: uuid(system),

@@ -1,6 +1,6 @@
 //! Finding systems.
 
-use ironyard_types::SystemUuid;
+use ironyard_types::{SystemUuid, is_placeholder_serial};
 
 use crate::{Client, Doc, Error, Members, Result};
 
@@ -71,23 +71,7 @@ pub fn serial(system: &Doc) -> String {
     } else {
         system.text("SerialNumber")
     };
-    serial.filter(|s| !is_placeholder(s)).unwrap_or_default()
-}
-
-/// Serial numbers that many machines share.
-pub(crate) fn is_placeholder(serial: &str) -> bool {
-    let known = [
-        "to be filled by o.e.m.",
-        "default string",
-        "none",
-        "n/a",
-        "not specified",
-        "unknown",
-        "01234567890123456789ab",
-        "0123456789",
-    ];
-    let first = serial.chars().next();
-    known.contains(&serial.to_ascii_lowercase().as_str()) || first.is_none_or(|first| serial.chars().all(|c| c == first))
+    serial.filter(|s| !is_placeholder_serial(s)).unwrap_or_default()
 }
 
 /// Reads the system at a path, fresh.

@@ -1,13 +1,14 @@
 use std::pin::Pin;
 
 use futures_util::Stream;
+use ironyard_peers::Inventory;
 use ironyard_proto::{
     bmc::{self as pb, bmc_service_server::BmcService},
     common::ChangeType,
 };
 use ironyard_reconcile::Queue;
 use ironyard_resource::{Context, Event, Mask, Page, create, delete, get, list, request, update, watch};
-use ironyard_rpc::{Fault, convert::selector_from};
+use ironyard_rpc::{Fault, Identity, Reason, convert::selector_from};
 use tonic::{Request, Response, Status};
 
 use super::convert::{bmc_from, bmc_to};
@@ -41,14 +42,35 @@ pub struct Grpc {
     pub devices: Devices,
     /// Probes.
     pub probes: Queue,
+    /// Knows which servers depend on a BMC.
+    pub inventory: Option<Inventory>,
 }
 
 impl Grpc {
     fn check(&self, bmc: &Bmc) -> Result<(), Fault> {
         if let Ok(ip) = bmc.spec.address.parse() {
-            address::check(ip, self.devices.allowed()).map_err(|why| Fault::new(ironyard_rpc::Reason::AddressRefused, why))?;
+            address::check(ip, self.devices.allowed()).map_err(|why| Fault::new(Reason::AddressRefused, why))?;
         }
         Ok(())
+    }
+
+    /// Refuses while servers depend on a BMC.
+    async fn unused(&self, name: &str) -> Result<(), Fault> {
+        let unknown = |why: String| {
+            Fault::new(
+                Reason::PeerUnavailable,
+                format!("whether servers depend on BMC {name} is not known: {why}"),
+            )
+        };
+        let inventory = self
+            .inventory
+            .as_ref()
+            .ok_or_else(|| unknown("gateway.inventory is not set".to_owned()))?;
+        let servers = inventory.of_bmc(name).await.map_err(|error| unknown(error.message))?;
+        let Some(first) = servers.first() else { return Ok(()) };
+        let (first, more) = (ironyard_peers::name(first), servers.len() - 1);
+        let why = format!("server {first} and {more} others depend on BMC {name}; delete them first, or force it");
+        Err(Fault::new(Reason::BmcInUse, why))
     }
 
     async fn probe(&self, name: &str) -> Result<(), Fault> {
@@ -131,7 +153,14 @@ impl BmcService for Grpc {
     }
 
     async fn delete_bmc(&self, request: Request<pb::DeleteBmcRequest>) -> Result<Response<pb::DeleteBmcResponse>, Status> {
-        let pb::DeleteBmcRequest { name, etag } = request.into_inner();
+        let actor = request.extensions().get::<Identity>().map(|i| i.name.clone()).unwrap_or_default();
+        let pb::DeleteBmcRequest { name, etag, force, reason } = request.into_inner();
+        get::<Bmc>(&self.cx, &name).await?;
+        if force {
+            super::forced("BMC", &name, &reason, &actor)?;
+        } else {
+            self.unused(&name).await?;
+        }
         delete::<Bmc>(&self.cx, &name, &etag, |_| Ok(())).await?;
         self.devices.forget(&name);
         // The gateway that has it may be another one.

@@ -1,11 +1,11 @@
-use ironyard_db::record;
+use ironyard_db::{Stored, record};
 use ironyard_proto::{
     bmc::{self as pb, credential_service_server::CredentialService},
     common,
 };
 use ironyard_reconcile::Queue;
 use ironyard_resource::{Context, get, request};
-use ironyard_rpc::{Fault, Reason, convert::timestamp_to};
+use ironyard_rpc::{Fault, Identity, Reason, convert::timestamp_to};
 use ironyard_types::ResourceName;
 use tonic::{Request, Response, Status};
 
@@ -30,6 +30,48 @@ pub struct Grpc {
     pub operations: Queue,
 }
 
+impl Grpc {
+    async fn stored(&self, name: &str) -> Result<StoredCredential, Fault> {
+        let stored = credential::get(&self.cx.db, name).await.map_err(|e| Fault::internal(&e))?;
+        stored.ok_or_else(|| Fault::new(Reason::CredentialNotFound, format!("no credential is called {name:?}")))
+    }
+
+    async fn users(&self, name: &str) -> Result<Vec<Stored<Bmc>>, Fault> {
+        let users = record::list::<Bmc>(&self.cx.db, "", 100_000, &[("credential", name)]).await;
+        users.map_err(|e| Fault::internal(&e))
+    }
+}
+
+/// Why a password that a rotation made is not forgotten.
+fn rotation_kept(stored: &StoredCredential) -> Fault {
+    let name = &stored.name;
+    if stored.pending.is_some() {
+        let why = format!("credential {name} is being rotated: the BMC may have the pending password, which would be lost");
+        return Fault::new(Reason::CredentialRotating, why);
+    }
+    let why = format!("credential {name} was rotated: the BMC has a password that only this record knows, and it would be lost");
+    Fault::new(Reason::CredentialRotated, why)
+}
+
+fn shown(
+    StoredCredential {
+        name,
+        version,
+        sealed: _,
+        pending,
+        set,
+        updated_at,
+    }: StoredCredential,
+) -> pb::Credential {
+    pb::Credential {
+        name,
+        version,
+        update_time: Some(timestamp_to(updated_at)),
+        rotating: pending.is_some(),
+        rotated: set.is_some(),
+    }
+}
+
 #[tonic::async_trait]
 impl CredentialService for Grpc {
     async fn set_credential(&self, request: Request<pb::SetCredentialRequest>) -> Result<Response<pb::Credential>, Status> {
@@ -37,7 +79,7 @@ impl CredentialService for Grpc {
             name,
             username,
             password,
-            replace_pending,
+            replace,
         } = request.into_inner();
         let name = ResourceName::parse(&name).map_err(|e| Fault::field("name", e))?.to_string();
         if username.is_empty() || username.contains('\0') {
@@ -46,18 +88,17 @@ impl CredentialService for Grpc {
         let sealed = self.devices.seal(&name, &username, &password)?;
         let now = self.cx.now();
         let store = |e: ironyard_db::Error| Fault::internal(&e);
-        let version = credential::put(&self.cx.db, &name, &sealed, replace_pending, now)
-            .await
-            .map_err(store)?;
-        let version = version.ok_or_else(|| {
-            let why = format!("credential {name} is being rotated: the BMC may have the pending password, which would be lost");
-            Fault::new(Reason::CredentialRotating, why)
-        })?;
+        let Some(version) = credential::put(&self.cx.db, &name, &sealed, replace, now).await.map_err(store)? else {
+            let rotated = self.stored(&name).await?;
+            // What was set before the rotation is no news: a file that is applied again.
+            let before = self.devices.open_sealed(&name, rotated.set.as_ref().unwrap_or(&rotated.sealed))?;
+            if before.username == username && before.password.expose() == &password {
+                return Ok(Response::new(shown(rotated)));
+            }
+            return Err(rotation_kept(&rotated).into());
+        };
         // A new credential ends the latch of the old one.
-        for bmc in record::list::<Bmc>(&self.cx.db, "", 100_000, &[("credential", &name)])
-            .await
-            .map_err(store)?
-        {
+        for bmc in self.users(&name).await? {
             self.probes.poke(&bmc.value.metadata.name).await.map_err(store)?;
         }
         Ok(Response::new(pb::Credential {
@@ -65,23 +106,12 @@ impl CredentialService for Grpc {
             version,
             update_time: Some(timestamp_to(now)),
             rotating: false,
+            rotated: false,
         }))
     }
 
     async fn list_credentials(&self, _: Request<pb::ListCredentialsRequest>) -> Result<Response<pb::ListCredentialsResponse>, Status> {
         let rows = credential::list(&self.cx.db).await.map_err(|e| Fault::internal(&e))?;
-        let shown = |StoredCredential {
-                         name,
-                         version,
-                         sealed: _,
-                         pending,
-                         updated_at,
-                     }| pb::Credential {
-            name,
-            version,
-            update_time: Some(timestamp_to(updated_at)),
-            rotating: pending.is_some(),
-        };
         Ok(Response::new(pb::ListCredentialsResponse {
             credentials: rows.into_iter().map(shown).collect(),
         }))
@@ -91,9 +121,28 @@ impl CredentialService for Grpc {
         &self,
         request: Request<pb::DeleteCredentialRequest>,
     ) -> Result<Response<pb::DeleteCredentialResponse>, Status> {
-        let name = request.into_inner().name;
-        if !credential::delete(&self.cx.db, &name).await.map_err(|e| Fault::internal(&e))? {
-            return Err(Fault::new(Reason::CredentialNotFound, format!("no credential is called {name:?}")).into());
+        let actor = request.extensions().get::<Identity>().map(|i| i.name.clone()).unwrap_or_default();
+        let pb::DeleteCredentialRequest { name, force, reason } = request.into_inner();
+        let stored = self.stored(&name).await?;
+        let users = self.users(&name).await?;
+        if force {
+            super::forced("credential", &name, &reason, &actor)?;
+        } else if let [first, more @ ..] = users.as_slice() {
+            let (first, more) = (&first.value.metadata.name, more.len());
+            let why = format!("credential {name} is used by BMC {first} and {more} others; give them another one first, or force it");
+            return Err(Fault::new(Reason::CredentialInUse, why).into());
+        } else if stored.set.is_some() || stored.pending.is_some() {
+            return Err(rotation_kept(&stored).into());
+        }
+        if !credential::delete(&self.cx.db, &name, stored.version)
+            .await
+            .map_err(|e| Fault::internal(&e))?
+        {
+            return Err(Fault::new(
+                Reason::CredentialNotFound,
+                format!("credential {name} was changed or deleted by someone else"),
+            )
+            .into());
         }
         Ok(Response::new(pb::DeleteCredentialResponse {}))
     }

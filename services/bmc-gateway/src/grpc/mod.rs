@@ -47,6 +47,15 @@ pub(crate) fn target(system: Option<pb::SystemName>) -> Result<Target, Fault> {
     Ok(Target { bmc, system_id })
 }
 
+/// Something is deleted although others depend on it: who wants that and why is on record.
+pub(crate) fn forced(kind: &str, name: &str, reason: &str, actor: &str) -> Result<(), Fault> {
+    if reason.trim().is_empty() {
+        return Err(Fault::field("reason", "is missing: a forced deletion says why"));
+    }
+    tracing::warn!(kind, name, reason, actor, "deleted by force, whatever depends on it");
+    Ok(())
+}
+
 impl Shared {
     /// The owner of a system's BMC, and the system as it is now.
     pub(crate) async fn find(&self, system: Option<pb::SystemName>) -> Result<(Device, Doc), Fault> {

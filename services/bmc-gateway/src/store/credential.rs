@@ -14,14 +14,21 @@ pub struct StoredCredential {
     pub sealed: Sealed,
     /// What a rotation may have set on the BMC already.
     pub pending: Option<Sealed>,
+    /// What was set by a caller, where a rotation has taken its place since: the BMC has `sealed`, which nobody else knows.
+    pub set: Option<Sealed>,
     /// Last write.
     pub updated_at: Timestamp,
 }
 
-const COLUMNS: &str = "credential_id, version, sealed_key, sealed_secret, pending_key, pending_secret, updated_at";
+const COLUMNS: &str = "credential_id, version, sealed_key, sealed_secret, pending_key, pending_secret, set_key, set_secret, updated_at";
 
 fn decode(row: &AnyRow) -> Result<StoredCredential> {
-    let pending: (Option<String>, Option<String>) = (row.try_get("pending_key")?, row.try_get("pending_secret")?);
+    let optional = |key: &str, secret: &str| -> Result<Option<Sealed>> {
+        Ok(match (row.try_get(key)?, row.try_get(secret)?) {
+            (Some(key), Some(secret)) => Some(Sealed { key, secret }),
+            _ => None,
+        })
+    };
     Ok(StoredCredential {
         name: row.try_get("credential_id")?,
         version: row.try_get("version")?,
@@ -29,30 +36,28 @@ fn decode(row: &AnyRow) -> Result<StoredCredential> {
             key: row.try_get("sealed_key")?,
             secret: row.try_get("sealed_secret")?,
         },
-        pending: match pending {
-            (Some(key), Some(secret)) => Some(Sealed { key, secret }),
-            _ => None,
-        },
+        pending: optional("pending_key", "pending_secret")?,
+        set: optional("set_key", "set_secret")?,
         updated_at: Timestamp(row.try_get("updated_at")?),
     })
 }
 
-/// Writes a credential; its new version. `None` while a rotation has stored a password that the BMC may have, unless that is to be forgotten.
-pub async fn put(db: &Db, name: &str, sealed: &Sealed, replace_pending: bool, now: Timestamp) -> Result<Option<i64>> {
+/// Writes a credential; its new version. `None` where a rotation has stored a password that the BMC has or may have, unless that is to be forgotten.
+pub async fn put(db: &Db, name: &str, sealed: &Sealed, replace: bool, now: Timestamp) -> Result<Option<i64>> {
     let mut tx = db.begin().await?;
     let row = sqlx::query(
         "insert into credential (credential_id, version, sealed_key, sealed_secret, updated_at) values ($1, 1, $2, $3, $4)
         on conflict (credential_id) do update
         set version = credential.version + 1, sealed_key = excluded.sealed_key, sealed_secret = excluded.sealed_secret,
-        updated_at = excluded.updated_at, pending_key = null, pending_secret = null
-        where credential.pending_key is null or $5 > 0
+        updated_at = excluded.updated_at, pending_key = null, pending_secret = null, set_key = null, set_secret = null
+        where (credential.pending_key is null and credential.set_key is null) or $5 > 0
         returning version",
     )
     .bind(name.to_owned())
     .bind(sealed.key.clone())
     .bind(sealed.secret.clone())
     .bind(now.0)
-    .bind(i64::from(replace_pending))
+    .bind(i64::from(replace))
     .fetch_optional(tx.conn())
     .await?;
     let version = row.map(|row| row.try_get("version")).transpose()?;
@@ -81,8 +86,8 @@ pub async fn put_pending(db: &Db, name: &str, version: i64, pending: &Sealed) ->
 pub async fn promote(db: &Db, name: &str, version: i64, now: Timestamp) -> Result<bool> {
     let mut tx = db.begin().await?;
     let done = sqlx::query(
-        "update credential set sealed_key = pending_key, sealed_secret = pending_secret, pending_key = null, pending_secret = null,
-        version = credential.version + 1, updated_at = $3
+        "update credential set set_key = coalesce(set_key, sealed_key), set_secret = coalesce(set_secret, sealed_secret),
+        sealed_key = pending_key, sealed_secret = pending_secret, pending_key = null, pending_secret = null, version = credential.version + 1, updated_at = $3
         where credential_id = $1 and version = $2 and pending_key is not null",
     )
     .bind(name.to_owned())
@@ -126,11 +131,12 @@ pub async fn list(db: &Db) -> Result<Vec<StoredCredential>> {
         .collect()
 }
 
-/// Deletes a credential; whether there was one.
-pub async fn delete(db: &Db, name: &str) -> Result<bool> {
+/// Deletes a credential as it was read; whether it was still that one.
+pub async fn delete(db: &Db, name: &str, version: i64) -> Result<bool> {
     let mut tx = db.begin().await?;
-    let done = sqlx::query("delete from credential where credential_id = $1")
+    let done = sqlx::query("delete from credential where credential_id = $1 and version = $2")
         .bind(name.to_owned())
+        .bind(version)
         .execute(tx.conn())
         .await?;
     tx.commit().await?;

@@ -16,7 +16,7 @@ use ironyard_rpc::{
     Reason,
     convert::{drive_from, timestamp_to},
 };
-use ironyard_types::{Category, Metadata, SystemUuid, hardware::Drive};
+use ironyard_types::{Category, Metadata, hardware::Drive};
 
 use super::cleanup::{Cleanup, Done};
 use crate::{
@@ -94,16 +94,14 @@ impl Cleanup {
     /// A wipe of another machine would be the worst of all mistakes.
     async fn identify(&self, pass: &Pass, server: &Server, stored: &mut Stored<CleanupRun>, system: &SystemName) -> Result<Done, Error> {
         let seen = self.0.gateway.system(system).await?;
-        let expected = server.spec.as_ref().and_then(|s| SystemUuid::from_hardware(&s.system_uuid));
-        let shown = SystemUuid::from_hardware(&seen.system_uuid);
-        if let (Some(expected), Some(shown)) = (&expected, &shown)
-            && expected != shown
-            && *expected != shown.swapped()
-        {
-            let message = format!("the BMC shows a machine with system UUID {shown}, and this server is {expected}");
-            return Ok(Done::Fail("WRONG_MACHINE", message));
+        let (known, shown) = (ironyard_peers::identity(server), Gateway::identity(&seen));
+        if let Some(why) = known.differs(&shown) {
+            return Ok(Done::Fail(
+                "WRONG_MACHINE",
+                format!("the BMC shows another machine than this server: {why}"),
+            ));
         }
-        let uuid = shown.or(expected).map(|u| u.to_string()).unwrap_or_default();
+        let uuid = shown.uuid().or(known.uuid()).map(ToString::to_string).unwrap_or_default();
         self.change(pass, stored, |run, _| run.system_uuid = uuid).await?;
         Ok(Done::Next)
     }

@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use ironyard_db::Stored;
+use ironyard_peers::identity;
 use ironyard_proto::discovery::{
     self as pb, AgentRunState, AgentVerb, agent_run_service_server::AgentRunService, agent_service_server::AgentService,
 };
@@ -9,7 +10,6 @@ use ironyard_rpc::{
     Fault, Reason,
     convert::{hardware_from, hardware_to, timestamp_to},
 };
-use ironyard_types::SystemUuid;
 use tonic::{Request, Response, Status};
 
 use crate::{
@@ -187,15 +187,9 @@ impl AgentService for Grpc {
         let run = self.run_of(&token).await?;
         let hardware = hardware_from(hardware.ok_or_else(|| Fault::field("hardware", "is missing"))?);
         let server = self.0.inventory.get(&run.value.server).await.map_err(Fault::from)?;
-        let expected = server.and_then(|s| s.spec).and_then(|s| SystemUuid::from_hardware(&s.system_uuid));
-        if let (Some(expected), Some(shown)) = (expected, SystemUuid::from_hardware(&hardware.system_uuid))
-            && expected != shown
-            && expected != shown.swapped()
-        {
-            let message = format!(
-                "the token is for server {}, and this machine has another system UUID",
-                run.value.server
-            );
+        let known = server.as_ref().map(identity).unwrap_or_default();
+        if let Some(why) = known.differs_inside(&hardware.identity()) {
+            let message = format!("the token is for server {}, and this is another machine: {why}", run.value.server);
             return Err(Fault::new(Reason::WrongMachine, message).into());
         }
         let name = run.value.metadata.name;

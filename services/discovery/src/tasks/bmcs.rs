@@ -1,11 +1,11 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use ironyard_db::{Snapshot, record};
-use ironyard_peers::{Gateway, PeerError, name};
+use ironyard_peers::{Gateway, PeerError, identity, name};
 use ironyard_proto::{bmc, common, inventory};
 use ironyard_reconcile::{Next, Pass, Reconcile};
 use ironyard_rpc::Reason;
-use ironyard_types::{ResourceName, SystemUuid, dns_label};
+use ironyard_types::{ResourceName, dns_label};
 
 use super::Error;
 use crate::{
@@ -28,6 +28,7 @@ impl Reconcile for Bmcs {
         let key = pass.key();
         let app = &self.app;
         let Some(bmc) = app.gateway.bmc(key).await? else {
+            self.tell_servers(key).await?;
             return Ok(Next::Done);
         };
         let spec = bmc.spec.clone().unwrap_or_default();
@@ -49,17 +50,14 @@ impl Reconcile for Bmcs {
             app.gateway.bmcs.clone().update_bmc(request).await.map_err(PeerError::from)?;
             return Ok(Next::After(Duration::from_secs(1)));
         }
-        // What the BMC's record says now, its servers say next.
-        let servers = app.inventory.of_bmc(key).await?;
-        for server in &servers {
-            app.servers.poke(&name(server)).await.map_err(store_fault)?;
-        }
+        let servers = self.tell_servers(key).await?;
         if Gateway::not_ready(&bmc).is_some() {
             // The gateway goes on asking; its next success pokes us.
             return Ok(Next::After(Duration::from_secs(30)));
         }
         let systems = app.gateway.list_systems(key).await?;
         for system in &systems {
+            self.compare(&servers, system).await?;
             if servers.iter().any(|server| is_server_of(server, system, systems.len())) {
                 continue;
             }
@@ -72,21 +70,28 @@ impl Reconcile for Bmcs {
 /// Whether a server is the record of a system: by UUID where both have one, else by id, else because there is only one.
 pub(crate) fn is_server_of(server: &inventory::Server, system: &bmc::System, systems: usize) -> bool {
     let spec = server.spec.clone().unwrap_or_default();
-    match (
-        SystemUuid::from_hardware(&spec.system_uuid),
-        SystemUuid::from_hardware(&system.system_uuid),
-    ) {
-        // Firmware and BMC may disagree about the byte order of the first groups.
-        (Some(a), Some(b)) => a == b || a == b.swapped(),
-        (Some(_) | None, Some(_) | None) => {
-            let seen = server.observed.as_ref().map(|o| o.system_id.clone()).unwrap_or_default();
-            let id = if spec.system_id.is_empty() { seen } else { spec.system_id };
-            if id.is_empty() { systems == 1 } else { id == system.system_id }
-        }
+    let (known, shown) = (identity(server), Gateway::identity(system));
+    if known.differs(&shown).is_some() {
+        return false;
     }
+    if known.uuid().is_some() && shown.uuid().is_some() {
+        return true;
+    }
+    let seen = server.observed.as_ref().map(|o| o.system_id.clone()).unwrap_or_default();
+    let id = if spec.system_id.is_empty() { seen } else { spec.system_id };
+    if id.is_empty() { systems == 1 } else { id == system.system_id }
 }
 
 impl Bmcs {
+    /// What the BMC's record says now, its servers say next.
+    async fn tell_servers(&self, bmc: &str) -> Result<Vec<inventory::Server>, Error> {
+        let servers = self.app.inventory.of_bmc(bmc).await?;
+        for server in &servers {
+            self.app.servers.poke(&name(server)).await.map_err(store_fault)?;
+        }
+        Ok(servers)
+    }
+
     /// The endpoint that gives a BMC its address.
     async fn endpoint_of(&self, spec: &bmc::BmcSpec) -> Result<Option<Endpoint>, Error> {
         let db = &self.app.cx.db;
@@ -100,6 +105,19 @@ impl Bmcs {
         let all = self.endpoints.read(db).await.map_err(store_fault)?;
         let found = all.iter().find(|e| e.value.has_mac(&spec.mac_address));
         Ok(found.map(|e| e.value.clone()))
+    }
+
+    /// Says of the servers that were found in the place of a system whether their machine still stands there.
+    async fn compare(&self, servers: &[inventory::Server], system: &bmc::System) -> Result<(), Error> {
+        let id = |s: &inventory::Server| s.observed.as_ref().is_some_and(|o| o.system_id == system.system_id);
+        for server in servers.iter().filter(|server| server.discovered && id(server)) {
+            let (holds, reason, message) = match identity(server).differs(&Gateway::identity(system)) {
+                Some(why) => (false, "OtherMachine", format!("its BMC shows another machine: {why}")),
+                None => (true, "SameMachine", "its BMC shows the machine that was discovered".to_owned()),
+            };
+            self.app.inventory.condition(server, "SameMachine", holds, reason, &message).await?;
+        }
+        Ok(())
     }
 
     async fn create(&self, bmc: &bmc::Bmc, system: &bmc::System) -> Result<(), Error> {

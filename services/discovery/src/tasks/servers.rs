@@ -329,7 +329,7 @@ impl Servers {
             return Ok(Next::After(app.settings.poll));
         };
         if let Some(why) = Gateway::not_ready(&bmc) {
-            app.inventory.condition(server, "BmcReachable", false, "NoAnswer", &why).await?;
+            app.inventory.condition(server, "BmcReachable", false, "BmcNotReady", &why).await?;
             return Ok(Next::After(app.settings.poll));
         }
         let statuses = bmc.observed.unwrap_or_default().system_status;

@@ -1,7 +1,7 @@
 use ironyard_db::Stored;
 use ironyard_operation::Request;
 use ironyard_resource::Context;
-use ironyard_rpc::Fault;
+use ironyard_rpc::{Fault, Reason};
 use ironyard_types::{
     Condition, SystemUuid, Waiting,
     hardware::{Hardware, Health, PowerState},
@@ -42,6 +42,13 @@ pub async fn report_server(cx: &Context, name: &str, report: Report) -> Result<S
             conditions,
             waiting,
         } = report;
+        let known = server.machine();
+        let other = out_of_band.as_ref().and_then(|h| known.differs(&h.identity()));
+        let other = other.or_else(|| in_band.as_ref().and_then(|h| known.differs_inside(&h.identity())));
+        if let Some(why) = other {
+            let message = format!("what was seen is another machine than server {name}: {why}");
+            return Err(Fault::new(Reason::WrongMachine, message));
+        }
         if let Some(hardware) = out_of_band {
             // A server without an identity takes the one that its hardware shows; a known one never changes.
             if server.spec.system_uuid.is_none() {

@@ -137,6 +137,7 @@ async fn none_fits(cx: &Context, wanted: &Wanted) -> Result<Fault, Fault> {
             Some(Unfit::LabelsDiffer) => "have other labels".to_owned(),
             Some(Unfit::NotAvailable { state, .. }) => format!("are {state}"),
             Some(Unfit::Cordoned) => "are cordoned".to_owned(),
+            Some(Unfit::BmcUnusable(_)) => "have a BMC that cannot be used".to_owned(),
             Some(Unfit::Tainted(_)) => "have a taint that is not tolerated".to_owned(),
             Some(Unfit::OtherServer) | None => continue,
         };

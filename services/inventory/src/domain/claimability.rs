@@ -1,6 +1,6 @@
 //! Whether a server can serve a claim, and if not, why.
 
-use ironyard_types::labels::Selector;
+use ironyard_types::{ConditionStatus, labels::Selector};
 
 use super::{
     lifecycle::State,
@@ -55,6 +55,9 @@ pub enum Unfit {
     /// Cordoned.
     #[error("it is cordoned (unclaimable)")]
     Cordoned,
+    /// Nobody could switch it on, or wipe it afterwards.
+    #[error("its BMC cannot be used: {0}")]
+    BmcUnusable(String),
     /// Tainted.
     #[error("taint {0} is not tolerated")]
     Tainted(String),
@@ -68,9 +71,20 @@ impl Unfit {
             Self::LabelsDiffer => "LABELS_DIFFER",
             Self::NotAvailable { .. } => "NOT_AVAILABLE",
             Self::Cordoned => "CORDONED",
+            Self::BmcUnusable(_) => "BMC_UNUSABLE",
             Self::Tainted(_) => "TAINTED",
         }
     }
+}
+
+/// The conditions in which discovery tells whether the BMC of a server can be used, and for the machine that the server is.
+const BMC: [&str; 2] = ["BmcReachable", "SameMachine"];
+
+/// Why its BMC cannot be used, as it was last seen.
+fn bmc_unusable(server: &Server) -> Option<&str> {
+    let mut told = server.conditions.iter().filter(|c| BMC.contains(&c.kind.as_str()));
+    let told = told.find(|c| c.status == ConditionStatus::False)?;
+    Some(told.message.as_str())
 }
 
 /// Holds one server against a claim.
@@ -92,6 +106,9 @@ pub fn check(server: &Server, wanted: &Wanted) -> Result<(), Unfit> {
     if server.spec.unclaimable {
         return Err(Unfit::Cordoned);
     }
+    if let Some(why) = bmc_unusable(server) {
+        return Err(Unfit::BmcUnusable(why.to_owned()));
+    }
     match server
         .spec
         .taints
@@ -106,11 +123,36 @@ pub fn check(server: &Server, wanted: &Wanted) -> Result<(), Unfit> {
 /// The index column: `yes`, `tainted` (only for claims that tolerate something) or `no`.
 pub fn column(server: &Server) -> &'static str {
     match (
-        server.state == State::Available && !server.spec.unclaimable,
+        server.state == State::Available && !server.spec.unclaimable && bmc_unusable(server).is_none(),
         server.spec.taints.is_empty(),
     ) {
         (true, true) => "yes",
         (true, false) => "tainted",
         (false, _) => "no",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ironyard_types::{Condition, Metadata, Timestamp};
+
+    use super::*;
+    use crate::domain::server::Spec;
+
+    #[test]
+    fn a_server_that_nobody_could_serve_is_not_offered() {
+        let mut server = Server::new(Metadata::default(), Spec::default());
+        server.state = State::Available;
+        let now = Timestamp(0);
+        assert_eq!((check(&server, &Wanted::default()), column(&server)), (Ok(()), "yes"));
+        for kind in BMC {
+            Condition::set(&mut server.conditions, kind, ConditionStatus::False, "Gone", "it is gone", now);
+            let why = Unfit::BmcUnusable("it is gone".to_owned());
+            assert_eq!((check(&server, &Wanted::default()), column(&server)), (Err(why), "no"), "{kind}");
+            Condition::set(&mut server.conditions, kind, ConditionStatus::True, "There", "", now);
+            assert_eq!((check(&server, &Wanted::default()), column(&server)), (Ok(()), "yes"));
+        }
+        Condition::set(&mut server.conditions, "InBandSeen", ConditionStatus::False, "NotAsked", "", now);
+        assert_eq!(check(&server, &Wanted::default()), Ok(()));
     }
 }

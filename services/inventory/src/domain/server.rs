@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use ironyard_types::{
-    Condition, Metadata, Reference, SystemUuid, Timestamp, Waiting,
+    Condition, MachineIdentity, Metadata, Reference, SystemUuid, Timestamp, Waiting,
     hardware::{Hardware, Health, PowerState},
 };
 use serde::{Deserialize, Serialize};
@@ -149,6 +149,17 @@ impl Server {
     /// Both views of the hardware as one.
     pub fn hardware(&self) -> Hardware {
         Hardware::merge(self.out_of_band.as_ref(), self.in_band.as_ref())
+    }
+
+    /// What makes the machine this one, as far as it is known.
+    pub fn machine(&self) -> MachineIdentity {
+        let seen = self.hardware();
+        let uuid = self
+            .spec
+            .system_uuid
+            .as_ref()
+            .map_or(seen.system_uuid.as_str(), |uuid| uuid.as_str());
+        MachineIdentity::new(uuid, &seen.manufacturer, &seen.serial_number)
     }
 
     /// What makes it this machine and no other: the system UUID, or maker and serial number.

@@ -46,7 +46,7 @@ macro_rules! upsert {
 }
 
 /// Applies all documents of all files; nothing is applied unless all of them can be read.
-pub(crate) async fn files(clients: &Clients, files: &[PathBuf]) -> Result<(), Failure> {
+pub(crate) async fn files(clients: &Clients, files: &[PathBuf], replace: bool) -> Result<(), Failure> {
     let mut documents = Vec::new();
     for file in files {
         let text = if file.as_os_str() == "-" {
@@ -59,7 +59,10 @@ pub(crate) async fn files(clients: &Clients, files: &[PathBuf]) -> Result<(), Fa
         documents.extend(crate::manifest::parse(&text).map_err(|e| Failure::usage(format!("{}: {e}", file.display())))?);
     }
     documents.sort_by_key(Document::order);
-    for document in documents {
+    for mut document in documents {
+        if let Document::Secret(request) = &mut document {
+            request.replace = replace;
+        }
         one(clients, document).await?;
     }
     Ok(())
@@ -71,7 +74,14 @@ pub(crate) async fn one(clients: &Clients, document: Document) -> Result<(), Fai
         Document::Secret(request) => {
             let name = request.name.clone();
             let reply = clients.credentials.clone().set_credential(request).await?.into_inner();
-            println!("bmcsecret/{name} {}", if reply.version == 1 { "created" } else { "configured" });
+            let done = match reply {
+                bmc::Credential { rotating: true, .. } | bmc::Credential { rotated: true, .. } => {
+                    "unchanged (a rotation has set its password)"
+                }
+                bmc::Credential { version: 1, .. } => "created",
+                _ => "configured",
+            };
+            println!("bmcsecret/{name} {done}");
         }
         Document::Endpoint(value) => upsert!(
             clients.endpoints,

@@ -70,6 +70,12 @@ pub(crate) enum Command {
         #[arg(short = 'f', long = "filename", required = true)]
         files: Vec<PathBuf>,
     },
+    /// As apply, and writes over passwords that a rotation has set.
+    Replace {
+        /// File, or - for standard input; may be repeated.
+        #[arg(short = 'f', long = "filename", required = true)]
+        files: Vec<PathBuf>,
+    },
     /// Lists resources, or shows one.
     Get {
         /// Kind: server, bmc, endpoint, claim, maintenance, secret, certificate, cleanup, operation.
@@ -95,6 +101,12 @@ pub(crate) enum Command {
         kind: String,
         /// Name.
         name: String,
+        /// Delete a BMC or a secret whatever depends on it.
+        #[arg(long, requires = "reason")]
+        force: bool,
+        /// Why it is forced; it is on record.
+        #[arg(long, requires = "force")]
+        reason: Option<String>,
     },
     /// Waits until a resource is as wanted.
     Wait {
@@ -192,6 +204,7 @@ impl Command {
             Self::Simulate(_) => "simulate",
             Self::Certs { .. } => "certs",
             Self::Apply { .. } => "apply",
+            Self::Replace { .. } => "replace",
             Self::Get { .. } => "get",
             Self::Describe { .. } => "describe",
             Self::Delete { .. } => "delete",

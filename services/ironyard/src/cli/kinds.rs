@@ -313,8 +313,10 @@ pub(crate) async fn get(clients: &Clients, kind: Kind, name: &str) -> Result<Val
     })
 }
 
-pub(crate) async fn delete(clients: &Clients, kind: Kind, name: &str) -> Result<(), Failure> {
+/// Deletes a resource; with a reason, whatever depends on it.
+pub(crate) async fn delete(clients: &Clients, kind: Kind, name: &str, forced: Option<String>) -> Result<(), Failure> {
     let (name, etag) = (name.to_owned(), String::new());
+    let (force, reason) = (forced.is_some(), forced.unwrap_or_default());
     match kind {
         Kind::Server => drop(
             clients
@@ -323,7 +325,10 @@ pub(crate) async fn delete(clients: &Clients, kind: Kind, name: &str) -> Result<
                 .delete_server(inventory::DeleteServerRequest { name, etag })
                 .await?,
         ),
-        Kind::Bmc => drop(clients.bmcs.clone().delete_bmc(bmc::DeleteBmcRequest { name, etag }).await?),
+        Kind::Bmc => {
+            let request = bmc::DeleteBmcRequest { name, etag, force, reason };
+            drop(clients.bmcs.clone().delete_bmc(request).await?);
+        }
         Kind::Endpoint => drop(
             clients
                 .endpoints
@@ -346,7 +351,7 @@ pub(crate) async fn delete(clients: &Clients, kind: Kind, name: &str) -> Result<
             clients
                 .credentials
                 .clone()
-                .delete_credential(bmc::DeleteCredentialRequest { name })
+                .delete_credential(bmc::DeleteCredentialRequest { name, force, reason })
                 .await?,
         ),
         Kind::Operation => drop(

@@ -24,7 +24,8 @@ fn selector(text: Option<&String>) -> Result<Option<common::LabelSelector>, Fail
 /// Runs a verb that needs the services.
 pub(crate) async fn run(clients: &Clients, command: Command) -> Result<(), Failure> {
     match command {
-        Command::Apply { files } => apply::files(clients, &files).await,
+        Command::Apply { files } => apply::files(clients, &files, false).await,
+        Command::Replace { files } => apply::files(clients, &files, true).await,
         Command::Get {
             kind,
             name,
@@ -43,9 +44,14 @@ pub(crate) async fn run(clients: &Clients, command: Command) -> Result<(), Failu
             print(kind.name(), kind.columns(), &items, name.is_some(), &output)
         }
         Command::Describe { kind, name } => describe(clients, Kind::parse(&kind)?, &name).await,
-        Command::Delete { kind, name } => {
+        Command::Delete { kind, name, force, reason } => {
             let kind = Kind::parse(&kind)?;
-            kinds::delete(clients, kind, &name).await?;
+            if force && !matches!(kind, Kind::Bmc | Kind::Secret) {
+                return Err(Failure::usage(
+                    "--force is for BMCs and secrets: what a server owes is waived by name",
+                ));
+            }
+            kinds::delete(clients, kind, &name, reason).await?;
             println!("{}/{name} deleted", kind.name().to_ascii_lowercase());
             Ok(())
         }
@@ -90,7 +96,7 @@ pub(crate) async fn run(clients: &Clients, command: Command) -> Result<(), Failu
         }
         Command::Console { server, read_only, log } => super::console::run(clients, &server, read_only, log).await,
         Command::Release { name } => {
-            kinds::delete(clients, Kind::Claim, &name).await?;
+            kinds::delete(clients, Kind::Claim, &name, None).await?;
             println!("serverclaim/{name} is being released");
             Ok(())
         }
