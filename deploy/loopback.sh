@@ -41,7 +41,7 @@ export IRONYARD_BMC_GATEWAY=https://127.0.0.1:${port[bmc-gateway]}
 export IRONYARD_DISCOVERY=https://127.0.0.1:${port[discovery]}
 export IRONYARD_CLAIM=https://127.0.0.1:${port[claim]}
 export IRONYARD_MAINTENANCE=https://127.0.0.1:${port[maintenance]}
-export IRONYARD_CA=$tls/ca.pem IRONYARD_CERT=$tls/operator.pem IRONYARD_KEY=$tls/operator.key
+export IRONYARD_CA=$tls/ca.pem IRONYARD_CERT=$tls/administrator.pem IRONYARD_KEY=$tls/administrator.key
 ENV
 
 supervise() {

@@ -99,7 +99,7 @@ async fn five_services_with_mutual_tls_survive_the_loss_of_any_one() {
         certificate: Some(tls.join(format!("{name}.pem"))),
         key: Some(tls.join(format!("{name}.key"))),
     };
-    let clients = Clients::new(&addresses, Some(&show("operator"))).unwrap();
+    let clients = Clients::new(&addresses, Some(&show("administrator"))).unwrap();
     poll::until("inventory answers", || async {
         clients
             .servers
@@ -127,14 +127,22 @@ async fn five_services_with_mutual_tls_survive_the_loss_of_any_one() {
         .await
         .unwrap_err();
     assert_eq!(refused.code(), tonic::Code::Unauthenticated);
-    let claim_service = Clients::new(&addresses, Some(&show("claim"))).unwrap();
+    // Nor does who may do the daily work forgive a wipe.
     let waive = inventory::WaiveSanitizationRequest {
         name: "x".into(),
         reason: "r".into(),
         actor: "a".into(),
+        part: 0,
     };
-    let refused = claim_service.servers.clone().waive_sanitization(waive).await.unwrap_err();
-    assert_eq!(refused.code(), tonic::Code::PermissionDenied);
+    for (who, code) in [
+        ("claim", tonic::Code::PermissionDenied),
+        ("operator", tonic::Code::PermissionDenied),
+        ("administrator", tonic::Code::NotFound),
+    ] {
+        let caller = Clients::new(&addresses, Some(&show(who))).unwrap();
+        let refused = caller.servers.clone().waive_sanitization(waive.clone()).await.unwrap_err();
+        assert_eq!(refused.code(), code, "{who}: {refused:?}");
+    }
 
     let simulator = Process::simulate_for(4, Some(&tls.join("ca.pem")));
     let fleet = FleetConfig {

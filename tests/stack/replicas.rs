@@ -340,7 +340,7 @@ async fn every_call_may_go_to_any_gateway_by_whoever_may_make_it() {
                 "BMC_GATEWAY_GATEWAY__REPLICAS__TLS__SERVER_NAME".to_owned(),
                 "bmc-gateway".to_owned(),
             ));
-            (environment, at(port, "operator"))
+            (environment, at(port, "administrator"))
         });
         gateways.push(gateway.await);
     }
@@ -363,7 +363,7 @@ async fn every_call_may_go_to_any_gateway_by_whoever_may_make_it() {
     }
     owners(&[a, b], &fleet);
     assert!(
-        b.log().contains("operator through bmc-gateway"),
+        b.log().contains("administrator through bmc-gateway"),
         "the log says for whom it was passed on"
     );
 
@@ -389,7 +389,9 @@ async fn every_call_may_go_to_any_gateway_by_whoever_may_make_it() {
     assert_eq!(refused.code(), tonic::Code::PermissionDenied);
     for port in &ports {
         let mut request = tonic::Request::new(raw.clone());
-        request.metadata_mut().insert("ironyard-on-behalf-of", "operator".parse().unwrap());
+        request
+            .metadata_mut()
+            .insert("ironyard-on-behalf-of", "administrator".parse().unwrap());
         let refused = at(*port, "claim").managers.clone().get_raw(request).await.unwrap_err();
         assert_eq!(refused.code(), tonic::Code::PermissionDenied);
     }

@@ -1,6 +1,9 @@
 use ironyard_bmc_simulator::{Action, EraseBehaviour, Rule};
 use ironyard_discovery::domain::discovery_run::InBand;
-use ironyard_proto::inventory::{self, Server, ServerState};
+use ironyard_proto::{
+    claim,
+    inventory::{self, ReclaimPolicy, SanitizationPart, Server, ServerState},
+};
 use ironyard_testkit::poll;
 
 use crate::world::{On, World};
@@ -85,6 +88,7 @@ async fn a_waiver_is_named_and_on_record() {
         name: "bmc-0-1".into(),
         reason: "drive shredded".into(),
         actor: actor.into(),
+        part: 0,
     };
     assert_eq!(
         servers.waive_sanitization(waive("")).await.unwrap_err().code(),
@@ -182,4 +186,181 @@ async fn another_machine_is_neither_offered_nor_wiped() {
     };
     world.clients.servers.clone().retry_server(request).await.unwrap();
     world.reaches("bmc-0-1", ServerState::Available).await;
+}
+
+/// Changes the spec of the only server.
+async fn wants(world: &World, change: impl FnOnce(&mut inventory::ServerSpec)) {
+    let mut server = world.server("bmc-0-1").await.unwrap();
+    server.metadata.as_mut().unwrap().etag.clear();
+    change(server.spec.as_mut().unwrap());
+    let request = inventory::UpdateServerRequest {
+        server: Some(server),
+        ..Default::default()
+    };
+    world.clients.servers.clone().update_server(request).await.unwrap();
+}
+
+/// What was wanted at the reservation is owed, whatever the spec says since; an administrator forgives a part of it, and it is on the certificate.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_policy_that_is_lowered_lowers_no_debt() {
+    let world = World::with(On::Sqlite, 1, InBand::Off).await.unwrap();
+    wants(&world, |spec| spec.set_reclaim_policy(ReclaimPolicy::Retain)).await;
+    world.claim("a").await;
+    world.runs("a").await;
+    wants(&world, |spec| spec.set_reclaim_policy(ReclaimPolicy::Recycle)).await;
+    let history = world.history("bmc-0-1").await;
+    let updates: Vec<_> = history.iter().filter(|e| e.event == "Update").map(|e| e.reason.as_str()).collect();
+    let [.., first, second] = updates.as_slice() else {
+        panic!("{updates:?}")
+    };
+    assert_eq!(*first, r#"reclaim_policy: "Recycle" → "Retain""#);
+    assert_eq!(*second, r#"reclaim_policy: "Retain" → "Recycle""#);
+    world.release("a").await;
+    poll::until("the server is kept", || async {
+        let waiting = world.server("bmc-0-1").await?.waiting_because?;
+        (waiting.reason == "RETAINED").then_some(())
+    })
+    .await;
+    let debt = world.server("bmc-0-1").await.unwrap().sanitization_debt.unwrap();
+    assert_eq!(debt.reclaim_policy(), ReclaimPolicy::Retain);
+    let mut servers = world.clients.servers.clone();
+    let waive = |part: SanitizationPart| inventory::WaiveSanitizationRequest {
+        name: "bmc-0-1".into(),
+        reason: "the audit is over".into(),
+        actor: "Ada Lovelace".into(),
+        part: part.into(),
+    };
+    // The whole wipe is not forgiven on the way.
+    let refused = servers.waive_sanitization(waive(SanitizationPart::Unspecified)).await.unwrap_err();
+    assert_eq!(ironyard_rpc::reason_of(&refused).unwrap(), "TRANSITION_REFUSED", "{refused:?}");
+    servers.waive_sanitization(waive(SanitizationPart::Retention)).await.unwrap();
+    world.reaches("bmc-0-1", ServerState::Available).await;
+    let certificate = world.certificates("bmc-0-1").await.remove(0);
+    assert!(certificate.passed, "{certificate:?}");
+    assert_eq!(certificate.reclaim_policy, "Retain");
+    let [forgiven] = certificate.forgiven.as_slice() else {
+        panic!("{certificate:?}")
+    };
+    assert!(
+        forgiven.contains("retention, by Ada Lovelace") && forgiven.contains("the audit is over"),
+        "{forgiven}"
+    );
+    let history = world.history("bmc-0-1").await;
+    assert!(
+        history.iter().any(|e| e.event == "Forgive" && e.actor.contains("Ada Lovelace")),
+        "{history:?}"
+    );
+}
+
+/// From an erase that never ends there is a way out, by name; the wipe stays owed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stuck_erase_is_cancelled_by_name() {
+    let world = World::with(On::Sqlite, 1, InBand::Off).await.unwrap();
+    world.claim("a").await;
+    world.runs("a").await;
+    let stick = |on: bool| {
+        world.machine(0).set_knobs(ironyard_bmc_simulator::Knobs {
+            tasks_stick: Some(on),
+            ..Default::default()
+        });
+    };
+    stick(true);
+    world.release("a").await;
+    poll::until("the drives are being erased", || async {
+        let waiting = world.server("bmc-0-1").await?.waiting_because?;
+        (waiting.reason == "ERASING").then_some(())
+    })
+    .await;
+    let mut sanitization = world.clients.sanitization.clone();
+    let cancel = |actor: &str| claim::CancelCleanupRequest {
+        server: "bmc-0-1".into(),
+        reason: "it hangs for a day".into(),
+        actor: actor.into(),
+    };
+    let refused = sanitization.cancel_cleanup(cancel("")).await.unwrap_err();
+    assert_eq!(ironyard_rpc::reason_of(&refused).unwrap(), "INVALID_FIELD");
+    sanitization.cancel_cleanup(cancel("Grace Hopper")).await.unwrap();
+    let server = world.reaches("bmc-0-1", ServerState::Error).await;
+    let failure = server.failure.clone().unwrap();
+    assert_eq!(failure.reason, "CANCELLED", "{failure:?}");
+    assert!(failure.message.contains("Grace Hopper"), "{failure:?}");
+    stays_out(&world).await;
+    let request = claim::ListCleanupRunsRequest { server: "bmc-0-1".into() };
+    let runs = sanitization.list_cleanup_runs(request).await.unwrap().into_inner().cleanup_runs;
+    assert_eq!((runs[0].outcome.as_str(), runs[0].done), ("Failed", true), "{runs:?}");
+    assert!(runs[0].failure.contains("Grace Hopper"), "{runs:?}");
+    let certificate = world.certificates("bmc-0-1").await.remove(0);
+    assert!(
+        !certificate.passed && certificate.failure.contains("Grace Hopper"),
+        "{certificate:?}"
+    );
+    let request = ironyard_proto::bmc::ListOperationsRequest { running_only: true };
+    let running = world
+        .clients
+        .operations
+        .clone()
+        .list_operations(request)
+        .await
+        .unwrap()
+        .into_inner();
+    assert!(running.operations.iter().all(|o| o.verb != "EraseDrive"), "{running:?}");
+    let refused = sanitization.cancel_cleanup(cancel("Grace Hopper")).await.unwrap_err();
+    assert_eq!(ironyard_rpc::reason_of(&refused).unwrap(), "TRANSITION_REFUSED");
+    stick(false);
+    let request = inventory::RetryServerRequest {
+        name: "bmc-0-1".into(),
+        reason: "the BMC was reset".into(),
+        actor: "op".into(),
+    };
+    world.clients.servers.clone().retry_server(request).await.unwrap();
+    world.reaches("bmc-0-1", ServerState::Available).await;
+}
+
+/// A server whose claim is lost is shown, kept, and let go of only by name; then it is wiped like any other.
+async fn a_server_of_a_lost_claim_is_let_go_of_by_name(on: On) {
+    let soon = |config: &mut ironyard::stack::Config| config.claim.sweep = std::time::Duration::from_millis(500);
+    let Some(world) = World::tuned(on, 1, InBand::Off, soon).await else {
+        return;
+    };
+    world.discovered().await;
+    world.claim("a").await;
+    world.runs("a").await;
+    let mut servers = world.clients.servers.clone();
+    let release = || inventory::ReleaseServerRequest {
+        name: "bmc-0-1".into(),
+        reason: "its claim was lost with a disk".into(),
+        actor: "Ada Lovelace".into(),
+    };
+    let refused = servers.release_server(release()).await.unwrap_err();
+    assert_eq!(ironyard_rpc::reason_of(&refused).unwrap(), "SERVER_IN_USE", "{refused:?}");
+    let (database, table) = world.database("claim");
+    sqlx::any::install_default_drivers();
+    let mut connection = <sqlx::AnyConnection as sqlx::Connection>::connect(&database).await.unwrap();
+    let lost = sqlx::query(sqlx::AssertSqlSafe(format!("delete from {table}server_claim"))).execute(&mut connection);
+    assert_eq!(lost.await.unwrap().rows_affected(), 1);
+    poll::until("the loss is shown", || async {
+        let server = world.server("bmc-0-1").await?;
+        assert_eq!(server.state(), ServerState::Reserved, "nothing is wiped by itself");
+        let lost = |c: &ironyard_proto::common::Condition| c.r#type == "ClaimExists" && c.reason == "Lost";
+        server.conditions.iter().any(lost).then_some(())
+    })
+    .await;
+    servers.release_server(release()).await.unwrap();
+    world.reaches("bmc-0-1", ServerState::Available).await;
+    assert!(world.certificates("bmc-0-1").await[0].passed);
+    let history = world.history("bmc-0-1").await;
+    assert!(
+        history.iter().any(|e| e.event == "Release" && e.actor.contains("Ada Lovelace")),
+        "{history:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_of_a_lost_claim_is_let_go_of_by_name_on_sqlite() {
+    a_server_of_a_lost_claim_is_let_go_of_by_name(On::Sqlite).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_of_a_lost_claim_is_let_go_of_by_name_on_postgres() {
+    a_server_of_a_lost_claim_is_let_go_of_by_name(On::Postgres).await;
 }

@@ -27,7 +27,7 @@ pub struct World {
     pub port: u16,
     pub data: TempDir,
     _serving: Serving,
-    _postgres: Option<Postgres>,
+    postgres: Option<Postgres>,
 }
 
 /// Which database a world stands on.
@@ -40,6 +40,11 @@ pub enum On {
 impl World {
     /// A stack and a fleet that do not know each other yet; `None` where there is no PostgreSQL.
     pub async fn apart(on: On, count: u32, in_band: InBand) -> Option<Self> {
+        Self::tuned(on, count, in_band, |_| {}).await
+    }
+
+    /// The same, with settings of its own.
+    pub async fn tuned(on: On, count: u32, in_band: InBand, change: impl FnOnce(&mut Config)) -> Option<Self> {
         let postgres = match on {
             On::Sqlite => None,
             On::Postgres => Some(Postgres::start().await?),
@@ -56,6 +61,7 @@ impl World {
             unreachable: Duration::from_secs(30),
             ..Patience::default()
         };
+        change(&mut config);
         let stack = Stack::start(config).await.unwrap();
         let fleet_config = FleetConfig {
             count,
@@ -73,18 +79,34 @@ impl World {
             port: serving.port,
             data,
             _serving: serving,
-            _postgres: postgres,
+            postgres,
         })
     }
 
     /// A fleet that has been discovered.
     pub async fn with(on: On, count: u32, in_band: InBand) -> Option<Self> {
         let world = Self::apart(on, count, in_band).await?;
-        register(&world.clients, &world.fleet_config, world.port).await.unwrap();
-        for n in 0..count {
-            world.reaches(&format!("bmc-{n}-1"), ServerState::Available).await;
-        }
+        world.discovered().await;
         Some(world)
+    }
+
+    /// Makes the fleet known and waits until it is discovered.
+    pub async fn discovered(&self) {
+        register(&self.clients, &self.fleet_config, self.port).await.unwrap();
+        for n in 0..self.fleet_config.count {
+            self.reaches(&format!("bmc-{n}-1"), ServerState::Available).await;
+        }
+    }
+
+    /// URL of a service's database, and what stands before the names of its tables.
+    pub fn database(&self, service: &str) -> (String, String) {
+        match &self.postgres {
+            Some(postgres) => (postgres.url(), format!("{service}.")),
+            None => (
+                format!("sqlite://{}", self.data.path().join(format!("{service}.db")).display()),
+                String::new(),
+            ),
+        }
     }
 
     pub fn machine(&self, n: usize) -> Arc<Machine> {

@@ -32,6 +32,9 @@ pub struct Operation {
     pub failure: Option<Failure>,
     /// Whether somebody asked it to stop.
     pub cancel: bool,
+    /// Who asked it to stop, and why.
+    #[serde(default)]
+    pub cancelled_by: String,
     /// Those with the same line go one after the other; none: it goes beside all others.
     #[serde(default)]
     pub line: Option<String>,
@@ -71,6 +74,7 @@ impl Operation {
             done: false,
             failure: None,
             cancel: false,
+            cancelled_by: String::new(),
             line,
             traceparent,
         }

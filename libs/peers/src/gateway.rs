@@ -123,6 +123,16 @@ impl Gateway {
         Ok(self.systems.clone().erase_drive(request).await?.into_inner())
     }
 
+    /// Stops an operation before its next step.
+    pub async fn cancel(&self, operation: &str, reason: &str) -> Result<()> {
+        let request = pb::CancelOperationRequest {
+            name: operation.to_owned(),
+            reason: reason.to_owned(),
+        };
+        self.operations.clone().cancel_operation(request).await?;
+        Ok(())
+    }
+
     /// Sets the boot override for the next boot; `None` clears it.
     pub async fn boot_once(&self, system: &pb::SystemName, target: &str) -> Result<bool> {
         let request = pb::SetBootOverrideRequest {

@@ -10,7 +10,7 @@ pub use inventory::{Inventory, identity, name};
 use ironyard_rpc::{Channel, Fault, Reason, client};
 use serde::Deserialize;
 pub use task::{Failed, TaskError};
-pub use watch::{poke_on_bmcs, poke_on_servers, resync_on_servers};
+pub use watch::{poke_on_bmcs, poke_on_servers, resync_on_servers, sweep_servers};
 
 /// Where the peers are.
 #[derive(Debug, Clone, Deserialize)]

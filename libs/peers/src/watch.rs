@@ -29,29 +29,42 @@ const RESYNC: Duration = Duration::from_secs(600);
 /// Looks through inventory's servers for ever, now and then, and gives a queue the keys that it should have and has not: whatever an event may
 /// have failed to tell, what is there tells.
 pub async fn resync_on_servers(peer: Inventory, queue: Queue, keys: impl Fn(&inventory::Server) -> Vec<String> + Send + Sync) {
+    let name = queue.name();
+    let page = |servers: Vec<inventory::Server>| {
+        let keys: Vec<String> = servers.iter().flat_map(&keys).collect();
+        let queue = queue.clone();
+        async move { queue.know_all(&keys).await.map_err(|error| error.to_string()) }
+    };
+    sweep_servers(peer, name, RESYNC, page).await;
+}
+
+/// Looks through inventory's servers for ever, once in a while, page by page.
+pub async fn sweep_servers<F>(peer: Inventory, name: &str, every: Duration, page: impl Fn(Vec<inventory::Server>) -> F + Send + Sync)
+where
+    F: Future<Output = Result<(), String>> + Send,
+{
     loop {
         // Spread, so that services do not all ask at once.
-        tokio::time::sleep(RESYNC.mul_f64(0.8 + ironyard_types::random_fraction() * 0.4)).await;
+        tokio::time::sleep(every.mul_f64(0.8 + ironyard_types::random_fraction() * 0.4)).await;
         let mut page_token = String::new();
         loop {
             let request = inventory::ListServersRequest {
                 page_size: 200,
-                page_token,
+                page_token: std::mem::take(&mut page_token),
                 ..Default::default()
             };
-            let page = match peer.servers.clone().list_servers(request).await {
-                Ok(page) => page.into_inner(),
-                Err(status) => {
-                    tracing::warn!(queue = queue.name(), code = ?status.code(), "could not look through the servers");
-                    break;
+            let looked = match peer.servers.clone().list_servers(request).await {
+                Ok(reply) => {
+                    let reply = reply.into_inner();
+                    page_token = reply.next_page_token;
+                    page(reply.servers).await
                 }
+                Err(status) => Err(status.message().to_owned()),
             };
-            let keys: Vec<String> = page.servers.iter().flat_map(&keys).collect();
-            if let Err(error) = queue.know_all(&keys).await {
-                tracing::warn!(queue = queue.name(), %error, "could not look through the servers");
+            if let Err(why) = looked {
+                tracing::warn!(sweep = name, why, "could not look through the servers");
                 break;
             }
-            page_token = page.next_page_token;
             if page_token.is_empty() {
                 break;
             }

@@ -10,6 +10,8 @@ const MAINTENANCE: Role = Role::Maintenance;
 const OPERATOR: Role = Role::Operator;
 
 const EVERYONE: &[Role] = &[INVENTORY, GATEWAY, DISCOVERY, CLAIM, MAINTENANCE, OPERATOR];
+/// What may not be taken back, what shows secrets, and what decides who gets in.
+const ADMINISTRATORS: &[Role] = &[Role::Administrator];
 /// No client certificate: health checks, and the agent, whose token is checked by the handler.
 const ANYBODY: &[Role] = &[INVENTORY, GATEWAY, DISCOVERY, CLAIM, MAINTENANCE, OPERATOR, Role::Anonymous];
 const OPERATORS: &[Role] = &[OPERATOR];
@@ -45,7 +47,7 @@ table! {
         "ListServers" repeat EVERYONE;
         "CreateServer" once OPERATORS_DISCOVERY;
         "UpdateServer" once OPERATORS_DISCOVERY;
-        "DeleteServer" once OPERATORS;
+        "DeleteServer" once ADMINISTRATORS;
         "WatchServers" repeat EVERYONE;
         "ListServerHistory" repeat EVERYONE;
         "TransitionServer" repeat &[DISCOVERY, CLAIM, MAINTENANCE];
@@ -54,21 +56,22 @@ table! {
         "ReportServer" repeat &[DISCOVERY, CLAIM, MAINTENANCE, GATEWAY];
         "ResolveServer" once OPERATORS;
         "RetryServer" once OPERATORS;
-        "WaiveSanitization" once OPERATORS;
+        "WaiveSanitization" once ADMINISTRATORS;
+        "ReleaseServer" once ADMINISTRATORS;
     }
     "ironyard.bmc.v1" "BmcService" {
         "GetBmc" repeat EVERYONE;
         "ListBmcs" repeat EVERYONE;
         "CreateBmc" once OPERATORS_DISCOVERY;
         "UpdateBmc" once OPERATORS_DISCOVERY;
-        "DeleteBmc" once OPERATORS;
+        "DeleteBmc" once ADMINISTRATORS;
         "WatchBmcs" repeat EVERYONE;
     }
     "ironyard.bmc.v1" "CredentialService" {
-        "SetCredential" once OPERATORS;
+        "SetCredential" once ADMINISTRATORS;
         "ListCredentials" repeat OPERATORS_DISCOVERY;
-        "DeleteCredential" once OPERATORS;
-        "RotateCredential" once OPERATORS;
+        "DeleteCredential" once ADMINISTRATORS;
+        "RotateCredential" once ADMINISTRATORS;
     }
     "ironyard.bmc.v1" "SystemService" {
         "ListSystems" repeat HARDWARE;
@@ -86,7 +89,7 @@ table! {
         "InsertMedia" once HARDWARE;
         "EjectMedia" once HARDWARE;
         "GetBiosRegistry" repeat HARDWARE;
-        "ChangeBiosPassword" once OPERATORS;
+        "ChangeBiosPassword" once ADMINISTRATORS;
         "GetSecureBoot" repeat HARDWARE;
         "SetSecureBoot" once OPERATORS_MAINTENANCE;
         "ResetSecureBootKeys" once OPERATORS_MAINTENANCE;
@@ -101,32 +104,32 @@ table! {
         "GetSensors" repeat HARDWARE;
         "ListLogs" repeat HARDWARE;
         "ReadLog" repeat HARDWARE;
-        "ClearLog" once OPERATORS;
+        "ClearLog" once ADMINISTRATORS;
     }
     "ironyard.bmc.v1" "ManagerService" {
         "GetManager" repeat HARDWARE;
         "ResetManager" once OPERATORS_MAINTENANCE;
         "SyncClock" once OPERATORS_MAINTENANCE;
         "SetNtp" once OPERATORS_MAINTENANCE;
-        "ListAccounts" repeat OPERATORS;
-        "CreateAccount" once OPERATORS;
-        "DeleteAccount" once OPERATORS;
-        "GenerateCsr" once OPERATORS;
-        "ReplaceCertificate" once OPERATORS;
+        "ListAccounts" repeat ADMINISTRATORS;
+        "CreateAccount" once ADMINISTRATORS;
+        "DeleteAccount" once ADMINISTRATORS;
+        "GenerateCsr" once ADMINISTRATORS;
+        "ReplaceCertificate" once ADMINISTRATORS;
         "ListFirmware" repeat HARDWARE;
         "UpdateFirmware" once OPERATORS_MAINTENANCE;
         "PushFirmware" once OPERATORS_MAINTENANCE;
-        "GetRaw" repeat OPERATORS;
+        "GetRaw" repeat ADMINISTRATORS;
     }
     "ironyard.bmc.v1" "ConsoleService" {
-        "Attach" once OPERATORS;
+        "Attach" once ADMINISTRATORS;
         "GetConsoleLog" repeat OPERATORS;
     }
     "ironyard.bmc.v1" "OperationService" {
         "GetOperation" repeat EVERYONE;
         "ListOperations" repeat EVERYONE;
         "WaitOperation" repeat EVERYONE;
-        "CancelOperation" once OPERATORS;
+        "CancelOperation" once OPERATORS_CLAIM;
     }
     "ironyard.discovery.v1" "EndpointService" {
         "GetEndpoint" repeat EVERYONE;
@@ -159,6 +162,7 @@ table! {
         "GetCertificate" repeat EVERYONE;
         "ListCertificates" repeat EVERYONE;
         "ListCleanupRuns" repeat EVERYONE;
+        "CancelCleanup" once OPERATORS;
     }
     "ironyard.maintenance.v1" "ServerMaintenanceService" {
         "GetServerMaintenance" repeat EVERYONE;
@@ -188,7 +192,9 @@ pub fn row(path: &str) -> Option<&'static Row> {
 
 /// Whether this caller may call this method.
 pub(crate) fn allowed(row: Option<&Row>, caller: &Identity) -> bool {
-    row.is_some_and(|row| caller.local || row.roles.contains(&caller.role))
+    // An administrator may do what an operator may.
+    let operates = |row: &Row| caller.role == Role::Administrator && row.roles.contains(&OPERATOR);
+    row.is_some_and(|row| caller.local || row.roles.contains(&caller.role) || operates(row))
 }
 
 /// Whether this caller may call this method for somebody else: a replica that asked itself whether they may. Only within its own package.
@@ -208,9 +214,20 @@ mod tests {
             local: false,
         };
         let waive = row("/ironyard.inventory.v1.ServerService/WaiveSanitization");
-        assert!(allowed(waive, &caller(Role::Operator)));
-        for role in [Role::Claim, Role::Discovery, Role::Maintenance, Role::BmcGateway, Role::Anonymous] {
+        assert!(allowed(waive, &caller(Role::Administrator)));
+        for role in [
+            Role::Operator,
+            Role::Claim,
+            Role::Discovery,
+            Role::Maintenance,
+            Role::BmcGateway,
+            Role::Anonymous,
+        ] {
             assert!(!allowed(waive, &caller(role)), "{role:?}");
+        }
+        let retry = row("/ironyard.inventory.v1.ServerService/RetryServer");
+        for role in [Role::Operator, Role::Administrator] {
+            assert!(allowed(retry, &caller(role)), "{role:?}");
         }
         assert!(!allowed(row("/ironyard.inventory.v1.ServerService/Nothing"), &Identity::local()));
         let clear = row("/ironyard.bmc.v1.TelemetryService/ClearLog");

@@ -16,8 +16,10 @@ pub enum Role {
     Claim,
     /// The maintenance service.
     Maintenance,
-    /// A person, or a tool in a person's name.
+    /// A person, or a tool in a person's name: daily work.
     Operator,
+    /// The same, with what may not be taken back: waivers, deletions, credentials.
+    Administrator,
     /// Nobody we know.
     Anonymous,
 }
@@ -30,8 +32,11 @@ impl Role {
             "discovery" => Self::Discovery,
             "claim" => Self::Claim,
             "maintenance" => Self::Maintenance,
-            _ if text == "operator" || text.starts_with("operator/") => Self::Operator,
-            _ => Self::Anonymous,
+            _ => match text.split_once('/').map_or(text, |(role, _)| role) {
+                "operator" => Self::Operator,
+                "administrator" => Self::Administrator,
+                _ => Self::Anonymous,
+            },
         }
     }
 }

@@ -51,6 +51,9 @@ pub struct Settings {
     pub patience: Duration,
     /// Who performs wipes, for certificates.
     pub performed_by: String,
+    /// How often the servers that claims hold are compared with the claims that exist.
+    #[serde(with = "humantime_serde")]
+    pub sweep: Duration,
 }
 
 impl Default for Settings {
@@ -59,6 +62,7 @@ impl Default for Settings {
             graceful_seconds: 120,
             patience: Duration::from_secs(900),
             performed_by: "ironyard".to_owned(),
+            sweep: Duration::from_secs(600),
         }
     }
 }

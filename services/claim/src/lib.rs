@@ -108,6 +108,7 @@ impl Service {
         if let Err(error) = binder.poke(BIND).await {
             tracing::warn!(%error, "could not begin to bind");
         }
+        let sweeper = app.clone();
         let to_clean = |s: &Server| -> Vec<String> { (s.state() == ServerState::Cleanup).then(|| name(s)).into_iter().collect() };
         let watches = async {
             tokio::join!(
@@ -125,6 +126,7 @@ impl Service {
                     .collect()),
                 poke_on_servers(inventory.clone(), cleanups.clone(), to_clean),
                 resync_on_servers(inventory, cleanups.clone(), to_clean),
+                tasks::orphans::sweep(sweeper),
             )
         };
         let watches = async {

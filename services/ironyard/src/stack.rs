@@ -29,8 +29,8 @@ pub struct Config {
     pub gateway: Gateway,
     /// MAC prefixes.
     pub mac_prefixes: Vec<ironyard_discovery::domain::endpoint::MacPrefix>,
-    /// Time for one step of a cleanup.
-    pub cleanup_patience: Duration,
+    /// Claims and wipes.
+    pub claim: ironyard_claim::Settings,
 }
 
 impl Config {
@@ -49,7 +49,7 @@ impl Config {
                 ..Gateway::new("")
             },
             mac_prefixes: vec![],
-            cleanup_patience: Duration::from_secs(900),
+            claim: ironyard_claim::Settings::default(),
         }
     }
 
@@ -108,10 +108,7 @@ impl Stack {
             poll: Duration::from_secs(60),
             mac_prefixes: config.mac_prefixes.clone(),
         };
-        let claim = ironyard_claim::Settings {
-            patience: config.cleanup_patience,
-            ..ironyard_claim::Settings::default()
-        };
+        let claim = config.claim.clone();
         let databases = ["inventory", "bmc_gateway", "discovery", "claim", "maintenance"].map(|service| config.database(service));
         let [d_inventory, d_gateway, d_discovery, d_claim, d_maintenance] = &databases;
         let (inventory, gateway, discovery, claim, maintenance) = tokio::join!(

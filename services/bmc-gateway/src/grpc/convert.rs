@@ -229,6 +229,7 @@ pub fn operation_to(stored: Stored<Operation>) -> common::Operation {
         done,
         failure,
         cancel: _,
+        cancelled_by: _,
         line: _,
         traceparent: _,
     } = value;

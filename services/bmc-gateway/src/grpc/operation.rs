@@ -8,7 +8,7 @@ use ironyard_proto::{
 };
 use ironyard_reconcile::Queue;
 use ironyard_resource::Context;
-use ironyard_rpc::{Fault, Reason};
+use ironyard_rpc::{Fault, Identity, Reason};
 use tonic::{Request, Response, Status};
 
 use super::convert::operation_to;
@@ -72,7 +72,9 @@ impl OperationService for Grpc {
     }
 
     async fn cancel_operation(&self, request: Request<pb::CancelOperationRequest>) -> Result<Response<common::Operation>, Status> {
-        let name = request.into_inner().name;
+        let caller = request.extensions().get::<Identity>().map(|i| i.name.clone()).unwrap_or_default();
+        let pb::CancelOperationRequest { name, reason } = request.into_inner();
+        let by = if reason.is_empty() { caller } else { format!("{caller}: {reason}") };
         let mut row = self.find(&name).await?;
         // The runner writes the same row; whoever is late reads again.
         for _ in 0..20 {
@@ -81,7 +83,9 @@ impl OperationService for Grpc {
             }
             let (ledger, etag, now) = (Ledger::default(), row.etag(), self.cx.now());
             let cancel = |o: &mut Operation| {
-                o.cancel = true;
+                if !o.cancel {
+                    (o.cancel, o.cancelled_by) = (true, by.clone());
+                }
                 Ok(())
             };
             match ironyard_operation::update::<Operation, Fault>(&self.cx.db, &ledger, &name, &etag, now, cancel).await {

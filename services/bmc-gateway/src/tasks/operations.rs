@@ -117,7 +117,7 @@ impl Reconcile for Operations {
         let span = tracing::debug_span!("operation", operation.id = name, verb = row.value.verb);
         ironyard_rpc::follow(&span, &row.value.traceparent);
         if row.value.cancel {
-            let cancelled = Fault::new(Reason::OperationCancelled, "somebody asked it to stop");
+            let cancelled = Fault::new(Reason::OperationCancelled, format!("cancelled by {}", row.value.cancelled_by));
             return self.fail(row, &cancelled).await;
         }
         if self.waits_for_another(&row).await? {

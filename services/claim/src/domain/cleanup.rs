@@ -43,6 +43,9 @@ pub struct CleanupRun {
     pub done: bool,
     /// Trace of the call that released the server.
     pub traceparent: String,
+    /// Who asked it to stop, and why.
+    #[serde(default)]
+    pub cancelled: Option<String>,
 }
 
 /// What went wrong.
@@ -132,6 +135,23 @@ impl Step {
 }
 
 impl CleanupRun {
+    /// How it ended, if it has.
+    pub fn outcome(&self) -> &'static str {
+        match (&self.failure, self.done) {
+            (Some(_), _) => "Failed",
+            (None, true) => "Passed",
+            (None, false) => "Running",
+        }
+    }
+
+    /// Why it failed, with the step.
+    pub fn why(&self) -> String {
+        self.failure
+            .as_ref()
+            .map(|f| format!("{:?}: {}", f.step, f.message))
+            .unwrap_or_default()
+    }
+
     /// Whether every drive passed, and nothing went wrong.
     pub fn passed(&self) -> bool {
         self.failure.is_none() && !self.jobs.is_empty() && self.jobs.iter().all(Job::passed)
@@ -185,4 +205,13 @@ pub struct Certificate {
     /// What the wipe had to be at least.
     #[serde(default)]
     pub minimum: Category,
+    /// What was to happen after the claim, as it was wanted at the reservation.
+    #[serde(default)]
+    pub reclaim_policy: String,
+    /// What of that was forgiven since.
+    #[serde(default)]
+    pub forgiven: Vec<String>,
+    /// Why it did not pass.
+    #[serde(default)]
+    pub failure: String,
 }

@@ -74,6 +74,9 @@ pub struct Job {
     pub verified: bool,
     /// How it was verified, or why it failed.
     pub note: String,
+    /// The gateway's operation that erases it.
+    #[serde(default)]
+    pub operation: String,
 }
 
 impl Job {
@@ -122,6 +125,7 @@ pub fn jobs(known: &[Drive], bmc: &[Drive], agent: &[Drive], minimum: Category) 
             erased: false,
             verified: false,
             note: String::new(),
+            operation: String::new(),
         });
     }
     Ok(jobs)

@@ -145,6 +145,9 @@ pub fn certificate_to(stored: Stored<Certificate>) -> pb::SanitizationCertificat
         issued_at,
         performed_by,
         minimum,
+        reclaim_policy,
+        forgiven,
+        failure,
     } = stored.value;
     let drive = |job: Job| {
         let passed = job.passed();
@@ -155,6 +158,7 @@ pub fn certificate_to(stored: Stored<Certificate>) -> pb::SanitizationCertificat
             method,
             erased: _,
             verified: _,
+            operation: _,
             note,
         } = job;
         pb::DriveSanitization {
@@ -179,6 +183,9 @@ pub fn certificate_to(stored: Stored<Certificate>) -> pb::SanitizationCertificat
         issue_time: Some(timestamp_to(issued_at)),
         performed_by,
         minimum: minimum.as_str().to_owned(),
+        reclaim_policy,
+        forgiven,
+        failure,
     }
 }
 
@@ -186,6 +193,8 @@ pub fn certificate_to(stored: Stored<Certificate>) -> pb::SanitizationCertificat
 pub fn run_to(stored: Stored<CleanupRun>) -> pb::CleanupRun {
     let run = stored.value;
     pb::CleanupRun {
+        outcome: run.outcome().to_owned(),
+        failure: run.why(),
         name: run.metadata.name,
         server: Some(reference_to(run.server)),
         claim: Some(reference_to(run.claim)),

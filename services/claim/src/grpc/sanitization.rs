@@ -1,6 +1,8 @@
 use ironyard_db::record;
+use ironyard_operation::Request as Ledger;
 use ironyard_proto::claim::{self as pb, sanitization_service_server::SanitizationService};
-use ironyard_resource::get;
+use ironyard_resource::{get, update};
+use ironyard_rpc::{Fault, Identity, Reason};
 use tonic::{Request, Response, Status};
 
 use super::convert::{certificate_to, run_to};
@@ -44,5 +46,29 @@ impl SanitizationService for Grpc {
         Ok(Response::new(pb::ListCleanupRunsResponse {
             cleanup_runs: rows.into_iter().map(run_to).collect(),
         }))
+    }
+
+    async fn cancel_cleanup(&self, request: Request<pb::CancelCleanupRequest>) -> Result<Response<pb::CleanupRun>, Status> {
+        let caller = request.extensions().get::<Identity>().map(|i| i.name.clone()).unwrap_or_default();
+        let pb::CancelCleanupRequest { server, reason, actor } = request.into_inner();
+        for (field, text) in [("reason", &reason), ("actor", &actor)] {
+            if text.trim().is_empty() {
+                return Err(Fault::field(field, "is missing: it is on the record of the run").into());
+            }
+        }
+        let running = record::list_newest::<CleanupRun>(&self.0.cx.db, 1, &[("server", &server), ("done", "false")])
+            .await
+            .map_err(store_fault)?;
+        let run = running
+            .first()
+            .ok_or_else(|| Fault::new(Reason::TransitionRefused, format!("server {server} is not being wiped")))?;
+        let who = format!("{actor} ({caller}): {reason}");
+        let stored = update::<CleanupRun>(&self.0.cx, &Ledger::default(), &run.value.metadata.name, "", |run| {
+            run.cancelled.get_or_insert(who);
+            Ok(())
+        })
+        .await?;
+        self.0.cleanups.poke(&server).await.map_err(store_fault)?;
+        Ok(Response::new(run_to(stored)))
     }
 }

@@ -53,6 +53,12 @@ impl Reconcile for Cleanup {
         let mut run = self.run_of(&server, claim).await?;
         let span = tracing::debug_span!("reconcile.cleanup", server.name = key, step = ?run.value.step);
         ironyard_rpc::follow(&span, &run.value.traceparent);
+        if let Some(who) = run.value.cancelled.clone()
+            && run.value.failure.is_none()
+        {
+            self.change(pass, &mut run, |run, now| run.fail("CANCELLED", format!("cancelled by {who}"), now))
+                .await?;
+        }
         let from = run.value.step;
         let outcome = self.step(pass, &server, &mut run).instrument(span).await;
         self.after(pass, &server, &mut run, from, outcome).await
@@ -102,6 +108,7 @@ impl Cleanup {
             waiting: None,
             done: false,
             traceparent: ironyard_rpc::current_traceparent(),
+            cancelled: None,
         };
         Ok(ironyard_resource::create(cx, &Request::default(), run).await?)
     }

@@ -9,7 +9,7 @@ use ironyard_proto::{
     bmc::{PowerAction, SystemName},
     common::{Operation, PowerState as WirePower},
     discovery::{self, AgentCommand, AgentRunState, AgentVerb, DriveTask},
-    inventory::{CertificateSummary, ReclaimPolicy, Server},
+    inventory::{CertificateSummary, ForgivenPart, ReclaimPolicy, SanitizationDebt, SanitizationPart, Server},
 };
 use ironyard_reconcile::Pass;
 use ironyard_rpc::{
@@ -33,24 +33,59 @@ fn wait(reason: &'static str, message: impl Into<String>) -> Done {
     Done::Wait(SHORT, reason, message.into())
 }
 
+/// Whether a part of what the server owes was forgiven: then the spec that asked for it does not count either.
+fn forgiven(debt: &SanitizationDebt, part: SanitizationPart) -> bool {
+    debt.forgiven.iter().any(|forgiven| forgiven.part() == part)
+}
+
+/// Why the server is kept unwiped. What was wanted at the reservation stands; what is wanted since, counts too.
+fn retained(server: &Server) -> Option<&'static str> {
+    let debt = server.sanitization_debt.clone().unwrap_or_default();
+    let wanted = server.spec.as_ref().is_some_and(|s| s.reclaim_policy() == ReclaimPolicy::Retain);
+    if forgiven(&debt, SanitizationPart::Retention) {
+        None
+    } else if debt.reclaim_policy() == ReclaimPolicy::Retain {
+        Some("kept unwiped by its reclaim policy at the reservation; an administrator lets it go by waiving the retention")
+    } else if wanted {
+        Some("kept unwiped by its reclaim policy, which was set after the reservation; set it to Recycle to let it go")
+    } else {
+        None
+    }
+}
+
+/// What the wipe must be at least. What was wanted at the reservation stands; what is wanted more since, counts too.
+fn minimum(server: &Server) -> Category {
+    let debt = server.sanitization_debt.clone().unwrap_or_default();
+    let spec = server.spec.as_ref().and_then(|s| s.sanitization.as_ref());
+    let wanted = spec.filter(|_| !forgiven(&debt, SanitizationPart::Minimum));
+    Category::parse(&debt.minimum).max(Category::parse(wanted.map_or("", |s| &s.minimum)))
+}
+
+/// What was forgiven, in a line of the certificate.
+fn account(forgiven: &ForgivenPart) -> String {
+    let part = forgiven
+        .part()
+        .as_str_name()
+        .trim_start_matches("SANITIZATION_PART_")
+        .to_lowercase();
+    let at = forgiven.time.as_ref().map(ToString::to_string).unwrap_or_default();
+    format!("{part}, by {}, {at}: {}", forgiven.actor, forgiven.reason)
+}
+
 impl Cleanup {
     pub(crate) async fn step(&self, pass: &Pass, server: &Server, stored: &mut Stored<CleanupRun>) -> Result<Done, Error> {
         let gateway = &self.0.gateway;
         let run = &stored.value.clone();
-        let Some(system) = Gateway::system_of(server) else {
-            return Ok(Done::Fail("NO_BMC", "the server has no BMC any more".to_owned()));
+        let system = match Gateway::system_of(server) {
+            Some(system) => system,
+            None if run.step == Step::EndAgent && run.failure.is_some() => return Ok(Done::Next),
+            // The last steps need no machine.
+            None if run.step >= Step::Certify => SystemName::default(),
+            None => return Ok(Done::Fail("NO_BMC", "the server has no BMC any more".to_owned())),
         };
         match run.step {
             Step::PowerOff => self.power_off(server, run, &system, "off").await,
-            Step::Retain => Ok(
-                match server.spec.as_ref().map(ironyard_proto::inventory::ServerSpec::reclaim_policy) {
-                    Some(ReclaimPolicy::Retain) => {
-                        let message = "kept unwiped by its reclaim policy; set it to Recycle to let it go";
-                        Done::Wait(Duration::from_secs(60), "RETAINED", message.to_owned())
-                    }
-                    Some(ReclaimPolicy::Recycle | ReclaimPolicy::Unspecified) | None => Done::Next,
-                },
-            ),
+            Step::Retain => Ok(retained(server).map_or(Done::Next, |why| Done::Wait(Duration::from_secs(60), "RETAINED", why.to_owned()))),
             Step::Identify => self.identify(pass, server, stored, &system).await,
             Step::ResetBios => gateway.reset_bios(&system).await.map(|_| Done::Next).map_err(Error::from),
             Step::ClearBoot => gateway.boot_once(&system, "None").await.map(|_| Done::Next).map_err(Error::from),
@@ -66,7 +101,7 @@ impl Cleanup {
             Step::Erase => self.erase(pass, stored, &system).await,
             Step::Verify => self.command(pass, stored, "verify", AgentVerb::Verify, true).await,
             Step::EndAgent => self.end_agent(server, run, &system).await,
-            Step::Certify => self.certify(pass, stored).await,
+            Step::Certify => self.certify(pass, server, stored).await,
             Step::Finish => self.finish(server, run).await,
         }
     }
@@ -151,14 +186,7 @@ impl Cleanup {
                 }
                 let seen = inside.clone();
                 self.change(pass, stored, |run, _| run.agent_drives = seen).await?;
-                // What was wanted at the reservation stands; what is wanted more since, counts too.
-                let owed = server.sanitization_debt.as_ref().map_or("", |debt| &debt.minimum);
-                let wanted = server
-                    .spec
-                    .as_ref()
-                    .and_then(|s| s.sanitization.as_ref())
-                    .map_or("", |s| &s.minimum);
-                let minimum = Category::parse(owed).max(Category::parse(wanted));
+                let minimum = minimum(server);
                 match jobs(&known, &run.bmc_drives, &inside, minimum) {
                     Ok(jobs) => {
                         self.change(pass, stored, |run, _| (run.jobs, run.minimum) = (jobs, minimum))
@@ -242,21 +270,27 @@ impl Cleanup {
     /// Erases every drive: those that the BMC can erase as its operations, the others by the agent.
     async fn erase(&self, pass: &Pass, stored: &mut Stored<CleanupRun>, system: &SystemName) -> Result<Done, Error> {
         let run = &stored.value.clone();
-        let (mut working, mut failed, mut erased) = (0, Vec::new(), Vec::new());
+        let (mut working, mut failed, mut erased, mut begun) = (0, Vec::new(), Vec::new(), Vec::new());
         for job in run.jobs.iter().filter(|j| j.method.tool == Tool::Bmc && !j.erased) {
             let key = format!("{}-erase-{}", run.metadata.name, job.serial);
             let operation = self.0.gateway.erase(system, &job.serial, &job.method.kind, &key).await?;
+            if job.operation.is_empty() {
+                begun.push((job.serial.clone(), operation.name));
+            }
             match (operation.done, operation.error) {
                 (false, _) => working += 1,
                 (true, None) => erased.push(job.serial.clone()),
                 (true, Some(error)) => failed.push((job.serial.clone(), error.message)),
             }
         }
-        if !erased.is_empty() || !failed.is_empty() {
+        if !erased.is_empty() || !failed.is_empty() || !begun.is_empty() {
             let (erased, failed) = (erased, failed.clone());
             self.change(pass, stored, |run, _| {
                 for job in &mut run.jobs {
                     job.erased |= erased.contains(&job.serial);
+                    if let Some((_, operation)) = begun.iter().find(|(serial, _)| *serial == job.serial) {
+                        job.operation.clone_from(operation);
+                    }
                     if let Some((_, why)) = failed.iter().find(|(serial, _)| *serial == job.serial) {
                         job.note.clone_from(why);
                     }
@@ -274,8 +308,13 @@ impl Cleanup {
         self.command(pass, stored, "wipe", AgentVerb::Wipe, false).await
     }
 
-    /// Switches the agent's machine off, whatever came before.
+    /// Switches the agent's machine off, whatever came before. What a run that was cancelled has begun is let go of.
     async fn end_agent(&self, server: &Server, run: &CleanupRun, system: &SystemName) -> Result<Done, Error> {
+        if let Some(who) = &run.cancelled {
+            for job in run.jobs.iter().filter(|job| !job.erased && !job.operation.is_empty()) {
+                self.0.gateway.cancel(&job.operation, who).await?;
+            }
+        }
         if !run.agent_run.is_empty() {
             let request = discovery::EndAgentRunRequest {
                 name: run.agent_run.clone(),
@@ -292,9 +331,11 @@ impl Cleanup {
     }
 
     /// Writes the certificate, or the record that there is none to give. The name follows from the run: a repeat finds it.
-    async fn certify(&self, pass: &Pass, stored: &mut Stored<CleanupRun>) -> Result<Done, Error> {
+    async fn certify(&self, pass: &Pass, server: &Server, stored: &mut Stored<CleanupRun>) -> Result<Done, Error> {
         let run = &stored.value.clone();
         let app = &self.0;
+        let debt = server.sanitization_debt.clone().unwrap_or_default();
+        let retain = debt.reclaim_policy() == ReclaimPolicy::Retain || forgiven(&debt, SanitizationPart::Retention);
         let certificate = Certificate {
             metadata: Metadata {
                 name: run.metadata.name.clone(),
@@ -310,6 +351,9 @@ impl Cleanup {
             issued_at: app.cx.now(),
             performed_by: app.settings.performed_by.clone(),
             minimum: run.minimum,
+            reclaim_policy: if retain { "Retain" } else { "Recycle" }.to_owned(),
+            forgiven: debt.forgiven.iter().map(account).collect(),
+            failure: run.why(),
         };
         match ironyard_resource::create(&app.cx, &Request::default(), certificate).await {
             Ok(_) => {}

@@ -4,3 +4,4 @@ pub mod binder;
 pub mod claims;
 pub mod cleanup;
 pub mod cleanup_steps;
+pub mod orphans;

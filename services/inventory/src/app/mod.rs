@@ -2,6 +2,7 @@
 
 pub mod create_server;
 pub mod delete_server;
+pub mod release_server;
 pub mod report_server;
 pub mod reserve_server;
 pub mod transition_server;

@@ -32,6 +32,7 @@ pub async fn reserve_server(cx: &Context, claim: Reference, wanted: &Wanted, act
         at: cx.now(),
         drives: before.value.known_drives(),
         minimum: Category::parse(&before.value.spec.sanitization_minimum),
+        retain: before.value.spec.retain,
     };
     if let Ok(Step::Moved(state, facts)) = step(before.value.state, &before.value.facts, event) {
         (after.value.state, after.value.facts, after.value.waiting) = (state, facts, None);

@@ -72,7 +72,8 @@ pub fn may_send(caller: &Identity, event: EventKind, state: State) -> bool {
         EventKind::BeginDiscovery | EventKind::DiscoveryDone => Role::Discovery,
         EventKind::Reserve | EventKind::Release | EventKind::CleanupDone => Role::Claim,
         EventKind::BeginMaintenance | EventKind::MaintenanceDone => Role::Maintenance,
-        EventKind::Resolve | EventKind::Retry | EventKind::Waive => Role::Operator,
+        EventKind::Resolve | EventKind::Retry => Role::Operator,
+        EventKind::Waive | EventKind::Forgive => Role::Administrator,
         EventKind::Fail => match state {
             State::Initial | State::Discovery => Role::Discovery,
             State::Reserved | State::Cleanup => Role::Claim,

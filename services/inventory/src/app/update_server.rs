@@ -5,7 +5,10 @@ use ironyard_rpc::Fault;
 use ironyard_types::Metadata;
 
 use super::change;
-use crate::domain::server::{Server, Spec};
+use crate::{
+    domain::server::{Server, Spec},
+    store::history::Entry,
+};
 
 /// Fields that an update may name.
 pub const FIELDS: &[&str] = &[
@@ -35,9 +38,12 @@ pub async fn update_server(
     etag: &str,
     spec: Spec,
     mask: &Mask,
+    actor: &str,
 ) -> Result<Stored<Server>, Fault> {
     let name = metadata.name.clone();
+    let now = cx.now();
     change(cx, request, &name, etag, |server| {
+        let before = server.spec.clone();
         mask.apply("metadata.labels", &mut server.metadata.labels, metadata.labels);
         mask.apply("metadata.annotations", &mut server.metadata.annotations, metadata.annotations);
         let Spec {
@@ -108,7 +114,15 @@ pub async fn update_server(
         mask.apply("spec.locator_led", &mut to.locator_led, locator_led);
         mask.apply("spec.sanitization", &mut to.sanitization_minimum, sanitization_minimum);
         mask.apply("spec.in_band", &mut to.in_band, in_band);
-        Ok(None)
+        let entry = |reason| Entry {
+            event: "Update".to_owned(),
+            from: Some(server.state),
+            to: Some(server.state),
+            actor: actor.to_owned(),
+            reason,
+            at: now,
+        };
+        Ok(server.spec.changes_since(&before).map(entry))
     })
     .await
 }

@@ -2,7 +2,7 @@
 //!
 //! The invariant: no sequence of events makes a server that owes a wipe Available. It holds because `Available` is entered in one
 //! place, [`available`], which refuses while a debt is open, and because a debt is dropped in two places: [`pay`], for a certificate
-//! that fits it, and the named waiver.
+//! that fits it, and the named waiver. What is owed is fixed at the reservation; only an administrator forgives a part of it, by name.
 
 #![deny(clippy::wildcard_enum_match_arm)]
 
@@ -74,6 +74,34 @@ pub struct Debt {
     /// What the wipe must be at least, as it was wanted at the reservation. A policy that is lowered later lowers no debt.
     #[serde(default)]
     pub minimum: Category,
+    /// Whether the server is kept unwiped until an administrator lets it go, as it was wanted at the reservation.
+    #[serde(default)]
+    pub retain: bool,
+    /// What of it an administrator has forgiven since.
+    #[serde(default)]
+    pub forgiven: Vec<Forgiven>,
+}
+
+/// A part of a debt that an administrator has forgiven.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Forgiven {
+    /// Which.
+    pub part: Part,
+    /// Who answers for it.
+    pub by: String,
+    /// Why.
+    pub reason: String,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// A part of a debt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Part {
+    /// The least acceptable category: any will do then.
+    Minimum,
+    /// That the server is kept: it is wiped then.
+    Retention,
 }
 
 /// What went wrong.
@@ -127,6 +155,8 @@ pub enum Event {
         drives: Vec<String>,
         /// What its wipe must be at least.
         minimum: Category,
+        /// Whether it is kept unwiped after the claim.
+        retain: bool,
     },
     /// The claim lets go.
     Release {
@@ -156,6 +186,8 @@ pub enum Event {
     Retry,
     /// An administrator forgives the wipe, by name and on record.
     Waive,
+    /// An administrator forgives a part of what is owed, by name and on record; the wipe itself stays owed.
+    Forgive(Forgiven),
 }
 
 /// Kinds of events, for tables and messages.
@@ -183,6 +215,8 @@ pub enum EventKind {
     Retry,
     /// See [`Event::Waive`].
     Waive,
+    /// See [`Event::Forgive`].
+    Forgive,
 }
 
 impl Event {
@@ -200,13 +234,14 @@ impl Event {
             Self::Resolve => EventKind::Resolve,
             Self::Retry => EventKind::Retry,
             Self::Waive => EventKind::Waive,
+            Self::Forgive(_) => EventKind::Forgive,
         }
     }
 }
 
 impl EventKind {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::BeginDiscovery,
         Self::DiscoveryDone,
         Self::Reserve,
@@ -218,6 +253,7 @@ impl EventKind {
         Self::Resolve,
         Self::Retry,
         Self::Waive,
+        Self::Forgive,
     ];
 }
 
@@ -289,10 +325,10 @@ pub fn open(state: State) -> Vec<EventKind> {
         State::Initial => vec![E::BeginDiscovery],
         State::Discovery => vec![E::DiscoveryDone, E::Fail],
         State::Available => vec![E::Reserve, E::BeginMaintenance, E::Fail],
-        State::Reserved => vec![E::Release, E::Fail],
-        State::Cleanup => vec![E::CleanupDone, E::Fail],
-        State::Maintenance => vec![E::MaintenanceDone, E::Fail],
-        State::Error => vec![E::Release, E::BeginMaintenance, E::Resolve, E::Retry, E::Waive],
+        State::Reserved => vec![E::Release, E::Fail, E::Forgive],
+        State::Cleanup => vec![E::CleanupDone, E::Fail, E::Forgive],
+        State::Maintenance => vec![E::MaintenanceDone, E::Fail, E::Forgive],
+        State::Error => vec![E::Release, E::BeginMaintenance, E::Resolve, E::Retry, E::Waive, E::Forgive],
     }
 }
 
@@ -385,6 +421,7 @@ pub fn step(state: State, facts: &Facts, event: Event) -> Result<Step, Rejected>
             at,
             ref drives,
             minimum,
+            retain,
         } => match state {
             State::Available => {
                 let debt = Debt {
@@ -392,6 +429,8 @@ pub fn step(state: State, facts: &Facts, event: Event) -> Result<Step, Rejected>
                     claim: claim.clone(),
                     drives: drives.clone(),
                     minimum,
+                    retain,
+                    forgiven: vec![],
                 };
                 Ok(Step::Moved(
                     State::Reserved,
@@ -510,7 +549,29 @@ pub fn step(state: State, facts: &Facts, event: Event) -> Result<Step, Rejected>
                 Err(no_arrow())
             }
         },
+        Event::Forgive(ref forgiven) => match (state, facts.debt.clone()) {
+            (State::Reserved | State::Cleanup | State::Maintenance | State::Error, Some(debt)) => {
+                Ok(forgive(debt, forgiven).map_or(Step::Unchanged, |debt| Step::Moved(state, Facts { debt: Some(debt), ..facts })))
+            }
+            (State::Maintenance | State::Error, None) => Err(Rejected::NothingOwed),
+            (State::Initial | State::Discovery | State::Available | State::Reserved | State::Cleanup, _) => Err(no_arrow()),
+        },
     }
+}
+
+/// A debt without one of its parts; `None` where it has no such part.
+fn forgive(debt: Debt, forgiven: &Forgiven) -> Option<Debt> {
+    let lowered = match forgiven.part {
+        Part::Minimum if debt.minimum > Category::default() => Debt {
+            minimum: Category::default(),
+            ..debt
+        },
+        Part::Retention if debt.retain => Debt { retain: false, ..debt },
+        Part::Minimum | Part::Retention => return None,
+    };
+    let Debt { forgiven: earlier, .. } = &lowered;
+    let forgiven = earlier.iter().cloned().chain([forgiven.clone()]).collect();
+    Some(Debt { forgiven, ..lowered })
 }
 
 /// Back to where it failed, if that is still a place for it; otherwise onward.

@@ -5,6 +5,7 @@ use ironyard_types::{
     hardware::{Hardware, Health, PowerState},
 };
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use super::lifecycle::{Facts, State};
 
@@ -125,6 +126,50 @@ pub struct Taint {
     pub value: String,
     /// Effect.
     pub effect: String,
+}
+
+/// Longest account of a change.
+const MOST: usize = 4000;
+
+impl Spec {
+    /// Each field that differs from what it was, with its value before and after; `None` where none does.
+    pub fn changes_since(&self, before: &Self) -> Option<String> {
+        let [before, after] = [before, self].map(|spec| {
+            let Self {
+                system_uuid,
+                bmc,
+                inline_bmc,
+                system_id,
+                power,
+                boot_order,
+                bios,
+                taints,
+                unclaimable,
+                retain,
+                locator_led,
+                sanitization_minimum,
+                in_band,
+            } = spec;
+            [
+                ("system_uuid", json!(system_uuid)),
+                ("bmc_ref", json!(bmc.as_ref().map(|b| &b.name))),
+                ("bmc", json!(inline_bmc)),
+                ("system_id", json!(system_id)),
+                ("power", json!(power)),
+                ("boot_order", json!(boot_order)),
+                ("bios", json!(bios)),
+                ("taints", json!(taints)),
+                ("unclaimable", json!(unclaimable)),
+                ("reclaim_policy", json!(if *retain { "Retain" } else { "Recycle" })),
+                ("locator_led", json!(locator_led)),
+                ("sanitization.minimum", json!(sanitization_minimum)),
+                ("in_band", json!(in_band)),
+            ]
+        });
+        let changed = before.iter().zip(&after).filter(|(before, after)| before != after);
+        let changed: Vec<String> = changed.map(|((field, from), (_, to))| format!("{field}: {from} → {to}")).collect();
+        (!changed.is_empty()).then(|| changed.join("; ").chars().take(MOST).collect())
+    }
 }
 
 impl Server {

@@ -18,6 +18,7 @@ use crate::{
     app::{
         create_server::create_server,
         delete_server::delete_server,
+        release_server::release_server,
         report_server::{Report, report_server},
         reserve_server::{explain, reserve_server},
         transition_server::{Why, may_send, transition_server},
@@ -25,7 +26,7 @@ use crate::{
     },
     domain::{
         claimability::Wanted,
-        lifecycle::{Event, State},
+        lifecycle::{Event, Forgiven, Part, State},
         server::Server,
     },
     store,
@@ -52,6 +53,13 @@ fn named(field: &str, value: &str) -> Result<(), Fault> {
         Err(Fault::field(field, "is missing: it goes into the history"))
     } else {
         Ok(())
+    }
+}
+
+fn part_from(part: pb::SanitizationPart) -> Part {
+    match part {
+        pb::SanitizationPart::Retention => Part::Retention,
+        pb::SanitizationPart::Minimum | pb::SanitizationPart::Unspecified => Part::Minimum,
     }
 }
 
@@ -120,12 +128,13 @@ impl ServerService for Grpc {
     }
 
     async fn update_server(&self, request_: Request<pb::UpdateServerRequest>) -> Result<Response<pb::Server>, Status> {
+        let actor = actor(&caller(&request_), "");
         let message = request_.into_inner();
         let ledger = request("UpdateServer", &message.request_id, &message);
         let mask = Mask::parse(message.update_mask, FIELDS)?;
         let (Server { metadata, spec, .. }, etag) = server_from(message.server)?;
         Ok(Response::new(server_to(
-            update_server(&self.0, &ledger, metadata, &etag, spec, &mask).await?,
+            update_server(&self.0, &ledger, metadata, &etag, spec, &mask, &actor).await?,
         )))
     }
 
@@ -350,6 +359,31 @@ impl ServerService for Grpc {
             name,
             reason,
             actor: person,
+            part,
+        } = request.into_inner();
+        named("reason", &reason)?;
+        named("actor", &person)?;
+        let (by, at) = (actor(&caller, &person), self.0.now());
+        let event = match pb::SanitizationPart::try_from(part) {
+            Ok(pb::SanitizationPart::Unspecified) => Event::Waive,
+            Ok(part @ (pb::SanitizationPart::Minimum | pb::SanitizationPart::Retention)) => {
+                let (part, by, reason) = (part_from(part), by.clone(), reason.clone());
+                Event::Forgive(Forgiven { part, by, reason, at })
+            }
+            Err(_) => return Err(Fault::field("part", "is unknown").into()),
+        };
+        let why = Why { actor: by, reason };
+        Ok(Response::new(server_to(
+            transition_server(&self.0, &Ledger::default(), &name, "", event, why).await?,
+        )))
+    }
+
+    async fn release_server(&self, request: Request<pb::ReleaseServerRequest>) -> Result<Response<pb::Server>, Status> {
+        let caller = caller(&request);
+        let pb::ReleaseServerRequest {
+            name,
+            reason,
+            actor: person,
         } = request.into_inner();
         named("reason", &reason)?;
         named("actor", &person)?;
@@ -357,8 +391,6 @@ impl ServerService for Grpc {
             actor: actor(&caller, &person),
             reason,
         };
-        Ok(Response::new(server_to(
-            transition_server(&self.0, &Ledger::default(), &name, "", Event::Waive, why).await?,
-        )))
+        Ok(Response::new(server_to(release_server(&self.0, &name, why).await?)))
     }
 }

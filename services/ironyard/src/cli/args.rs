@@ -55,7 +55,7 @@ pub(crate) enum Command {
     Up(Up),
     /// Runs a simulated fleet whose machines boot the agent, until it is stopped.
     Simulate(Simulate),
-    /// Writes certificates for development: an authority, one for each service, one for an operator.
+    /// Writes certificates for development: an authority, one for each service, an operator and an administrator.
     Certs {
         /// Folder to write to.
         #[arg(long)]
@@ -187,7 +187,25 @@ pub(crate) enum Command {
     /// Puts a server in Error back to where it failed.
     Retry(Because),
     /// Forgives the wipe that a server in Error owes; on record, under a person's name.
-    WaiveSanitization(Because),
+    WaiveSanitization {
+        #[command(flatten)]
+        because: Because,
+        /// Forgive this part only: the wipe itself stays owed.
+        #[arg(long)]
+        only: Option<DebtPart>,
+    },
+    /// Lets go of a server whose claim is lost: it is wiped. On record, under a person's name.
+    ReleaseServer(Because),
+    /// Stops the wipe of a server: it goes to Error, still owing it. On record, under a person's name.
+    CancelCleanup(Because),
+    /// Stops an operation before its next step; what has reached the hardware is not undone.
+    CancelOperation {
+        /// Operation.
+        name: String,
+        /// Why, for the operation's error.
+        #[arg(long, default_value = "")]
+        reason: String,
+    },
     /// Prints a completion script.
     Completion {
         /// Shell.
@@ -219,7 +237,10 @@ impl Command {
             Self::History { .. } => "history",
             Self::Resolve(_) => "resolve",
             Self::Retry(_) => "retry",
-            Self::WaiveSanitization(_) => "waive-sanitization",
+            Self::WaiveSanitization { .. } => "waive-sanitization",
+            Self::ReleaseServer(_) => "release-server",
+            Self::CancelCleanup(_) => "cancel-cleanup",
+            Self::CancelOperation { .. } => "cancel-operation",
             Self::Completion { .. } => "completion",
         }
     }
@@ -254,6 +275,14 @@ pub(crate) struct Conformance {
     /// Image that the service can fetch, for the virtual drive.
     #[arg(long, default_value = "")]
     pub image: String,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+pub(crate) enum DebtPart {
+    /// The least acceptable category.
+    Minimum,
+    /// That the server is kept unwiped.
+    Retention,
 }
 
 #[derive(ClapArgs)]

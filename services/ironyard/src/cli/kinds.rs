@@ -110,13 +110,15 @@ impl Kind {
                 ("CLAIM", "/claim/name", false),
                 ("PASSED", "/passed", false),
                 ("ISSUED", "/issueTime", false),
+                ("FAILURE", "/failure", false),
             ],
             Self::Cleanup => &[
                 ("NAME", "name", false),
                 ("SERVER", "/server/name", false),
+                ("OUTCOME", "/outcome", false),
                 ("STEP", "/step", false),
-                ("DONE", "/done", false),
                 ("WAITING", "/waitingBecause/message", false),
+                ("FAILURE", "/failure", false),
             ],
             Self::Operation => &[
                 ("NAME", "name", false),
@@ -354,13 +356,11 @@ pub(crate) async fn delete(clients: &Clients, kind: Kind, name: &str, forced: Op
                 .delete_credential(bmc::DeleteCredentialRequest { name, force, reason })
                 .await?,
         ),
-        Kind::Operation => drop(
-            clients
-                .operations
-                .clone()
-                .cancel_operation(bmc::CancelOperationRequest { name })
-                .await?,
-        ),
+        Kind::Operation => {
+            return Err(Failure::usage(format!(
+                "operations are not deleted; `ironyard cancel-operation {name}` stops one"
+            )));
+        }
         Kind::Certificate | Kind::Cleanup => return Err(Failure::usage("records of wipes cannot be deleted")),
     }
     Ok(())

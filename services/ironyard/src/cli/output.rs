@@ -44,8 +44,10 @@ pub(crate) fn name_of(item: &Value) -> String {
 
 fn colour(heading: &str, text: &str) -> (&'static str, &'static str) {
     match (heading, text) {
-        ("STATE" | "PHASE" | "READY" | "PASSED", "Available" | "Bound" | "true" | "True") => ("\x1b[32m", "\x1b[0m"),
-        ("STATE", "Error") | ("READY" | "PASSED", "false" | "False") => ("\x1b[31m", "\x1b[0m"),
+        ("STATE" | "PHASE" | "READY" | "PASSED", "Available" | "Bound" | "true" | "True") | ("OUTCOME", "Passed") => {
+            ("\x1b[32m", "\x1b[0m")
+        }
+        ("STATE", "Error") | ("READY" | "PASSED", "false" | "False") | ("OUTCOME", "Failed") => ("\x1b[31m", "\x1b[0m"),
         ("STATE" | "PHASE", "Cleanup" | "Discovery" | "Maintenance" | "Pending" | "Releasing") => ("\x1b[33m", "\x1b[0m"),
         _ => ("", ""),
     }
@@ -59,7 +61,12 @@ fn table(columns: &[Column], items: &[Value], wide: bool, no_headers: bool) -> S
             "ready" => condition(item, "Ready"),
             _ => text_at(item, pointer),
         };
-        if text.is_empty() { "-".to_owned() } else { text }
+        match (pointer, text.is_empty()) {
+            // Protocol buffers leave out what is false.
+            ("/passed" | "/done", true) => "false".to_owned(),
+            (_, true) => "-".to_owned(),
+            (_, false) => text,
+        }
     };
     let mut rows: Vec<Vec<String>> = items
         .iter()

@@ -113,7 +113,7 @@ pub(crate) async fn simulate(args: Simulate) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Certificates for development: `ca.pem`, and `NAME.pem` with `NAME.key` for each service and for `operator`.
+/// Certificates for development: `ca.pem`, and `NAME.pem` with `NAME.key` for each service, `operator` and `administrator`.
 pub(crate) fn certificates(out: &Path, hosts: &[String]) -> Result<(), Failure> {
     std::fs::create_dir_all(out).map_err(Failure::other)?;
     let write = |name: &str, text: &str| {
@@ -136,7 +136,15 @@ pub(crate) fn certificates(out: &Path, hosts: &[String]) -> Result<(), Failure> 
         .push(DnType::CommonName, "Ironyard development authority");
     let authority = CertifiedIssuer::self_signed(authority, KeyPair::generate().map_err(Failure::other)?).map_err(Failure::other)?;
     write("ca.pem", &authority.pem())?;
-    for name in ["inventory", "bmc-gateway", "discovery", "claim", "maintenance", "operator"] {
+    for name in [
+        "inventory",
+        "bmc-gateway",
+        "discovery",
+        "claim",
+        "maintenance",
+        "operator",
+        "administrator",
+    ] {
         let mut hosts: Vec<String> = hosts.to_vec();
         hosts.push(name.to_owned());
         let mut params = CertificateParams::new(hosts).map_err(Failure::other)?;

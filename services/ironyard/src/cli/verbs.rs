@@ -6,7 +6,7 @@ use tokio_stream::StreamExt;
 
 use super::{
     Failure, apply,
-    args::{Because, Command, PowerAction},
+    args::{Because, Command, DebtPart, PowerAction},
     kinds::{self, Kind},
     output::{self, name_of, print},
     wait,
@@ -162,21 +162,63 @@ pub(crate) async fn run(clients: &Clients, command: Command) -> Result<(), Failu
             println!("server/{name} is tried again");
             Ok(())
         }
-        Command::WaiveSanitization(Because {
+        Command::WaiveSanitization { because, only } => {
+            let Because {
+                server: name,
+                reason,
+                actor,
+            } = because;
+            let part = match only {
+                None => inventory::SanitizationPart::Unspecified,
+                Some(DebtPart::Minimum) => inventory::SanitizationPart::Minimum,
+                Some(DebtPart::Retention) => inventory::SanitizationPart::Retention,
+            };
+            let request = inventory::WaiveSanitizationRequest {
+                name: name.clone(),
+                reason,
+                actor,
+                part: part.into(),
+            };
+            clients.servers.clone().waive_sanitization(request).await?;
+            match only {
+                None => println!("server/{name} owes no wipe any more; this is on record"),
+                Some(_) => println!("server/{name} still owes its wipe, without that part; this is on record"),
+            }
+            Ok(())
+        }
+        Command::ReleaseServer(Because {
             server: name,
             reason,
             actor,
         }) => {
-            clients
-                .servers
-                .clone()
-                .waive_sanitization(inventory::WaiveSanitizationRequest {
-                    name: name.clone(),
-                    reason,
-                    actor,
-                })
-                .await?;
-            println!("server/{name} owes no wipe any more; this is on record");
+            let request = inventory::ReleaseServerRequest {
+                name: name.clone(),
+                reason,
+                actor,
+            };
+            clients.servers.clone().release_server(request).await?;
+            println!("server/{name} is let go of, and wiped");
+            Ok(())
+        }
+        Command::CancelCleanup(Because { server, reason, actor }) => {
+            let name = server.clone();
+            let request = claim::CancelCleanupRequest { server, reason, actor };
+            clients.sanitization.clone().cancel_cleanup(request).await?;
+            println!("the wipe of server/{name} is being stopped; it still owes it");
+            Ok(())
+        }
+        Command::CancelOperation { name, reason } => {
+            let request = bmc::CancelOperationRequest {
+                name: name.clone(),
+                reason,
+            };
+            let operation = clients.operations.clone().cancel_operation(request).await?.into_inner();
+            let done = if operation.done {
+                "had ended already"
+            } else {
+                "is being cancelled"
+            };
+            println!("operation/{name} {done}");
             Ok(())
         }
         Command::Demo(_)

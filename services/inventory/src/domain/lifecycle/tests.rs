@@ -28,6 +28,7 @@ fn sample(kind: EventKind) -> Event {
             at: Timestamp(10),
             drives: vec!["A".into()],
             minimum: Category::Clear,
+            retain: false,
         },
         EventKind::Release => Event::Release { claim: claim(1) },
         EventKind::CleanupDone => Event::CleanupDone {
@@ -39,6 +40,16 @@ fn sample(kind: EventKind) -> Event {
         EventKind::Resolve => Event::Resolve,
         EventKind::Retry => Event::Retry,
         EventKind::Waive => Event::Waive,
+        EventKind::Forgive => Event::Forgive(forgiven(Part::Minimum)),
+    }
+}
+
+fn forgiven(part: Part) -> Forgiven {
+    Forgiven {
+        part,
+        by: "Ada".into(),
+        reason: "r".into(),
+        at: Timestamp(30),
     }
 }
 
@@ -49,7 +60,7 @@ fn certificate(n: u8, at: i64, drives: &[&str], passed: bool) -> Certificate {
         started_at: Timestamp(at),
         drives: drives.iter().map(|d| (*d).to_owned()).collect(),
         passed,
-        category: Category::Clear,
+        category: Category::Purge,
     }
 }
 
@@ -58,7 +69,9 @@ fn debt() -> Debt {
         since: Timestamp(10),
         claim: claim(1),
         drives: vec!["A".into()],
-        minimum: Category::Clear,
+        minimum: Category::Purge,
+        retain: true,
+        forgiven: vec![],
     }
 }
 
@@ -67,10 +80,7 @@ fn debt() -> Debt {
 fn a_purge_is_paid_by_a_purge() {
     let owing = Facts {
         discovered: true,
-        debt: Some(Debt {
-            minimum: Category::Purge,
-            ..debt()
-        }),
+        debt: Some(debt()),
         ..Facts::default()
     };
     let with = |category| Event::CleanupDone {
@@ -85,6 +95,24 @@ fn a_purge_is_paid_by_a_purge() {
         step(State::Cleanup, &owing, with(Category::Purge)),
         Ok(Step::Moved(State::Available, Facts { debt: None, .. }))
     ));
+    // An administrator may forgive that, and it is on record; the wipe itself stays owed.
+    let Ok(Step::Moved(State::Cleanup, lowered)) = step(State::Cleanup, &owing, Event::Forgive(forgiven(Part::Minimum))) else {
+        panic!("it is forgiven")
+    };
+    let debt = lowered.debt.clone().unwrap();
+    assert_eq!(
+        (debt.minimum, debt.retain, debt.forgiven),
+        (Category::Clear, true, vec![forgiven(Part::Minimum)])
+    );
+    assert!(matches!(
+        step(State::Cleanup, &lowered, with(Category::Clear)),
+        Ok(Step::Moved(State::Available, _))
+    ));
+    assert_eq!(
+        step(State::Cleanup, &lowered, Event::Forgive(forgiven(Part::Minimum))),
+        Ok(Step::Unchanged)
+    );
+    assert!(step(State::Available, &Facts::default(), Event::Forgive(forgiven(Part::Minimum))).is_err());
 }
 
 /// Every combination of facts that a state can come with.
@@ -155,7 +183,9 @@ fn table() -> String {
     }
     text.push_str(
         "\nA server owes a wipe from the moment it is Reserved. Only a passing certificate that is newer than the reservation, is for that \
-        claim and names\nevery drive that the server was known to have pays it; or an administrator waives it, by name and on record.\n",
+        claim and names\nevery drive that the server was known to have pays it; or an administrator waives it, by name and on record. What the wipe must \
+        be at least, and\nwhether the server is kept first, is fixed at the reservation; an administrator may forgive that part, by name and on \
+        record.\n",
     );
     text
 }
@@ -244,12 +274,16 @@ fn events() -> impl Strategy<Value = Event> {
     prop_oneof![
         Just(Event::BeginDiscovery),
         Just(Event::DiscoveryDone),
-        (reference.clone(), 0_i64..20, drives.clone(), category.clone()).prop_map(|(claim, at, drives, minimum)| Event::Reserve {
-            claim,
-            at: Timestamp(at),
-            drives,
-            minimum
+        (reference.clone(), 0_i64..20, drives.clone(), category.clone(), any::<bool>()).prop_map(|(claim, at, drives, minimum, retain)| {
+            Event::Reserve {
+                claim,
+                at: Timestamp(at),
+                drives,
+                minimum,
+                retain,
+            }
         }),
+        prop::sample::select(vec![Part::Minimum, Part::Retention]).prop_map(|part| Event::Forgive(forgiven(part))),
         reference.clone().prop_map(|claim| Event::Release { claim }),
         (0_u8..3, 0_i64..40, drives, any::<bool>(), any::<bool>(), category).prop_map(|(n, at, drives, passed, some, category)| {
             let drives: Vec<&str> = drives.iter().map(String::as_str).collect();
@@ -283,6 +317,18 @@ fn pays(state: State, debt: &Debt, event: &Event) -> bool {
     fits || (*event == Event::Waive && state == State::Error)
 }
 
+/// Whether this event forgives exactly what it says, and leaves a record of it.
+fn forgives(before: &Debt, after: Option<&Debt>, event: &Event) -> bool {
+    let Event::Forgive(forgiven) = event else { return false };
+    let mut expected = before.clone();
+    match forgiven.part {
+        Part::Minimum => expected.minimum = Category::Clear,
+        Part::Retention => expected.retain = false,
+    }
+    expected.forgiven.push(forgiven.clone());
+    after == Some(&expected)
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -294,7 +340,8 @@ proptest! {
             if let Some(debt) = &facts.debt
                 && after.debt.as_ref() != Some(debt)
             {
-                prop_assert!(after.debt.is_none() && pays(state, debt, &event), "{state} {event:?} dropped {debt:?}");
+                let paid = after.debt.is_none() && pays(state, debt, &event);
+                prop_assert!(paid || forgives(debt, after.debt.as_ref(), &event), "{state} {event:?} dropped {debt:?}");
             }
             (state, facts) = (next, after);
             prop_assert!(state != State::Available || (facts.debt.is_none() && facts.claim.is_none() && facts.discovered));

@@ -11,7 +11,7 @@ use ironyard_types::{Category, ResourceName, SystemUuid, hardware::PowerState};
 
 use crate::domain::{
     claimability::Toleration,
-    lifecycle::{Certificate, Debt, Failure, State},
+    lifecycle::{Certificate, Debt, Failure, Forgiven, Part, State},
     server::{BiosSettings, BootOrderEntry, InBand, InlineBmc, Server, Spec, Taint},
 };
 
@@ -69,12 +69,38 @@ fn debt_to(debt: Debt) -> pb::SanitizationDebt {
         claim,
         drives,
         minimum,
+        retain,
+        forgiven,
     } = debt;
     pb::SanitizationDebt {
         since: Some(timestamp_to(since)),
         claim_ref: Some(reference_to(claim)),
         minimum: minimum.as_str().to_owned(),
         drive_serial_numbers: drives,
+        reclaim_policy: reclaim_to(retain).into(),
+        forgiven: forgiven.into_iter().map(forgiven_to).collect(),
+    }
+}
+
+fn reclaim_to(retain: bool) -> pb::ReclaimPolicy {
+    if retain {
+        pb::ReclaimPolicy::Retain
+    } else {
+        pb::ReclaimPolicy::Recycle
+    }
+}
+
+fn forgiven_to(forgiven: Forgiven) -> pb::ForgivenPart {
+    let Forgiven { part, by, reason, at } = forgiven;
+    let part = match part {
+        Part::Minimum => pb::SanitizationPart::Minimum,
+        Part::Retention => pb::SanitizationPart::Retention,
+    };
+    pb::ForgivenPart {
+        part: part.into(),
+        actor: by,
+        reason,
+        time: Some(timestamp_to(at)),
     }
 }
 
@@ -190,11 +216,7 @@ fn spec_to(spec: Spec) -> pb::ServerSpec {
         sanitization_minimum,
         in_band,
     } = spec;
-    let reclaim = if retain {
-        pb::ReclaimPolicy::Retain
-    } else {
-        pb::ReclaimPolicy::Recycle
-    };
+    let reclaim = reclaim_to(retain);
     let in_band = match in_band {
         None => pb::InBandPolicy::Unspecified,
         Some(InBand::Required) => pb::InBandPolicy::Required,
