@@ -242,3 +242,141 @@ async fn unusable_bmcs_are_not_offered_on_sqlite() {
 async fn unusable_bmcs_are_not_offered_on_postgres() {
     unusable_bmcs_are_not_offered(On::Postgres).await;
 }
+
+/// Claims that no server can serve cost nothing: they hide nobody, nothing rewrites them, and they are served once something can serve them.
+async fn hopeless_claims_hide_nobody(on: On) {
+    let Some(world) = World::with(on, 2, InBand::Off).await else {
+        return;
+    };
+    let wants = |label: String| ServerClaimSpec {
+        server_selector: Some(LabelSelector {
+            match_labels: BTreeMap::from([("rack".to_owned(), label)]),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    // Three of each of a hundred requests: more than are looked at at once.
+    let creations = (0..300).map(|n| {
+        let (world, spec) = (&world, wants(format!("none-{:03}", n % 100)));
+        async move { world.try_claim(&format!("hopeless-{n:03}"), spec).await.unwrap() }
+    });
+    futures_util::future::join_all(creations).await;
+    let pending = |claims: &[ServerClaim]| -> BTreeMap<String, String> {
+        let told = claims
+            .iter()
+            .filter(|c| c.phase() == ClaimPhase::Pending && c.waiting_because.is_some());
+        told.filter_map(|c| c.metadata.clone()).map(|m| (m.name, m.etag)).collect()
+    };
+    let before = poll::until("all say why they wait", || async {
+        let told = pending(&all(&world).await);
+        (told.len() == 300).then_some(told)
+    })
+    .await;
+    // A life of another claim is several events, and not one of them touches those that it cannot help.
+    for _ in 0..2 {
+        world.claim("a").await;
+        let server = world.runs("a").await;
+        world.release("a").await;
+        world.reaches(&server, ServerState::Available).await;
+    }
+    poll::until("the claim is gone", || async { world.get_claim("a").await.is_none().then_some(()) }).await;
+    assert_eq!(pending(&all(&world).await), before);
+    // What one of them asks for appears: the oldest who asks for it is served, and nobody else is touched.
+    let mut server = world.server("bmc-1-1").await.unwrap();
+    let metadata = server.metadata.as_mut().unwrap();
+    metadata.etag.clear();
+    metadata.labels.insert("rack".into(), "none-042".into());
+    let request = inventory::UpdateServerRequest {
+        server: Some(server),
+        ..Default::default()
+    };
+    world.clients.servers.clone().update_server(request).await.unwrap();
+    let bound = poll::until("one is bound", || async {
+        let claims = all(&world).await;
+        let bound = claims.iter().find(|c| c.phase() == ClaimPhase::Bound).cloned();
+        bound.and_then(|c| c.metadata)
+    })
+    .await;
+    let age = |name: &str| {
+        let world = &world;
+        let name = name.to_owned();
+        async move { world.get_claim(&name).await.unwrap().metadata.unwrap().create_time.unwrap() }
+    };
+    let mut oldest: Option<(i64, i32, String)> = None;
+    for name in ["hopeless-042", "hopeless-142", "hopeless-242"] {
+        let at = age(name).await;
+        let this = (at.seconds, at.nanos, name.to_owned());
+        oldest = Some(oldest.map_or(this.clone(), |o| o.min(this)));
+    }
+    assert_eq!(bound.name, oldest.unwrap().2);
+    let mut rest = before.clone();
+    rest.remove(&bound.name);
+    // Those that ask for the same may say something newer; all others are as they were.
+    let now = pending(&all(&world).await);
+    assert!(
+        rest.iter()
+            .filter(|(name, _)| !name.ends_with("42"))
+            .all(|(name, etag)| now.get(name) == Some(etag))
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hopeless_claims_hide_nobody_on_sqlite() {
+    hopeless_claims_hide_nobody(On::Sqlite).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hopeless_claims_hide_nobody_on_postgres() {
+    hopeless_claims_hide_nobody(On::Postgres).await;
+}
+
+/// What is too large to be matched, stored with every change or sent to every watcher is refused by name, with its limit.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_too_large_is_refused() {
+    let world = World::apart(On::Sqlite, 0, InBand::Off).await.unwrap();
+    let labels = |n: usize| (0..n).map(|i| (format!("l{i}"), "v".to_owned())).collect::<BTreeMap<_, _>>();
+    let selector = |n| ServerClaimSpec {
+        server_selector: Some(LabelSelector {
+            match_labels: labels(n),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    world.try_claim("fits", selector(64)).await.unwrap();
+    let refused = world.try_claim("large", selector(65)).await.unwrap_err();
+    assert!(
+        refused.message().contains("match_labels") && refused.message().contains("at most 64"),
+        "{refused:?}"
+    );
+    let create = async |metadata: common::Metadata| {
+        let request = claim::CreateServerClaimRequest {
+            server_claim: Some(ServerClaim {
+                metadata: Some(metadata),
+                spec: Some(ServerClaimSpec::default()),
+                ..Default::default()
+            }),
+            request_id: String::new(),
+        };
+        world.clients.claims.clone().create_server_claim(request).await.unwrap_err()
+    };
+    let refused = create(common::Metadata {
+        name: "labels".into(),
+        labels: labels(65),
+        ..Default::default()
+    })
+    .await;
+    assert!(
+        refused.message().contains("metadata.labels") && refused.message().contains("at most 64"),
+        "{refused:?}"
+    );
+    let refused = create(common::Metadata {
+        name: "annotations".into(),
+        annotations: BTreeMap::from([("note".to_owned(), "x".repeat(300_000))]),
+        ..Default::default()
+    })
+    .await;
+    assert!(
+        refused.message().contains("metadata.annotations") && refused.message().contains("at most 65536"),
+        "{refused:?}"
+    );
+}

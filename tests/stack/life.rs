@@ -103,9 +103,10 @@ async fn a_retained_server_is_kept_until_it_is_let_go() {
         };
         world.clients.servers.clone().update_server(request).await.unwrap();
     };
-    set(ReclaimPolicy::Retain).await;
     world.claim("a").await;
     world.runs("a").await;
+    // Set after the reservation, it holds as long as it is set.
+    set(ReclaimPolicy::Retain).await;
     world.release("a").await;
     poll::until("it says that it is retained", || async {
         world.server(name).await?.waiting_because.filter(|w| w.reason == "RETAINED")

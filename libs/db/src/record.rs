@@ -108,6 +108,15 @@ pub async fn get_for_update<T: Record>(tx: &mut Tx, name: &str) -> Result<Option
         .transpose()
 }
 
+/// Reads what a statement of the caller's selects (`id`, `version`, `body`, `created_at`, `updated_at`), for changes in the same transaction.
+pub async fn select_in<T: Record>(tx: &mut Tx, sql: String, binds: Vec<String>) -> Result<Vec<Stored<T>>> {
+    let mut query = sqlx::query(AssertSqlSafe(sql));
+    for bind in binds {
+        query = query.bind(bind);
+    }
+    query.fetch_all(tx.conn()).await?.iter().map(decode).collect()
+}
+
 /// Reads a page by name, after `after`, with these values in these index columns.
 pub async fn list<T: Record>(db: &Db, after: &str, limit: i64, filters: &[(&'static str, &str)]) -> Result<Vec<Stored<T>>> {
     let mut rest = format!("where {}_id > $1", T::TABLE);

@@ -2,11 +2,11 @@ use ironyard_proto::{
     common::{Condition, ConditionStatus, Reference, WaitingBecause},
     inventory::{self as pb, server_service_client::ServerServiceClient},
 };
-use ironyard_rpc::{Channel, Reason};
+use ironyard_rpc::Channel;
 use ironyard_types::MachineIdentity;
 use tonic::Code;
 
-use crate::{PeerError, Result};
+use crate::Result;
 
 /// The inventory service.
 #[derive(Clone)]
@@ -167,19 +167,10 @@ impl Inventory {
         Ok(())
     }
 
-    /// Reserves a server for a claim; `Err` with the reason why none fits.
-    pub async fn reserve(&self, request: pb::ReserveServerRequest) -> Result<std::result::Result<pb::Server, String>> {
-        match self.servers.clone().reserve_server(request).await {
-            Ok(reply) => Ok(Ok(reply.into_inner())),
-            Err(status) => {
-                let error = PeerError::from(status);
-                if error.is(Reason::NoServerMatches) || error.is(Reason::ServerNotAvailable) {
-                    Ok(Err(error.message))
-                } else {
-                    Err(error)
-                }
-            }
-        }
+    /// Reserves for many claims, in their order: what each got.
+    pub async fn reserve(&self, requests: Vec<pb::ReserveServerRequest>) -> Result<Vec<pb::Reservation>> {
+        let request = pb::ReserveServersRequest { requests };
+        Ok(self.servers.clone().reserve_servers(request).await?.into_inner().reservations)
     }
 }
 

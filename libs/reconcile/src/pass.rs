@@ -70,6 +70,44 @@ impl Pass {
         }
     }
 
+    /// Changes many records at once, each over the version that was read, in one transaction; each as it is then, `None` where somebody else was
+    /// faster. Those that were written are made due in another queue, where one is given.
+    pub async fn save_all<T: Record + PartialEq>(
+        &self,
+        stored: &[Stored<T>],
+        now: Timestamp,
+        change: impl Fn(usize, &mut T),
+        then: Option<&Queue>,
+    ) -> Result<Vec<Option<Stored<T>>>, SaveError> {
+        let mut tx = self.queue.db.begin().await?;
+        if !self.queue.holds(&mut tx, &self.lease).await? {
+            return Err(SaveError::Lost);
+        }
+        let mut written = Vec::with_capacity(stored.len());
+        for (i, stored) in stored.iter().enumerate() {
+            let mut next = stored.clone();
+            change(i, &mut next.value);
+            let done = if next.value == stored.value {
+                Some(next)
+            } else {
+                match record::update(&mut tx, &next, now).await? {
+                    Outcome::Written(written) => Some(written),
+                    Outcome::Stale | Outcome::Missing => None,
+                }
+            };
+            if let (Some(done), Some(queue)) = (&done, then) {
+                let name = &done.value.metadata().name;
+                queue.poke_in(&mut tx, name, name).await?;
+            }
+            written.push(done);
+        }
+        tx.commit().await?;
+        if let Some(queue) = then {
+            queue.wake();
+        }
+        Ok(written)
+    }
+
     /// Deletes the version that was read.
     pub async fn delete<T: Record>(&self, stored: &Stored<T>, now: Timestamp) -> Result<(), SaveError> {
         let mut tx = self.queue.db.begin().await?;

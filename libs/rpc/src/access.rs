@@ -52,6 +52,7 @@ table! {
         "ListServerHistory" repeat EVERYONE;
         "TransitionServer" repeat &[DISCOVERY, CLAIM, MAINTENANCE];
         "ReserveServer" repeat &[CLAIM];
+        "ReserveServers" repeat &[CLAIM];
         "ExplainReservation" repeat EVERYONE;
         "ReportServer" repeat &[DISCOVERY, CLAIM, MAINTENANCE, GATEWAY];
         "ResolveServer" once OPERATORS;

@@ -36,6 +36,9 @@ impl Requirement {
     pub fn parse(key: &str, operator: &str, values: Vec<String>) -> Result<Self, Invalid> {
         check_key(key)?;
         values.iter().try_for_each(|v| check_value(v))?;
+        if values.len() > MOST_LABELS {
+            return Err(Invalid(format!("{} values are too many: at most {MOST_LABELS}", values.len())));
+        }
         match (operator, values.is_empty()) {
             ("In", false) => Ok(Self::In(key.to_owned(), values)),
             ("NotIn", false) => Ok(Self::NotIn(key.to_owned(), values)),
@@ -70,8 +73,12 @@ impl Selector {
         self.match_labels.is_empty() && self.requirements.is_empty()
     }
 
-    /// Checks keys and values.
+    /// Checks keys and values, and how many there are.
     pub fn check(&self) -> Result<(), Invalid> {
+        if self.requirements.len() > MOST_REQUIREMENTS {
+            let count = self.requirements.len();
+            return Err(Invalid(format!("{count} requirements are too many: at most {MOST_REQUIREMENTS}")));
+        }
         check_labels(&self.match_labels)
     }
 
@@ -127,8 +134,28 @@ fn split_outside_parentheses(text: &str) -> Vec<&str> {
     parts
 }
 
+/// Most labels of a resource, and exact matches of a selector: every one is a row, or a part of a statement.
+const MOST_LABELS: usize = 64;
+/// Most further requirements of a selector.
+const MOST_REQUIREMENTS: usize = 32;
+/// Most bytes of all annotations of a resource together: every watcher is sent them with every change.
+const MOST_ANNOTATIONS: usize = 64 << 10;
+
+/// Checks a resource's annotations: keys as those of labels, any values, not too much.
+pub fn check_annotations(annotations: &Labels) -> Result<(), Invalid> {
+    annotations.keys().try_for_each(|key| check_key(key))?;
+    let bytes: usize = annotations.iter().map(|(key, value)| key.len() + value.len()).sum();
+    if bytes > MOST_ANNOTATIONS {
+        return Err(Invalid(format!("{bytes} bytes are too many: at most {MOST_ANNOTATIONS} together")));
+    }
+    Ok(())
+}
+
 /// Checks a resource's labels.
 pub fn check_labels(labels: &Labels) -> Result<(), Invalid> {
+    if labels.len() > MOST_LABELS {
+        return Err(Invalid(format!("{} are too many: at most {MOST_LABELS}", labels.len())));
+    }
     for (key, value) in labels {
         check_key(key)?;
         check_value(value)?;

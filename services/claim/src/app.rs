@@ -1,6 +1,6 @@
 //! What gRPC and the reconcilers share.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 pub use ironyard_peers::TaskError as Error;
 use ironyard_peers::{Gateway, Inventory};
@@ -14,9 +14,12 @@ use ironyard_rpc::{Channel, Fault, Reason, convert::selector_to};
 use ironyard_types::labels::Selector;
 use serde::Deserialize;
 
-use crate::domain::{
-    cleanup::{Certificate, CleanupRun},
-    server_claim::{ServerClaim, Spec},
+use crate::{
+    domain::{
+        cleanup::{Certificate, CleanupRun},
+        server_claim::{Request, ServerClaim},
+    },
+    tasks::pending::Pending,
 };
 
 impl Kind for ServerClaim {
@@ -82,6 +85,8 @@ pub struct App {
     pub settings: Settings,
     /// The binder: one key, so that claims are served in order.
     pub binder: Queue,
+    /// What pending claims ask for.
+    pub pending: Arc<Pending>,
     /// Claims that are due.
     pub claims: Queue,
     /// Servers whose cleanup is due.
@@ -98,12 +103,11 @@ pub(crate) fn store_fault(error: ironyard_db::Error) -> Fault {
 
 /// What a claim asks inventory for.
 pub fn reservation(claim: &ServerClaim) -> inventory::ReserveServerRequest {
-    let Spec {
+    let Request {
         server,
         selector,
         tolerations,
-        ..
-    } = claim.spec.clone();
+    } = claim.request();
     inventory::ReserveServerRequest {
         claim: Some(ironyard_proto::common::Reference {
             name: claim.metadata.name.clone(),

@@ -39,6 +39,11 @@ const MIGRATIONS: &[Migration] = &[
         name: "claim",
         sql: include_str!("../migrations/0101_claim.sql"),
     },
+    Migration {
+        version: 102,
+        name: "pending",
+        sql: include_str!("../migrations/0102_pending.sql"),
+    },
 ];
 
 /// Why the service does not start.
@@ -81,6 +86,7 @@ impl Service {
             agent: AgentRunServiceClient::new(peers.channel(discovery)?).max_decoding_message_size(64 << 20),
             settings,
             binder: queue("binder"),
+            pending: Arc::default(),
             claims: queue("claim"),
             cleanups: queue("cleanup"),
             cx: Context { db, clock },
@@ -108,17 +114,11 @@ impl Service {
         if let Err(error) = binder.poke(BIND).await {
             tracing::warn!(%error, "could not begin to bind");
         }
-        let sweeper = app.clone();
+        let (sweeper, waker) = (app.clone(), app.clone());
         let to_clean = |s: &Server| -> Vec<String> { (s.state() == ServerState::Cleanup).then(|| name(s)).into_iter().collect() };
         let watches = async {
             tokio::join!(
-                poke_on_servers(inventory.clone(), binder.clone(), |s| {
-                    if s.state() == ServerState::Available {
-                        vec![BIND.to_owned()]
-                    } else {
-                        vec![]
-                    }
-                }),
+                tasks::binder::wake_on_servers(waker),
                 poke_on_servers(inventory.clone(), claims.clone(), |s: &Server| s
                     .claim_ref
                     .iter()
@@ -136,7 +136,7 @@ impl Service {
             }
         };
         tokio::join!(
-            Runner::new(binder.clone(), Arc::new(Binder(app.clone())), 1).run(shutdown.clone()),
+            Runner::new(binder.clone(), Arc::new(Binder::new(app.clone())), 1).run(shutdown.clone()),
             Runner::new(claims.clone(), Arc::new(Claims(app.clone())), 64).run(shutdown.clone()),
             Runner::new(cleanups.clone(), Arc::new(Cleanup(app)), 64).run(shutdown.clone()),
             ironyard_resource::housekeep(&cx, shutdown.clone()),

@@ -1,7 +1,7 @@
 use ironyard_proto::common as pb;
 use ironyard_types::{
     Condition, ConditionStatus, Metadata, Reference, ResourceName, Timestamp, Waiting,
-    labels::{Requirement, Selector, check_labels},
+    labels::{Requirement, Selector, check_annotations, check_labels},
 };
 
 use crate::Fault;
@@ -56,6 +56,7 @@ pub fn metadata_checked(at: &str, metadata: Option<pb::Metadata>) -> Result<Meta
     } = metadata;
     let name = ResourceName::parse(&name).map_err(|e| Fault::field(format!("{at}.name"), e))?;
     labels_checked(&format!("{at}.labels"), &labels)?;
+    check_annotations(&annotations).map_err(|e| Fault::field(format!("{at}.annotations"), e))?;
     Ok(Metadata {
         name: name.to_string(),
         uid: ironyard_types::random_id(),

@@ -1,4 +1,9 @@
-use ironyard_types::{Metadata, Reference, Timestamp, Waiting, hardware::PowerState, labels::Selector};
+use ironyard_types::{
+    Metadata, Reference, Timestamp, Waiting,
+    hardware::PowerState,
+    labels::{Labels, Selector},
+    sha256_hex,
+};
 use serde::{Deserialize, Serialize};
 
 /// Someone's claim on a server.
@@ -22,6 +27,49 @@ pub struct ServerClaim {
     pub applied: Applied,
     /// Trace of the call that made it.
     pub traceparent: String,
+}
+
+/// Which servers will do. Claims with the same request get the same answer.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Request {
+    /// This server.
+    pub server: Option<String>,
+    /// Any that matches.
+    pub selector: Selector,
+    /// Tolerations: key, operator, value.
+    pub tolerations: Vec<(String, String, String)>,
+}
+
+impl Request {
+    /// Whether a server of this name and with these labels could be meant.
+    pub fn fits(&self, server: &str, labels: &Labels) -> bool {
+        self.server.as_deref().is_none_or(|name| name == server) && self.selector.matches(labels)
+    }
+}
+
+impl ServerClaim {
+    /// What it asks for.
+    pub fn request(&self) -> Request {
+        let Spec {
+            server,
+            selector,
+            power: _,
+            image: _,
+            ignition: _,
+            tolerations,
+        } = self.spec.clone();
+        Request {
+            server,
+            selector,
+            tolerations,
+        }
+    }
+
+    /// The same for all claims that ask for the same.
+    pub fn request_key(&self) -> String {
+        let text = serde_json::to_string(&self.request()).unwrap_or_default();
+        sha256_hex(text.as_bytes()).chars().take(32).collect()
+    }
 }
 
 /// What a claim asks for.

@@ -88,17 +88,17 @@ impl ServerClaimService for Grpc {
             mask.apply("spec.server_ref", &mut spec.server, new.spec.server);
             mask.apply("spec.server_selector", &mut spec.selector, new.spec.selector);
             mask.apply("spec.tolerations", &mut spec.tolerations, new.spec.tolerations);
-            let asks = |s: &crate::domain::server_claim::Spec| (s.server.clone(), s.selector.clone(), s.tolerations.clone());
-            if claim.phase != Phase::Pending && asks(&spec) != asks(&claim.spec) {
+            let asked = claim.request();
+            mask.apply("spec.power", &mut spec.power, new.spec.power);
+            mask.apply("spec.image", &mut spec.image, new.spec.image);
+            mask.apply("spec.ignition", &mut spec.ignition, new.spec.ignition);
+            claim.spec = spec;
+            if claim.phase != Phase::Pending && claim.request() != asked {
                 return Err(Fault::field(
                     "server_claim.spec",
                     "what a claim asks for cannot change once it has a server",
                 ));
             }
-            mask.apply("spec.power", &mut spec.power, new.spec.power);
-            mask.apply("spec.image", &mut spec.image, new.spec.image);
-            mask.apply("spec.ignition", &mut spec.ignition, new.spec.ignition);
-            claim.spec = spec;
             Ok(())
         })
         .await?;

@@ -1,130 +1,288 @@
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Mutex,
+    time::Duration,
+};
 
 use ironyard_db::{Stored, record};
+use ironyard_peers::PeerError;
+use ironyard_proto::inventory::{Server, ServerEvent, ServerState, WatchServersRequest, WatchServersResponse};
 use ironyard_reconcile::{Next, Pass, Reconcile, SaveError};
-use ironyard_rpc::Reason;
-use ironyard_types::{Reference, Waiting};
+use ironyard_types::{Reference, Timestamp, Waiting};
 use tracing::Instrument;
 
 use crate::{
-    app::{App, Error, reservation, store_fault},
+    app::{App, BIND, Error, reservation, store_fault},
     domain::server_claim::{Phase, ServerClaim},
+    store,
 };
 
-/// Gives servers to claims, oldest claim first. One pass looks at all that wait: no two passes run at once, whatever the replicas.
-pub struct Binder(pub App);
+/// Gives servers to claims, oldest claim first, many at a time. No two passes run at once, whatever the replicas.
+///
+/// A claim is due when it is made or changed, and when a server becomes free that could serve it. One that no server can serve is not looked
+/// at again before that, so it costs nothing and hides nobody.
+pub struct Binder {
+    app: App,
+    /// When a claim of every request was made due last.
+    resynced_at: Mutex<Option<Timestamp>>,
+}
 
-/// Claims looked at in one pass.
-const MOST: i64 = 10_000;
+/// Claims that are served at once.
+const BATCH: usize = 64;
+/// How often a claim of every request is looked at: whatever an event may have failed to tell, asking tells.
+const RESYNC: Duration = Duration::from_secs(600);
+
+type Claim = Stored<ServerClaim>;
+/// A claim, the reason and the sentence why it has no server, and how often it had been woken when it was looked at.
+type Told = (Claim, String, String, i64);
 
 impl Reconcile for Binder {
     type Error = Error;
 
     async fn reconcile(&self, pass: &Pass) -> Result<Next, Error> {
-        let cx = &self.0.cx;
-        let pending = record::list_oldest::<ServerClaim>(&cx.db, MOST, &[("phase", "Pending")])
-            .await
-            .map_err(store_fault)?;
-        // Claims that ask for the same get the same answer: what was not there for the older one is not there for the younger.
-        let mut none: HashMap<String, String> = HashMap::new();
-        let mut again = Duration::from_secs(30);
-        for mut claim in pending {
-            let claim = &mut claim;
-            // What fails for one claim is told on it, and keeps no other from its server.
-            match self.serve(pass, claim, &mut none).await {
-                Ok(()) => {}
-                // Somebody else wrote the claim: it is looked at again at once.
-                Err(Error::Save(SaveError::Lost)) => again = Duration::from_millis(20),
-                // Without inventory, nobody can be served.
-                Err(Error::Peer(error)) if error.is_transient() => {
-                    self.explain(pass, claim, error.reason_or("PEER_UNAVAILABLE"), &error.message)
-                        .await?;
-                    return Err(error.into());
-                }
-                Err(error) => self.explain(pass, claim, error.reason(), &error.to_string()).await?,
+        let db = &self.app.cx.db;
+        self.resync().await?;
+        let list = async |due: &str| {
+            let most = i64::try_from(BATCH).unwrap_or(1);
+            record::list_oldest::<ServerClaim>(db, most, &[("due", due)])
+                .await
+                .map_err(store_fault)
+        };
+        let leaving = list("leaving").await?;
+        for claim in &leaving {
+            match self.give_up(pass, claim).await {
+                Ok(()) | Err(Error::Save(SaveError::Lost)) => {}
+                Err(Error::Peer(error)) if error.is_transient() => return Err(error.into()),
+                Err(error) => drop(
+                    self.tell(pass, &[(claim.clone(), error.reason().to_owned(), error.to_string(), 0)])
+                        .await?,
+                ),
             }
         }
-        // Changes of servers and claims poke; this is the safety net.
-        Ok(Next::After(again))
+        let due = list("yes").await?;
+        let full = leaving.len() == BATCH || due.len() == BATCH;
+        let batch = self.oldest(&due).await?;
+        let left = self.serve(pass, batch, due).await?;
+        Ok(Next::After(if full || left { Duration::ZERO } else { Duration::from_secs(60) }))
     }
 }
 
 impl Binder {
-    /// Gives one claim its server, or says why it has none.
-    async fn serve(&self, pass: &Pass, claim: &mut Stored<ServerClaim>, none: &mut HashMap<String, String>) -> Result<(), Error> {
-        if claim.value.metadata.deleted_at.is_some() {
-            return self.give_up(pass, claim).await;
-        }
-        let request = reservation(&claim.value);
-        let mut asked = request.clone();
-        asked.claim = None;
-        let asked = format!("{asked:?}");
-        let no_match = Reason::NoServerMatches.as_str();
-        if let Some(why) = none.get(&asked) {
-            return self.explain(pass, claim, no_match, why).await;
-        }
-        let span = tracing::debug_span!("reconcile.claim", claim.name = claim.value.metadata.name);
-        ironyard_rpc::follow(&span, &claim.value.traceparent);
-        match self.0.inventory.reserve(request).instrument(span).await? {
-            Ok(server) => self.bind(pass, claim, &server).await,
-            Err(why) => {
-                self.explain(pass, claim, no_match, &why).await?;
-                none.insert(asked, why);
-                Ok(())
-            }
+    /// One that knows nothing yet.
+    pub fn new(app: App) -> Self {
+        Self {
+            app,
+            resynced_at: Mutex::default(),
         }
     }
 
-    /// Writes the server that inventory reserved. Where the claim was changed meanwhile, the next pass asks again and gets the same server;
-    /// where it is gone, nobody else would give the server back.
-    async fn bind(&self, pass: &Pass, claim: &mut Stored<ServerClaim>, server: &ironyard_proto::inventory::Server) -> Result<(), Error> {
-        let cx = &self.0.cx;
-        let (name, uid) = (claim.value.metadata.name.clone(), claim.value.metadata.uid.clone());
-        let metadata = server.metadata.clone().unwrap_or_default();
-        let now = cx.now();
-        let bound = pass
-            .save(claim, now, |claim| {
-                claim.phase = Phase::Bound;
-                claim.server = Some(Reference::new(metadata.name, metadata.uid));
-                claim.bound_at = Some(now);
-                claim.waiting = None;
-            })
-            .await;
-        if let Err(SaveError::Lost) = bound {
-            let there = record::get::<ServerClaim>(&cx.db, &name).await.map_err(store_fault)?;
-            if there.is_some_and(|there| there.value.metadata.uid == uid) {
-                return Err(SaveError::Lost.into());
+    async fn resync(&self) -> Result<(), Error> {
+        let now = self.app.cx.now();
+        {
+            let mut at = self.resynced_at.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            if at.is_some_and(|at| now.since(at) < RESYNC) {
+                return Ok(());
             }
-            let subject = ironyard_proto::common::Reference { name, uid };
-            let event = ironyard_proto::inventory::ServerEvent::Release;
-            let transition = self.0.inventory.transition(server, event, Some(subject), "its claim is gone");
-            transition.await?;
+            *at = Some(now);
+        }
+        let db = &self.app.cx.db;
+        let requests = store::requests(db).await.map_err(store_fault)?;
+        Ok(store::make_due(db, &requests).await.map_err(store_fault)?)
+    }
+
+    /// For each request that is due, as many of its oldest claims: of those that ask for the same, nobody overtakes.
+    async fn oldest(&self, due: &[Claim]) -> Result<Vec<Claim>, Error> {
+        let mut wanted: BTreeMap<String, i64> = BTreeMap::new();
+        for claim in due {
+            *wanted.entry(claim.value.request_key()).or_default() += 1;
+        }
+        let mut batch: BTreeMap<(Timestamp, String), Claim> = BTreeMap::new();
+        let mut add = |claim: Claim| drop(batch.insert((claim.created_at, claim.value.metadata.name.clone()), claim));
+        for (request, count) in wanted {
+            let older = record::list_oldest::<ServerClaim>(&self.app.cx.db, count, &[("request", &request)])
+                .await
+                .map_err(store_fault)?;
+            older.into_iter().for_each(&mut add);
+        }
+        due.iter().cloned().for_each(add);
+        Ok(batch.into_values().take(BATCH).collect())
+    }
+
+    /// Gives some claims their servers, or says why they have none; whether others that ask for the same may be served too.
+    async fn serve(&self, pass: &Pass, batch: Vec<Claim>, due: Vec<Claim>) -> Result<bool, Error> {
+        if batch.is_empty() {
+            return Ok(false);
+        }
+        // Those that ask for the same as an older one, and are due too: what there is none of for that one, there is none of for them.
+        let served: BTreeSet<&str> = batch.iter().map(|claim| claim.value.metadata.name.as_str()).collect();
+        let younger = due.into_iter().filter(|claim| !served.contains(claim.value.metadata.name.as_str()));
+        let younger: Vec<Claim> = younger.collect();
+        let woken = store::woken(&self.app.cx.db, &batch).await.map_err(store_fault)?;
+        let younger_woken = store::woken(&self.app.cx.db, &younger).await.map_err(store_fault)?;
+        let answers = match self.reserve(&batch).await {
+            Ok(answers) => answers,
+            Err(error) => {
+                let (reason, message) = (error.reason_or("PEER_UNAVAILABLE").to_owned(), error.message.clone());
+                let told: Vec<_> = batch.into_iter().map(|claim| (claim, reason.clone(), message.clone(), 0)).collect();
+                self.tell(pass, &told).await?;
+                return Err(error.into());
+            }
+        };
+        let (mut bound, mut none) = (Vec::new(), Vec::new());
+        for ((claim, answer), woken) in batch.into_iter().zip(answers).zip(woken) {
+            match answer.server {
+                Some(server) => bound.push((claim, server)),
+                None => none.push((claim, answer.reason, answer.message, woken)),
+            }
+        }
+        self.bind(pass, &bound).await?;
+        let refused = none
+            .iter()
+            .map(|(claim, reason, why, _)| (claim.value.request_key(), (reason.clone(), why.clone())));
+        let refused: BTreeMap<String, (String, String)> = refused.collect();
+        for (claim, woken) in younger.into_iter().zip(younger_woken) {
+            if let Some((reason, why)) = refused.get(&claim.value.request_key()).cloned() {
+                none.push((claim, reason, why, woken));
+            }
+        }
+        self.explain(pass, &none).await?;
+        // Where nobody was refused, the next who asks for the same may be served, due or not.
+        let open: BTreeSet<String> = bound.iter().map(|(claim, _)| claim.value.request_key()).collect();
+        let open: Vec<String> = open.into_iter().filter(|request| !refused.contains_key(request)).collect();
+        store::make_due(&self.app.cx.db, &open).await.map_err(store_fault)?;
+        Ok(!open.is_empty())
+    }
+
+    /// Asks inventory for many at once. What is wrong with one request is its own answer, never everybody's.
+    async fn reserve(&self, batch: &[Claim]) -> Result<Vec<ironyard_proto::inventory::Reservation>, PeerError> {
+        let inventory = &self.app.inventory;
+        let span = tracing::debug_span!("reserve", claims = batch.len());
+        if let Some(claim) = batch.first() {
+            ironyard_rpc::follow(&span, &claim.value.traceparent);
+        }
+        let requests = batch.iter().map(|claim| reservation(&claim.value)).collect();
+        match inventory.reserve(requests).instrument(span).await {
+            Err(error) if !error.is_transient() && batch.len() > 1 => {}
+            outcome => return outcome,
+        }
+        let mut answers = Vec::with_capacity(batch.len());
+        for claim in batch {
+            match inventory.reserve(vec![reservation(&claim.value)]).await {
+                Ok(answer) => answers.extend(answer),
+                Err(error) if error.is_transient() => return Err(error),
+                Err(error) => answers.push(ironyard_proto::inventory::Reservation {
+                    server: None,
+                    reason: error.reason_or("REFUSED").to_owned(),
+                    message: error.message,
+                }),
+            }
+        }
+        Ok(answers)
+    }
+
+    /// Writes the servers that inventory reserved. Where a claim was changed meanwhile, the next pass asks again and gets the same server;
+    /// where it is gone, nobody else would give the server back.
+    async fn bind(&self, pass: &Pass, bound: &[(Claim, Server)]) -> Result<(), Error> {
+        if bound.is_empty() {
             return Ok(());
         }
-        bound?;
-        self.0.claims.poke(&name).await.map_err(store_fault)?;
+        let (cx, now) = (&self.app.cx, self.app.cx.now());
+        let (claims, servers): (Vec<Claim>, Vec<&Server>) = bound.iter().map(|(claim, server)| (claim.clone(), server)).unzip();
+        let change = |i: usize, claim: &mut ServerClaim| {
+            let metadata = servers.get(i).and_then(|server| server.metadata.clone()).unwrap_or_default();
+            claim.phase = Phase::Bound;
+            claim.server = Some(Reference::new(metadata.name, metadata.uid));
+            claim.bound_at = Some(now);
+            claim.waiting = None;
+        };
+        let written = pass.save_all(&claims, now, change, Some(&self.app.claims)).await?;
+        for ((claim, server), _) in bound.iter().zip(written).filter(|(_, written)| written.is_none()) {
+            let (name, uid) = (&claim.value.metadata.name, &claim.value.metadata.uid);
+            let there = record::get::<ServerClaim>(&cx.db, name).await.map_err(store_fault)?;
+            if there.is_some_and(|there| there.value.metadata.uid == *uid) {
+                continue;
+            }
+            let subject = ironyard_proto::common::Reference {
+                name: name.clone(),
+                uid: uid.clone(),
+            };
+            let transition = self
+                .app
+                .inventory
+                .transition(server, ServerEvent::Release, Some(subject), "its claim is gone");
+            transition.await?;
+        }
         Ok(())
     }
 
-    async fn explain(&self, pass: &Pass, claim: &mut Stored<ServerClaim>, reason: &str, why: &str) -> Result<(), Error> {
-        if claim.value.waiting.as_ref().is_some_and(|w| w.message == why) {
+    /// Says of some claims why they have no server. They are not due before something happens.
+    async fn explain(&self, pass: &Pass, told: &[Told]) -> Result<(), Error> {
+        if told.is_empty() {
             return Ok(());
         }
-        let now = self.0.cx.now();
-        let change =
-            |claim: &mut ServerClaim| claim.waiting = Some(Waiting::renew(claim.waiting.as_ref(), reason, why.to_owned(), now, None));
-        match pass.save(claim, now, change).await {
-            // It was changed, or it is gone: the next pass says what holds then.
-            Ok(()) | Err(SaveError::Lost) => Ok(()),
-            Err(error) => Err(error.into()),
-        }
+        let claims = self.tell(pass, told).await?;
+        let claims: Vec<(Claim, i64)> = claims
+            .into_iter()
+            .zip(told)
+            .filter_map(|(claim, (.., woken))| claim.map(|claim| (claim, *woken)))
+            .collect();
+        Ok(store::not_due(&self.app.cx.db, &claims).await.map_err(store_fault)?)
+    }
+
+    /// Writes why some claims wait, where they do not say so yet; the claims as they are then. One that was changed meanwhile, or is gone, is
+    /// looked at again.
+    async fn tell(&self, pass: &Pass, told: &[Told]) -> Result<Vec<Option<Claim>>, Error> {
+        let now = self.app.cx.now();
+        let claims: Vec<Claim> = told.iter().map(|(claim, ..)| claim.clone()).collect();
+        let change = |i: usize, claim: &mut ServerClaim| {
+            let Some((_, reason, message, _)) = told.get(i) else { return };
+            let known = claim.waiting.as_ref().is_some_and(|w| w.reason == *reason && w.message == *message);
+            if !known {
+                claim.waiting = Some(Waiting::renew(claim.waiting.as_ref(), reason, message.clone(), now, None));
+            }
+        };
+        Ok(pass.save_all(&claims, now, change, None).await?)
     }
 
     /// Lets a claim go that never got a server. A reservation whose answer was lost is found in inventory, and given back like any other.
-    async fn give_up(&self, pass: &Pass, claim: &mut Stored<ServerClaim>) -> Result<(), Error> {
-        match self.0.inventory.held_by(&claim.value.metadata.uid).await? {
-            Some(server) => self.bind(pass, claim, &server).await,
-            None => Ok(pass.delete(claim, self.0.cx.now()).await?),
+    async fn give_up(&self, pass: &Pass, claim: &Claim) -> Result<(), Error> {
+        match self.app.inventory.held_by(&claim.value.metadata.uid).await? {
+            Some(server) => self.bind(pass, &[(claim.clone(), server)]).await,
+            None => Ok(pass.delete(claim, self.app.cx.now()).await?),
         }
     }
+}
+
+/// Follows inventory's servers for ever: of each request that a free server could serve, the oldest claim is due.
+pub async fn wake_on_servers(app: App) {
+    let servers = app.inventory.servers.clone();
+    let open = |resume_token| {
+        let mut client = servers.clone();
+        async move { Ok(client.watch_servers(WatchServersRequest { resume_token }).await?.into_inner()) }
+    };
+    let item = |event: WatchServersResponse| {
+        let app = app.clone();
+        async move {
+            let free = |s: &Server| s.state() == ServerState::Available && !s.spec.as_ref().is_some_and(|spec| spec.unclaimable);
+            if let Some(server) = event.server.filter(free) {
+                // An event that is not taken in would be lost.
+                while let Err(error) = wake(&app, &server).await {
+                    tracing::warn!(%error, "could not wake the claims that a server could serve");
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                }
+            }
+            event.resume_token
+        }
+    };
+    ironyard_resource::follow("servers", open, item).await;
+}
+
+async fn wake(app: &App, server: &Server) -> ironyard_db::Result<()> {
+    let metadata = server.metadata.clone().unwrap_or_default();
+    let requests = app.pending.served_by(&app.cx.db, &metadata.name, &metadata.labels).await?;
+    if requests.is_empty() {
+        return Ok(());
+    }
+    store::make_due(&app.cx.db, &requests).await?;
+    app.binder.poke(BIND).await
 }

@@ -5,3 +5,4 @@ pub mod claims;
 pub mod cleanup;
 pub mod cleanup_steps;
 pub mod orphans;
+pub mod pending;

@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
 use ironyard_db::{Stored, dialect::Dialect, record};
 use ironyard_operation::MutateError;
@@ -16,16 +16,70 @@ use crate::{
     store::{self, history::Entry},
 };
 
-/// Picks one server that fits and reserves it, in one transaction. A claim that holds a server gets that one again.
-pub async fn reserve_server(cx: &Context, claim: Reference, wanted: &Wanted, actor: &str) -> Result<Stored<Server>, Fault> {
-    if let Some(held) = store::server::held_by(&cx.db, &claim.uid).await.map_err(store_fault)? {
-        return Ok(held);
+/// What one claim asks for.
+pub struct Asked {
+    /// The claim.
+    pub claim: Reference,
+    /// Which servers will do.
+    pub wanted: Wanted,
+}
+
+/// Picks a server for each claim, in their order, and reserves it; all in one transaction. A claim that holds a server gets that one again.
+pub async fn reserve_servers(cx: &Context, asked: &[Asked], actor: &str) -> Result<Vec<Result<Stored<Server>, Fault>>, Fault> {
+    if asked.is_empty() {
+        return Ok(vec![]);
     }
     let mut tx = cx.db.begin().await.map_err(store_fault)?;
-    let Some(before) = pick(&mut tx, wanted).await? else {
-        drop(tx);
-        return Err(none_fits(cx, wanted).await?);
-    };
+    let uids = asked.iter().map(|a| a.claim.uid.clone()).collect();
+    let held = store::server::held_by(&mut tx, uids).await.map_err(store_fault)?;
+    let holder = |server: &Stored<Server>| server.value.facts.claim.as_ref().map(|c| c.uid.clone());
+    let mut held: HashMap<String, Stored<Server>> = held.into_iter().filter_map(|s| Some((holder(&s)?, s))).collect();
+    let mut pools: HashMap<String, Pool> = HashMap::new();
+    let mut taken: HashSet<String> = HashSet::new();
+    let mut answers = Vec::with_capacity(asked.len());
+    for Asked { claim, wanted } in asked {
+        if let Some(server) = held.remove(&claim.uid) {
+            answers.push(Some(server));
+            continue;
+        }
+        let pool = pools.entry(format!("{wanted:?}")).or_insert_with(|| Pool::new(wanted, asked.len()));
+        let picked = pool.next(&mut tx, wanted, &taken).await?;
+        let Some(before) = picked else {
+            answers.push(None);
+            continue;
+        };
+        taken.insert(before.value.metadata.name.clone());
+        answers.push(Some(reserve(cx, &mut tx, before, claim, actor).await?));
+    }
+    tx.commit().await.map_err(store_fault)?;
+    let mut seen = None;
+    let mut whys: HashMap<String, Fault> = HashMap::new();
+    let mut reservations = Vec::with_capacity(asked.len());
+    for (answer, Asked { wanted, .. }) in answers.into_iter().zip(asked) {
+        let reservation = match answer {
+            Some(server) => Ok(server),
+            None => Err(match whys.get(&format!("{wanted:?}")) {
+                Some(why) => why.clone(),
+                None => {
+                    let why = none_fits(cx, wanted, &mut seen).await?;
+                    whys.insert(format!("{wanted:?}"), why.clone());
+                    why
+                }
+            }),
+        };
+        reservations.push(reservation);
+    }
+    Ok(reservations)
+}
+
+/// Reserves a server that was read in this transaction.
+async fn reserve(
+    cx: &Context,
+    tx: &mut ironyard_db::Tx,
+    before: Stored<Server>,
+    claim: &Reference,
+    actor: &str,
+) -> Result<Stored<Server>, Fault> {
     let mut after = before.clone();
     let event = Event::Reserve {
         claim: claim.clone(),
@@ -39,7 +93,7 @@ pub async fn reserve_server(cx: &Context, claim: Reference, wanted: &Wanted, act
     } else {
         return Err(fault_of::<Server>(&before.value.metadata.name, MutateError::Stale));
     }
-    let stored = write(cx, &mut tx, &before, &after).await?;
+    let stored = write(cx, tx, &before, &after).await?;
     let entry = Entry {
         event: "Reserve".to_owned(),
         from: Some(before.value.state),
@@ -49,51 +103,69 @@ pub async fn reserve_server(cx: &Context, claim: Reference, wanted: &Wanted, act
         at: cx.now(),
     };
     let metadata = &stored.value.metadata;
-    store::history::append(&mut tx, &metadata.name, &metadata.uid, &entry)
+    store::history::append(tx, &metadata.name, &metadata.uid, &entry)
         .await
         .map_err(store_fault)?;
-    tx.commit().await.map_err(store_fault)?;
     Ok(stored)
 }
 
-async fn pick(tx: &mut ironyard_db::Tx, wanted: &Wanted) -> Result<Option<Stored<Server>>, Fault> {
-    if !wanted.server.is_empty() {
-        let server = record::get_for_update::<Server>(tx, &wanted.server).await.map_err(store_fault)?;
-        return Ok(server.filter(|s| check(&s.value, wanted).is_ok()));
-    }
-    let columns: &[&'static str] = if wanted.tolerations.is_empty() {
-        &["yes"]
-    } else {
-        &["yes", "tainted"]
-    };
-    // Servers that others are looking at are passed over at first. Only when there is no other are they waited for: one may be left.
-    let waits: &[bool] = match tx.dialect() {
-        Dialect::Sqlite => &[false],
-        Dialect::Postgres => &[false, true],
-    };
-    for wait in waits {
-        for column in columns {
-            if let Some(server) = pick_from(tx, wanted, column, *wait).await? {
-                return Ok(Some(server));
-            }
-        }
-    }
-    Ok(None)
+/// The servers that will do for some claims that want the same, read a few at a time.
+struct Pool {
+    /// What is read next: which claimable ones, and whether rows that others hold are waited for.
+    rounds: VecDeque<(bool, &'static str)>,
+    after: String,
+    ready: VecDeque<Stored<Server>>,
+    most: usize,
 }
 
-async fn pick_from(tx: &mut ironyard_db::Tx, wanted: &Wanted, column: &'static str, wait: bool) -> Result<Option<Stored<Server>>, Fault> {
-    let mut after = String::new();
-    loop {
-        let names = store::server::candidates(tx, column, &wanted.selector, &after, wait)
-            .await
-            .map_err(store_fault)?;
-        let Some(last) = names.last() else { return Ok(None) };
-        after.clone_from(last);
-        for name in &names {
-            let server = record::get_for_update::<Server>(tx, name).await.map_err(store_fault)?;
-            if let Some(server) = server.filter(|s| check(&s.value, wanted).is_ok()) {
-                return Ok(Some(server));
+impl Pool {
+    fn new(wanted: &Wanted, claims: usize) -> Self {
+        let columns: &[&'static str] = if wanted.tolerations.is_empty() {
+            &["yes"]
+        } else {
+            &["yes", "tainted"]
+        };
+        // Servers that others are looking at are passed over at first. Only when there is no other are they waited for: one may be left.
+        let rounds = [false, true].iter().flat_map(|wait| columns.iter().map(|column| (*wait, *column)));
+        Self {
+            rounds: rounds.collect(),
+            after: String::new(),
+            ready: VecDeque::new(),
+            most: claims.clamp(2, 64),
+        }
+    }
+
+    /// The next server that will do and is not taken.
+    async fn next(&mut self, tx: &mut ironyard_db::Tx, wanted: &Wanted, taken: &HashSet<String>) -> Result<Option<Stored<Server>>, Fault> {
+        if !wanted.server.is_empty() {
+            let server = record::get_for_update::<Server>(tx, &wanted.server).await.map_err(store_fault)?;
+            return Ok(server.filter(|s| check(&s.value, wanted).is_ok()));
+        }
+        loop {
+            while let Some(server) = self.ready.pop_front() {
+                if !taken.contains(&server.value.metadata.name) && check(&server.value, wanted).is_ok() {
+                    return Ok(Some(server));
+                }
             }
+            let Some((wait, column)) = self.rounds.front().copied() else {
+                return Ok(None);
+            };
+            let servers = if wait && tx.dialect() == Dialect::Sqlite {
+                // One writer: nobody else holds anything.
+                vec![]
+            } else {
+                store::server::candidates(tx, column, &wanted.selector, &self.after, wait, self.most)
+                    .await
+                    .map_err(store_fault)?
+            };
+            match servers.last() {
+                Some(last) => self.after.clone_from(&last.value.metadata.name),
+                None => {
+                    self.rounds.pop_front();
+                    self.after.clear();
+                }
+            }
+            self.ready.extend(servers);
         }
     }
 }
@@ -108,11 +180,7 @@ pub struct Candidate {
 
 /// Says of each server (at most a thousand) why it fits or not.
 pub async fn explain(cx: &Context, wanted: &Wanted) -> Result<Vec<Candidate>, Fault> {
-    let page = Page {
-        size: 1000,
-        ..Page::default()
-    };
-    let (servers, _) = list::<Server>(cx, &page, &[]).await?;
+    let servers = first_thousand(cx).await?;
     let candidate = |s: Stored<Server>| Candidate {
         unfit: check(&s.value, wanted).err(),
         server: s.value.metadata.name,
@@ -120,8 +188,16 @@ pub async fn explain(cx: &Context, wanted: &Wanted) -> Result<Vec<Candidate>, Fa
     Ok(servers.into_iter().map(candidate).collect())
 }
 
-/// Why no server fits, in a sentence: how many are unfit for which reason.
-async fn none_fits(cx: &Context, wanted: &Wanted) -> Result<Fault, Fault> {
+async fn first_thousand(cx: &Context) -> Result<Vec<Stored<Server>>, Fault> {
+    let page = Page {
+        size: 1000,
+        ..Page::default()
+    };
+    Ok(list::<Server>(cx, &page, &[]).await?.0)
+}
+
+/// Why no server fits, in a sentence: how many are unfit for which reason. The servers that are looked at are read once for many claims.
+async fn none_fits(cx: &Context, wanted: &Wanted, seen: &mut Option<Vec<Stored<Server>>>) -> Result<Fault, Fault> {
     if !wanted.server.is_empty() {
         let server = record::get::<Server>(&cx.db, &wanted.server).await.map_err(store_fault)?;
         let why = match server.map(|s| check(&s.value, wanted)) {
@@ -132,9 +208,12 @@ async fn none_fits(cx: &Context, wanted: &Wanted) -> Result<Fault, Fault> {
         return Ok(Fault::new(Reason::ServerNotAvailable, format!("server {} {why}", wanted.server)));
     }
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
-    let candidates = explain(cx, wanted).await?;
-    for candidate in &candidates {
-        let why = match &candidate.unfit {
+    let servers = match seen {
+        Some(servers) => servers,
+        None => seen.insert(first_thousand(cx).await?),
+    };
+    for server in servers.iter() {
+        let why = match check(&server.value, wanted).err() {
             Some(Unfit::LabelsDiffer) => "have other labels".to_owned(),
             Some(Unfit::NotAvailable { state, .. }) => format!("are {state}"),
             Some(Unfit::Cordoned) => "are cordoned".to_owned(),
@@ -145,10 +224,10 @@ async fn none_fits(cx: &Context, wanted: &Wanted) -> Result<Fault, Fault> {
         *counts.entry(why).or_default() += 1;
     }
     let counts: Vec<String> = counts.into_iter().map(|(why, n)| format!("{n} {why}")).collect();
-    let message = if candidates.is_empty() {
+    let message = if servers.is_empty() {
         "there are no servers".to_owned()
     } else {
-        format!("no server is free for it; of {}, {}", candidates.len(), counts.join(", "))
+        format!("no server is free for it; of {}, {}", servers.len(), counts.join(", "))
     };
     Ok(Fault::new(Reason::NoServerMatches, message))
 }

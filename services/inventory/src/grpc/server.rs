@@ -20,7 +20,7 @@ use crate::{
         delete_server::delete_server,
         release_server::release_server,
         report_server::{Report, report_server},
-        reserve_server::{explain, reserve_server},
+        reserve_server::{Asked, explain, reserve_servers},
         transition_server::{Why, may_send, transition_server},
         update_server::{FIELDS, update_server},
     },
@@ -54,6 +54,22 @@ fn named(field: &str, value: &str) -> Result<(), Fault> {
     } else {
         Ok(())
     }
+}
+
+/// Claims that are served at once.
+const MOST_REQUESTS: usize = 200;
+
+fn asked_from(request: pb::ReserveServerRequest) -> Result<Asked, Fault> {
+    let pb::ReserveServerRequest {
+        claim,
+        server,
+        selector,
+        tolerations,
+    } = request;
+    let claim = claim.map(reference_from).filter(|c| !c.uid.is_empty() && !c.name.is_empty());
+    let claim = claim.ok_or_else(|| Fault::field("claim", "needs a name and a uid"))?;
+    let wanted = wanted(server, selector, tolerations)?;
+    Ok(Asked { claim, wanted })
 }
 
 fn part_from(part: pb::SanitizationPart) -> Part {
@@ -252,16 +268,45 @@ impl ServerService for Grpc {
 
     async fn reserve_server(&self, request: Request<pb::ReserveServerRequest>) -> Result<Response<pb::Server>, Status> {
         let actor = actor(&caller(&request), "");
-        let pb::ReserveServerRequest {
-            claim,
-            server,
-            selector,
-            tolerations,
-        } = request.into_inner();
-        let claim = claim.map(reference_from).filter(|c| !c.uid.is_empty() && !c.name.is_empty());
-        let claim = claim.ok_or_else(|| Fault::field("claim", "needs a name and a uid"))?;
-        let stored = reserve_server(&self.0, claim, &wanted(server, selector, tolerations)?, &actor).await?;
+        let asked = asked_from(request.into_inner())?;
+        let reserved = reserve_servers(&self.0, &[asked], &actor).await?.pop();
+        let stored = reserved.ok_or_else(|| Fault::new(Reason::Internal, "a request has no answer"))??;
         Ok(Response::new(server_to(stored)))
+    }
+
+    async fn reserve_servers(&self, request: Request<pb::ReserveServersRequest>) -> Result<Response<pb::ReserveServersResponse>, Status> {
+        let actor = actor(&caller(&request), "");
+        let requests = request.into_inner().requests;
+        if requests.len() > MOST_REQUESTS {
+            return Err(Fault::field("requests", format!("are {}; at most {MOST_REQUESTS} at once", requests.len())).into());
+        }
+        // What is wrong with one request is told on its own answer.
+        let parsed: Vec<Result<Asked, Fault>> = requests.into_iter().map(asked_from).collect();
+        let (mut good, mut bad) = (Vec::new(), Vec::new());
+        for (i, asked) in parsed.into_iter().enumerate() {
+            match asked {
+                Ok(asked) => good.push((i, asked)),
+                Err(fault) => bad.push((i, Err(fault))),
+            }
+        }
+        let (places, asked): (Vec<usize>, Vec<Asked>) = good.into_iter().unzip();
+        let reserved = reserve_servers(&self.0, &asked, &actor).await?;
+        let mut all: Vec<(usize, Result<_, Fault>)> = places.into_iter().zip(reserved).chain(bad).collect();
+        all.sort_by_key(|(i, _)| *i);
+        let reservations = all.into_iter().map(|(_, outcome)| match outcome {
+            Ok(server) => pb::Reservation {
+                server: Some(server_to(server)),
+                ..Default::default()
+            },
+            Err(fault) => pb::Reservation {
+                server: None,
+                reason: fault.reason.as_str().to_owned(),
+                message: fault.message,
+            },
+        });
+        Ok(Response::new(pb::ReserveServersResponse {
+            reservations: reservations.collect(),
+        }))
     }
 
     async fn explain_reservation(

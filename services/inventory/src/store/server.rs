@@ -1,11 +1,11 @@
 use std::collections::BTreeMap;
 
-use ironyard_db::{Db, Outcome, Record, Result, Stored, Tx, record};
+use ironyard_db::{Outcome, Record, Result, Stored, Tx, record};
 use ironyard_types::{
     Metadata, Timestamp,
     labels::{Requirement, Selector},
 };
-use sqlx::{AssertSqlSafe, Row};
+use sqlx::Row;
 
 use crate::domain::{claimability, server::Server};
 
@@ -40,10 +40,19 @@ pub async fn insert(tx: &mut Tx, server: Server, now: Timestamp) -> Result<Store
 /// Writes a server over the version that was read, and its labels where they changed.
 pub async fn update(tx: &mut Tx, before: &Server, after: &Stored<Server>, now: Timestamp) -> Result<Outcome<Stored<Server>>> {
     let outcome = record::update(tx, after, now).await?;
-    let moved = claimability::column(before) != claimability::column(&after.value) || before.metadata.labels != after.value.metadata.labels;
-    if moved && matches!(outcome, Outcome::Written(_)) {
+    if !matches!(outcome, Outcome::Written(_)) {
+        return Ok(outcome);
+    }
+    let labels = &after.value.metadata.labels;
+    if before.metadata.labels != *labels {
         delete_labels(tx, &after.value.metadata.name).await?;
         write_labels(tx, &after.value).await?;
+    } else if !labels.is_empty() && claimability::column(before) != claimability::column(&after.value) {
+        sqlx::query("update server_label set claimable = $2 where server_id = $1 and claimable <> $2")
+            .bind(after.value.metadata.name.clone())
+            .bind(claimability::column(&after.value))
+            .execute(tx.conn())
+            .await?;
     }
     Ok(outcome)
 }
@@ -75,16 +84,11 @@ async fn write_labels(tx: &mut Tx, server: &Server) -> Result<()> {
     Ok(())
 }
 
-/// The server that this claim holds.
-pub async fn held_by(db: &Db, claim_uid: &str) -> Result<Option<Stored<Server>>> {
-    let row = sqlx::query("select server_id from server where claim_uid = $1")
-        .bind(claim_uid.to_owned())
-        .fetch_optional(db.pool())
-        .await?;
-    match row {
-        Some(row) => record::get(db, &row.try_get::<String, _>("server_id")?).await,
-        None => Ok(None),
-    }
+/// The servers that these claims hold.
+pub async fn held_by(tx: &mut Tx, claim_uids: Vec<String>) -> Result<Vec<Stored<Server>>> {
+    let marks: Vec<String> = (1..=claim_uids.len()).map(|n| format!("${n}")).collect();
+    let sql = format!("select {COLUMNS} from server s where s.claim_uid in ({})", marks.join(", "));
+    record::select_in(tx, sql, claim_uids).await
 }
 
 /// The server of this identity.
@@ -99,11 +103,17 @@ pub async fn by_identity(tx: &mut Tx, identity: &str) -> Result<Option<Stored<Se
     }
 }
 
-/// Names of claimable servers whose labels match, by name, a few at a time; rows that another transaction holds are passed over, or waited
-/// for.
+/// Claimable servers whose labels match, by name, a few at a time; rows that another transaction holds are passed over, or waited for.
 ///
 /// The first exact label drives: its index lists the claimable servers that carry it, so the cost does not grow with the fleet.
-pub async fn candidates(tx: &mut Tx, column: &'static str, selector: &Selector, after: &str, wait: bool) -> Result<Vec<String>> {
+pub async fn candidates(
+    tx: &mut Tx,
+    column: &'static str,
+    selector: &Selector,
+    after: &str,
+    wait: bool,
+    most: usize,
+) -> Result<Vec<Stored<Server>>> {
     let mut exact: BTreeMap<_, _> = selector.match_labels.iter().collect();
     let mut binds: Vec<String> = vec![column.to_owned(), after.to_owned()];
     let mut bind = |value: &str| {
@@ -112,12 +122,12 @@ pub async fn candidates(tx: &mut Tx, column: &'static str, selector: &Selector, 
     };
     let mut sql = match exact.pop_first() {
         Some((key, value)) => format!(
-            "select s.server_id from server_label l join server s on s.server_id = l.server_id
+            "select {COLUMNS} from server_label l join server s on s.server_id = l.server_id
             where l.claimable = $1 and s.claimable = $1 and l.server_id > $2 and l.label_key = {} and l.label_value = {}",
             bind(key),
             bind(value)
         ),
-        None => "select s.server_id from server s where s.claimable = $1 and s.server_id > $2".to_owned(),
+        None => format!("select {COLUMNS} from server s where s.claimable = $1 and s.server_id > $2"),
     };
     for (key, value) in exact {
         let (key, value) = (bind(key), bind(value));
@@ -146,17 +156,10 @@ pub async fn candidates(tx: &mut Tx, column: &'static str, selector: &Selector, 
     } else {
         tx.dialect().skip_locked()
     };
-    sql.push_str(&format!(" order by s.server_id limit 8 {locked}"));
-    let mut query = sqlx::query(AssertSqlSafe(sql));
-    for value in binds {
-        query = query.bind(value);
-    }
-    query
-        .fetch_all(tx.conn())
-        .await?
-        .iter()
-        .map(|row| Ok(row.try_get("server_id")?))
-        .collect()
+    sql.push_str(&format!(" order by s.server_id limit {most} {locked}"));
+    record::select_in(tx, sql, binds).await
 }
+
+const COLUMNS: &str = "s.server_id as id, s.version, s.body, s.created_at, s.updated_at";
 
 const LABEL: &str = "select 1 from server_label m where m.server_id = s.server_id";
