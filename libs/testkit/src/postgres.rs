@@ -42,7 +42,7 @@ fn command(program: &Path) -> Command {
 impl Postgres {
     /// Starts a server; says loudly when there is none to start.
     pub async fn start() -> Option<Self> {
-        match Self::try_start().await {
+        match Self::try_start(false).await {
             Ok(server) => Some(server),
             Err(why) => {
                 crate::skip("the PostgreSQL half", &why);
@@ -51,7 +51,23 @@ impl Postgres {
         }
     }
 
-    async fn try_start() -> Result<Self, String> {
+    /// One whose commits reach the disk, for benchmarks.
+    pub async fn durable() -> Option<Self> {
+        match Self::try_start(true).await {
+            Ok(server) => Some(server),
+            Err(why) => {
+                crate::skip("the PostgreSQL half", &why);
+                None
+            }
+        }
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.server.id()
+    }
+
+    async fn try_start(durable: bool) -> Result<Self, String> {
         let (initdb, postgres) = (binary("initdb").ok_or("no initdb")?, binary("postgres").ok_or("no postgres")?);
         let folder = tempfile::tempdir().map_err(|e| e.to_string())?;
         let data = folder.path().join("data");
@@ -79,7 +95,7 @@ impl Postgres {
                 "-p",
                 &port.to_string(),
                 "-c",
-                "fsync=off",
+                if durable { "fsync=on" } else { "fsync=off" },
                 "-c",
                 "max_connections=300",
                 "-c",
