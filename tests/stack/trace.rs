@@ -79,7 +79,7 @@ async fn one_trace_covers_every_hop_down_to_the_bmc() {
     let wanted = [
         "ironyard claim",
         "ironyard.claim.v1.ServerClaimService/CreateServerClaim",
-        "ironyard.inventory.v1.ServerService/ReserveServer",
+        "ironyard.inventory.v1.ServerService/ReserveServers",
         "ironyard.bmc.v1.SystemService/SetPower",
         "bmc.request",
     ];

@@ -58,8 +58,7 @@ pub async fn make_due(db: &Db, requests: &[String]) -> Result<()> {
         for which in ["due is null", "due = 'yes'"] {
             let sql = format!(
                 "update server_claim set due = 'yes', woken = woken + 1 where server_claim_id = (
-                    select server_claim_id from server_claim where request = $1 and {which} order by created_at, server_claim_id limit 1)
-                and version > 0"
+                    select server_claim_id from server_claim where request = $1 and {which} order by created_at, server_claim_id limit 1)"
             );
             sqlx::query(AssertSqlSafe(sql)).bind(request.clone()).execute(tx.conn()).await?;
         }
