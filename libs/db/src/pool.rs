@@ -1,6 +1,7 @@
 use std::{
     fs::{File, TryLockError},
     os::unix::fs::OpenOptionsExt,
+    pin::Pin,
     sync::Arc,
     time::Duration,
 };
@@ -75,6 +76,9 @@ const PATIENCE: Duration = Duration::from_secs(15);
 /// The feed is looked at this often even when nobody says that it grew: the process that wrote may have died before it said so.
 const LOOK: Duration = Duration::from_secs(10);
 
+/// What happens before and after each transaction: nothing, except in a simulation, which decides there who goes on and who dies.
+pub type Between = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
+
 /// An open database, brought up to date.
 #[derive(Clone)]
 pub struct Db {
@@ -86,6 +90,7 @@ pub struct Db {
     /// Wakes the task that gives changes their places.
     grown: Arc<Notify>,
     clock: Arc<dyn Clock>,
+    between: Option<Between>,
     /// Held as long as the database is open: SQLite's file has one process.
     _lock: Option<Arc<File>>,
 }
@@ -125,6 +130,7 @@ impl Db {
             changed: watch::Sender::new(()),
             grown: Arc::default(),
             clock,
+            between: None,
             _lock: lock,
         };
         if dialect == Dialect::Postgres {
@@ -132,6 +138,12 @@ impl Db {
             tokio::spawn(place(db.clone()));
         }
         Ok(db)
+    }
+
+    /// The same database, whose transactions take turns as a simulation decides.
+    pub fn interleaved(self, between: Between) -> Self {
+        let between = Some(between);
+        Self { between, ..self }
     }
 
     /// Which database it is.
@@ -154,6 +166,9 @@ impl Db {
 
     /// Begins a write transaction. Never await the network while it is open.
     pub async fn begin(&self) -> Result<Tx> {
+        if let Some(between) = &self.between {
+            between().await;
+        }
         let writer = match self.dialect {
             Dialect::Sqlite => Some(self.writer.clone().lock_owned().await),
             Dialect::Postgres => None,
@@ -163,7 +178,7 @@ impl Db {
             inner,
             db: self.clone(),
             feed_grew: false,
-            _writer: writer,
+            writer,
         })
     }
 
@@ -257,7 +272,7 @@ pub struct Tx {
     inner: Transaction<'static, Any>,
     db: Db,
     pub(crate) feed_grew: bool,
-    _writer: Option<OwnedMutexGuard<()>>,
+    writer: Option<OwnedMutexGuard<()>>,
 }
 
 impl Tx {
@@ -273,14 +288,24 @@ impl Tx {
 
     /// Makes it all true.
     pub async fn commit(self) -> Result<()> {
-        self.inner.commit().await?;
-        if self.feed_grew {
-            match self.db.dialect {
+        let Self {
+            inner,
+            db,
+            feed_grew,
+            writer,
+        } = self;
+        inner.commit().await?;
+        drop(writer);
+        if feed_grew {
+            match db.dialect {
                 Dialect::Sqlite => {
-                    self.db.changed.send_replace(());
+                    db.changed.send_replace(());
                 }
-                Dialect::Postgres => self.db.grown.notify_one(),
+                Dialect::Postgres => db.grown.notify_one(),
             }
+        }
+        if let Some(between) = &db.between {
+            between().await;
         }
         Ok(())
     }

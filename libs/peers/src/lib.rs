@@ -10,7 +10,7 @@ pub use inventory::{Inventory, identity, name};
 use ironyard_rpc::{Channel, Fault, Reason, client};
 use serde::Deserialize;
 pub use task::{Failed, TaskError};
-pub use watch::{poke_on_bmcs, poke_on_servers, resync_on_servers, sweep_servers};
+pub use watch::{follow_servers, poke_on_bmcs, resync_on_servers, sweep_servers};
 
 /// Where the peers are.
 #[derive(Debug, Clone, Deserialize)]
@@ -43,6 +43,27 @@ impl Config {
     pub fn channel(&self, address: &str) -> std::result::Result<Channel, client::Error> {
         Channel::new(address, self.tls.as_ref())
     }
+
+    /// Channels to all of them.
+    pub fn connect(&self) -> std::result::Result<Peers, client::Error> {
+        let discovery = self.discovery.as_deref().map(|address| self.channel(address));
+        Ok(Peers {
+            inventory: self.channel(&self.inventory)?,
+            bmc_gateway: self.channel(&self.bmc_gateway)?,
+            discovery: discovery.transpose()?,
+        })
+    }
+}
+
+/// The services that a service calls.
+#[derive(Debug, Clone)]
+pub struct Peers {
+    /// Inventory.
+    pub inventory: Channel,
+    /// The gateway.
+    pub bmc_gateway: Channel,
+    /// Discovery, for those that boot the agent.
+    pub discovery: Option<Channel>,
 }
 
 /// What a peer answered instead of a result.

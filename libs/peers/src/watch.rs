@@ -5,8 +5,12 @@ use ironyard_reconcile::Queue;
 
 use crate::{Gateway, Inventory};
 
-/// Follows inventory's servers for ever and pokes a queue with the keys that a change concerns.
-pub async fn poke_on_servers(peer: Inventory, queue: Queue, keys: impl Fn(&inventory::Server) -> Vec<String> + Send + Sync) {
+/// Follows inventory's servers for ever. An event that could not be taken in is tried again: it would be lost otherwise.
+pub async fn follow_servers<F, E>(peer: Inventory, seen: impl Fn(inventory::Server) -> F + Send + Sync)
+where
+    F: Future<Output = Result<(), E>> + Send,
+    E: std::fmt::Display + Send,
+{
     let open = |resume_token| {
         let mut client = peer.servers.clone();
         async move {
@@ -17,8 +21,16 @@ pub async fn poke_on_servers(peer: Inventory, queue: Queue, keys: impl Fn(&inven
         }
     };
     let item = |event: inventory::WatchServersResponse| {
-        let keys = event.server.as_ref().map(&keys).unwrap_or_default();
-        poke(queue.clone(), keys, event.resume_token)
+        let seen = &seen;
+        async move {
+            if let Some(server) = event.server {
+                while let Err(error) = seen(server.clone()).await {
+                    tracing::warn!(%error, "could not take in what became of a server");
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                }
+            }
+            event.resume_token
+        }
     };
     ironyard_resource::follow("servers", open, item).await;
 }

@@ -9,7 +9,7 @@ mod share;
 
 pub use pass::{Pass, SaveError};
 pub use queue::{Lease, Queue};
-pub use runner::{Next, Reconcile, Runner, backoff};
+pub use runner::{Controller, Next, Reconcile, Runner, backoff, run_all};
 pub use share::{Heard, Member, Share, View, slot};
 
 /// Schema of the queue, and of those who share it.

@@ -1,6 +1,6 @@
 use std::{sync::Arc, time::Duration};
 
-use futures_util::FutureExt;
+use futures_util::{FutureExt, future::BoxFuture};
 use tokio::{sync::Semaphore, task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, warn};
@@ -115,6 +115,42 @@ impl<R: Reconcile> Runner<R> {
             Ok(None) | Err(_) => most,
         }
     }
+}
+
+/// One of a service's loops, whatever it reconciles.
+pub trait Controller: Send + Sync {
+    /// Its queue.
+    fn queue(&self) -> &Queue;
+    /// Runs until `shutdown`.
+    fn run(self: Box<Self>, shutdown: CancellationToken) -> BoxFuture<'static, ()>;
+    /// Takes one key that is due, and looks at it; false when none is. For those who decide themselves who goes on.
+    fn step(&self) -> BoxFuture<'_, ironyard_db::Result<bool>>;
+}
+
+impl<R: Reconcile> Controller for Runner<R> {
+    fn queue(&self) -> &Queue {
+        &self.queue
+    }
+
+    fn run(self: Box<Self>, shutdown: CancellationToken) -> BoxFuture<'static, ()> {
+        Box::pin(Runner::run(*self, shutdown))
+    }
+
+    fn step(&self) -> BoxFuture<'_, ironyard_db::Result<bool>> {
+        Box::pin(async {
+            let Some(lease) = self.queue.take(1).await?.pop() else {
+                return Ok(false);
+            };
+            pass(&self.queue, &*self.reconciler, lease).await;
+            Ok(true)
+        })
+    }
+}
+
+/// Runs all loops of a service until `shutdown`.
+pub async fn run_all(controllers: Vec<Box<dyn Controller>>, shutdown: &CancellationToken) {
+    let running = controllers.into_iter().map(|controller| controller.run(shutdown.clone()));
+    futures_util::future::join_all(running).await;
 }
 
 async fn pass<R: Reconcile>(queue: &Queue, reconciler: &R, lease: Lease) {

@@ -1,6 +1,7 @@
 //! The client side: a deadline for every call, trace context on every call, a second try where that is safe.
 
 use std::{
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -56,10 +57,28 @@ pub enum Error {
     Tls(#[source] tonic::transport::Error),
 }
 
-/// A connection to a service; connects when needed, again when lost.
-#[derive(Debug, Clone)]
+/// Services in this process, as a function from requests to responses.
+pub type Local = Arc<dyn Fn(Request<Body>) -> BoxFuture<'static, Response<Body>> + Send + Sync>;
+
+/// A way to a service: a connection that is made when needed, again when lost; or the service itself, in this process.
+#[derive(Clone)]
 pub struct Channel {
-    inner: tonic::transport::Channel,
+    inner: Inner,
+}
+
+#[derive(Clone)]
+enum Inner {
+    Wire(tonic::transport::Channel),
+    Local(Local),
+}
+
+impl std::fmt::Debug for Channel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.inner {
+            Inner::Wire(channel) => f.debug_tuple("Channel").field(channel).finish(),
+            Inner::Local(_) => f.write_str("Channel(local)"),
+        }
+    }
 }
 
 impl Channel {
@@ -86,15 +105,27 @@ impl Channel {
             endpoint = endpoint.tls_config(config).map_err(Error::Tls)?;
         }
         Ok(Self {
-            inner: endpoint.connect_lazy(),
+            inner: Inner::Wire(endpoint.connect_lazy()),
         })
+    }
+
+    /// A channel to services in this process: no transport, no deadline, no second try.
+    pub fn local(services: Local) -> Self {
+        Self {
+            inner: Inner::Local(services),
+        }
     }
 
     /// Sends what somebody else has asked, once, with their deadline, as a part of their trace.
     pub async fn pass_on(mut self, mut request: Request<Body>) -> Result<Response<Body>, tonic::transport::Error> {
         telemetry::inject(request.headers_mut());
-        std::future::poll_fn(|cx| self.inner.poll_ready(cx)).await?;
-        self.inner.call(request).await
+        match &mut self.inner {
+            Inner::Wire(inner) => {
+                std::future::poll_fn(|cx| inner.poll_ready(cx)).await?;
+                inner.call(request).await
+            }
+            Inner::Local(services) => Ok(services(request).await),
+        }
     }
 }
 
@@ -104,7 +135,10 @@ impl Service<Request<Body>> for Channel {
     type Future = BoxFuture<'static, Result<Response<Body>, Self::Error>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.inner.poll_ready(cx)
+        match &mut self.inner {
+            Inner::Wire(inner) => inner.poll_ready(cx),
+            Inner::Local(_) => Poll::Ready(Ok(())),
+        }
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
@@ -118,15 +152,14 @@ impl Service<Request<Body>> for Channel {
     }
 }
 
-async fn send(
-    mut inner: tonic::transport::Channel,
-    request: Request<Body>,
-    method: &str,
-    tries: u32,
-) -> Result<Response<Body>, tonic::transport::Error> {
+async fn send(inner: Inner, request: Request<Body>, method: &str, tries: u32) -> Result<Response<Body>, tonic::transport::Error> {
     let (mut head, body) = request.into_parts();
     telemetry::inject(&mut head.headers);
     fence::inject(&mut head.headers);
+    let mut inner = match inner {
+        Inner::Wire(inner) => inner,
+        Inner::Local(services) => return Ok(services(Request::from_parts(head, body)).await),
+    };
     let streams = method.contains("/Watch") || method.contains("ServerReflectionInfo");
     if !head.headers.contains_key("grpc-timeout") && !streams {
         let slow = method.ends_with("/GetHardware") || method.ends_with("/ListDrives");

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use app::{App, BIND};
 pub use config::{Config, Settings};
 use ironyard_db::{Db, Migration};
-use ironyard_peers::{Gateway, Inventory, name, poke_on_servers, resync_on_servers};
+use ironyard_peers::{Gateway, Inventory, Peers, follow_servers, name, resync_on_servers};
 use ironyard_proto::{
     claim::{
         sanitization_service_server::{self, SanitizationServiceServer},
@@ -21,14 +21,15 @@ use ironyard_proto::{
     discovery::agent_run_service_client::AgentRunServiceClient,
     inventory::{Server, ServerState},
 };
-use ironyard_reconcile::{Queue, Runner};
+use ironyard_reconcile::{Controller, Queue, Runner, run_all};
 use ironyard_resource::Context;
 use ironyard_types::Clock;
 use tasks::{binder::Binder, claims::Claims, cleanup::Cleanup};
 use tokio_util::sync::CancellationToken;
 use tonic::service::RoutesBuilder;
 
-const MIGRATIONS: &[Migration] = &[
+/// Schema of its database.
+pub const MIGRATIONS: &[Migration] = &[
     ironyard_reconcile::MIGRATIONS[0],
     ironyard_reconcile::MIGRATIONS[1],
     ironyard_reconcile::MIGRATIONS[2],
@@ -78,12 +79,17 @@ impl Service {
         clock: Arc<dyn Clock>,
     ) -> Result<Self, Error> {
         let db = Db::open(database, MIGRATIONS).await?;
+        Self::over(db, peers.connect()?, settings, clock)
+    }
+
+    /// Over a database that is open, and peers that are known.
+    pub fn over(db: Db, peers: Peers, settings: Settings, clock: Arc<dyn Clock>) -> Result<Self, Error> {
         let queue = |name| Queue::new(db.clone(), name);
-        let discovery = peers.discovery.as_deref().ok_or(Error::NoDiscovery)?;
+        let discovery = peers.discovery.ok_or(Error::NoDiscovery)?;
         let app = App {
-            inventory: Inventory::new(peers.channel(&peers.inventory)?),
-            gateway: Gateway::new(peers.channel(&peers.bmc_gateway)?),
-            agent: AgentRunServiceClient::new(peers.channel(discovery)?).max_decoding_message_size(64 << 20),
+            inventory: Inventory::new(peers.inventory),
+            gateway: Gateway::new(peers.bmc_gateway),
+            agent: AgentRunServiceClient::new(discovery).max_decoding_message_size(64 << 20),
             settings,
             binder: queue("binder"),
             pending: Arc::default(),
@@ -100,33 +106,47 @@ impl Service {
         routes.add_service(SanitizationServiceServer::new(grpc::sanitization::Grpc(self.app.clone())));
     }
 
+    /// Its loops.
+    pub fn controllers(&self) -> Vec<Box<dyn Controller>> {
+        let app = &self.app;
+        vec![
+            Box::new(Runner::new(app.binder.clone(), Arc::new(Binder::new(app.clone())), 1)),
+            Box::new(Runner::new(app.claims.clone(), Arc::new(Claims(app.clone())), 64)),
+            Box::new(Runner::new(app.cleanups.clone(), Arc::new(Cleanup(app.clone())), 64)),
+        ]
+    }
+
+    /// A server became what it is: looks at what that concerns.
+    pub async fn saw(&self, server: &Server) -> ironyard_db::Result<()> {
+        let app = &self.app;
+        tasks::binder::wake(app, server).await?;
+        if let Some(claim) = &server.claim_ref {
+            app.claims.poke(&claim.name).await?;
+        }
+        if server.state() == ServerState::Cleanup {
+            app.cleanups.poke(&name(server)).await?;
+        }
+        Ok(())
+    }
+
     /// Reconciles until `shutdown`.
     pub async fn run(self, shutdown: CancellationToken) {
         let App {
             cx,
             inventory,
             binder,
-            claims,
             cleanups,
             ..
         } = self.app.clone();
-        let app = self.app;
         if let Err(error) = binder.poke(BIND).await {
             tracing::warn!(%error, "could not begin to bind");
         }
-        let (sweeper, waker) = (app.clone(), app.clone());
         let to_clean = |s: &Server| -> Vec<String> { (s.state() == ServerState::Cleanup).then(|| name(s)).into_iter().collect() };
         let watches = async {
             tokio::join!(
-                tasks::binder::wake_on_servers(waker),
-                poke_on_servers(inventory.clone(), claims.clone(), |s: &Server| s
-                    .claim_ref
-                    .iter()
-                    .map(|c| c.name.clone())
-                    .collect()),
-                poke_on_servers(inventory.clone(), cleanups.clone(), to_clean),
-                resync_on_servers(inventory, cleanups.clone(), to_clean),
-                tasks::orphans::sweep(sweeper),
+                follow_servers(inventory.clone(), async |server| self.saw(&server).await),
+                resync_on_servers(inventory, cleanups, to_clean),
+                tasks::orphans::sweep(self.app.clone()),
             )
         };
         let watches = async {
@@ -136,9 +156,7 @@ impl Service {
             }
         };
         tokio::join!(
-            Runner::new(binder.clone(), Arc::new(Binder::new(app.clone())), 1).run(shutdown.clone()),
-            Runner::new(claims.clone(), Arc::new(Claims(app.clone())), 64).run(shutdown.clone()),
-            Runner::new(cleanups.clone(), Arc::new(Cleanup(app)), 64).run(shutdown.clone()),
+            run_all(self.controllers(), &shutdown),
             ironyard_resource::housekeep(&cx, shutdown.clone()),
             watches,
         );

@@ -13,20 +13,24 @@ use app::App;
 pub use config::{Config, Settings};
 use domain::{agent_run::AgentRun, endpoint::Endpoint};
 use ironyard_db::{Db, Migration, record};
-use ironyard_peers::{Gateway, Inventory, name, poke_on_bmcs, poke_on_servers, resync_on_servers};
-use ironyard_proto::discovery::{
-    agent_run_service_server::{self, AgentRunServiceServer},
-    agent_service_server::{self, AgentServiceServer},
-    endpoint_service_server::{self, EndpointServiceServer},
+use ironyard_peers::{Gateway, Inventory, Peers, follow_servers, name, poke_on_bmcs, resync_on_servers};
+use ironyard_proto::{
+    discovery::{
+        agent_run_service_server::{self, AgentRunServiceServer},
+        agent_service_server::{self, AgentServiceServer},
+        endpoint_service_server::{self, EndpointServiceServer},
+    },
+    inventory::Server,
 };
-use ironyard_reconcile::{Queue, Runner};
+use ironyard_reconcile::{Controller, Queue, Runner, run_all};
 use ironyard_resource::Context;
 use ironyard_types::Clock;
 use tasks::{agent_runs::AgentRuns, bmcs::Bmcs, endpoints::Endpoints, servers::Servers};
 use tokio_util::sync::CancellationToken;
 use tonic::service::RoutesBuilder;
 
-const MIGRATIONS: &[Migration] = &[
+/// Schema of its database.
+pub const MIGRATIONS: &[Migration] = &[
     ironyard_reconcile::MIGRATIONS[0],
     ironyard_reconcile::MIGRATIONS[1],
     ironyard_reconcile::MIGRATIONS[2],
@@ -83,10 +87,15 @@ impl Service {
         clock: Arc<dyn Clock>,
     ) -> Result<Self, Error> {
         let db = Db::open(database, MIGRATIONS).await?;
+        Ok(Self::over(db, peers.connect()?, settings, clock))
+    }
+
+    /// Over a database that is open, and peers that are known.
+    pub fn over(db: Db, peers: Peers, settings: Settings, clock: Arc<dyn Clock>) -> Self {
         let queue = |name| Queue::new(db.clone(), name);
         let app = App {
-            inventory: Inventory::new(peers.channel(&peers.inventory)?),
-            gateway: Gateway::new(peers.channel(&peers.bmc_gateway)?),
+            inventory: Inventory::new(peers.inventory),
+            gateway: Gateway::new(peers.bmc_gateway),
             settings,
             endpoints: queue("endpoint"),
             bmcs: queue("bmc"),
@@ -94,7 +103,7 @@ impl Service {
             runs: queue("agent_run"),
             cx: Context { db, clock },
         };
-        Ok(Self { app })
+        Self { app }
     }
 
     /// Adds its methods.
@@ -105,28 +114,45 @@ impl Service {
         routes.add_service(AgentServiceServer::new(agent));
     }
 
+    /// Its loops.
+    pub fn controllers(&self) -> Vec<Box<dyn Controller>> {
+        let app = &self.app;
+        let bmcs = Bmcs {
+            app: app.clone(),
+            endpoints: ironyard_db::Snapshot::default(),
+        };
+        vec![
+            Box::new(Runner::new(app.endpoints.clone(), Arc::new(Endpoints(app.clone())), 8)),
+            Box::new(Runner::new(app.bmcs.clone(), Arc::new(bmcs), 32)),
+            Box::new(Runner::new(app.servers.clone(), Arc::new(Servers(app.clone())), 64)),
+            Box::new(Runner::new(app.runs.clone(), Arc::new(AgentRuns(app.clone())), 64)),
+        ]
+    }
+
+    /// A server became what it is: looks at what that concerns.
+    pub async fn saw(&self, server: &Server) -> ironyard_db::Result<()> {
+        self.app.servers.poke(&name(server)).await
+    }
+
     /// Reconciles until `shutdown`.
     pub async fn run(self, shutdown: CancellationToken) {
         let App {
             cx,
             inventory,
             gateway,
-            endpoints,
             bmcs,
             servers,
-            runs,
             ..
         } = self.app.clone();
-        let app = self.app;
-        if let Err(error) = poke_all(&app).await {
+        if let Err(error) = poke_all(&self.app).await {
             tracing::warn!(%error, "could not look at what an earlier process left");
         }
         let metadata_name = |bmc: &ironyard_proto::bmc::Bmc| bmc.metadata.as_ref().map(|m| m.name.clone()).into_iter().collect::<Vec<_>>();
         let watches = async {
             tokio::join!(
-                poke_on_servers(inventory.clone(), servers.clone(), |server| vec![name(server)]),
-                resync_on_servers(inventory, servers.clone(), |server| vec![name(server)]),
-                poke_on_bmcs(gateway, bmcs.clone(), metadata_name),
+                follow_servers(inventory.clone(), async |server| self.saw(&server).await),
+                resync_on_servers(inventory, servers, |server| vec![name(server)]),
+                poke_on_bmcs(gateway, bmcs, metadata_name),
             )
         };
         let watches = async {
@@ -136,18 +162,7 @@ impl Service {
             }
         };
         tokio::join!(
-            Runner::new(endpoints, Arc::new(Endpoints(app.clone())), 8).run(shutdown.clone()),
-            Runner::new(
-                bmcs.clone(),
-                Arc::new(Bmcs {
-                    app: app.clone(),
-                    endpoints: ironyard_db::Snapshot::default(),
-                }),
-                32
-            )
-            .run(shutdown.clone()),
-            Runner::new(servers.clone(), Arc::new(Servers(app.clone())), 64).run(shutdown.clone()),
-            Runner::new(runs, Arc::new(AgentRuns(app)), 64).run(shutdown.clone()),
+            run_all(self.controllers(), &shutdown),
             ironyard_resource::housekeep(&cx, shutdown.clone()),
             watches,
         );

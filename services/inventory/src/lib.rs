@@ -16,7 +16,8 @@ use ironyard_types::Clock;
 use tokio_util::sync::CancellationToken;
 use tonic::service::RoutesBuilder;
 
-const MIGRATIONS: &[Migration] = &[
+/// Schema of its database.
+pub const MIGRATIONS: &[Migration] = &[
     ironyard_operation::MIGRATIONS[0],
     ironyard_operation::MIGRATIONS[1],
     Migration {
@@ -38,12 +39,12 @@ impl Service {
 
     /// Opens the database.
     pub async fn open(database: &ironyard_db::Config, clock: Arc<dyn Clock>) -> ironyard_db::Result<Self> {
-        Ok(Self {
-            cx: Context {
-                db: Db::open(database, MIGRATIONS).await?,
-                clock,
-            },
-        })
+        Ok(Self::over(Db::open(database, MIGRATIONS).await?, clock))
+    }
+
+    /// Over a database that is open.
+    pub fn over(db: Db, clock: Arc<dyn Clock>) -> Self {
+        Self { cx: Context { db, clock } }
     }
 
     /// Adds its methods.

@@ -12,16 +12,20 @@ use std::sync::Arc;
 use app::App;
 pub use config::{Config, Settings};
 use ironyard_db::{Db, Migration};
-use ironyard_peers::{Gateway, Inventory, name, poke_on_servers, resync_on_servers};
-use ironyard_proto::maintenance::server_maintenance_service_server::{SERVICE_NAME, ServerMaintenanceServiceServer};
-use ironyard_reconcile::{Queue, Runner};
+use ironyard_peers::{Gateway, Inventory, Peers, follow_servers, name, resync_on_servers};
+use ironyard_proto::{
+    inventory::Server,
+    maintenance::server_maintenance_service_server::{SERVICE_NAME, ServerMaintenanceServiceServer},
+};
+use ironyard_reconcile::{Controller, Queue, Runner, run_all};
 use ironyard_resource::Context;
 use ironyard_types::Clock;
 use tasks::{maintenances::Maintenances, servers::Servers};
 use tokio_util::sync::CancellationToken;
 use tonic::service::RoutesBuilder;
 
-const MIGRATIONS: &[Migration] = &[
+/// Schema of its database.
+pub const MIGRATIONS: &[Migration] = &[
     ironyard_reconcile::MIGRATIONS[0],
     ironyard_reconcile::MIGRATIONS[1],
     ironyard_reconcile::MIGRATIONS[2],
@@ -63,16 +67,21 @@ impl Service {
         clock: Arc<dyn Clock>,
     ) -> Result<Self, Error> {
         let db = Db::open(database, MIGRATIONS).await?;
+        Ok(Self::over(db, peers.connect()?, settings, clock))
+    }
+
+    /// Over a database that is open, and peers that are known.
+    pub fn over(db: Db, peers: Peers, settings: Settings, clock: Arc<dyn Clock>) -> Self {
         let queue = |name| Queue::new(db.clone(), name);
         let app = App {
-            inventory: Inventory::new(peers.channel(&peers.inventory)?),
-            gateway: Gateway::new(peers.channel(&peers.bmc_gateway)?),
+            inventory: Inventory::new(peers.inventory),
+            gateway: Gateway::new(peers.bmc_gateway),
             settings,
             maintenances: queue("maintenance"),
             servers: queue("wanted"),
             cx: Context { db, clock },
         };
-        Ok(Self { app })
+        Self { app }
     }
 
     /// Adds its methods.
@@ -80,26 +89,34 @@ impl Service {
         routes.add_service(ServerMaintenanceServiceServer::new(grpc::Grpc(self.app.clone())));
     }
 
+    /// Its loops.
+    pub fn controllers(&self) -> Vec<Box<dyn Controller>> {
+        let app = &self.app;
+        vec![
+            Box::new(Runner::new(app.maintenances.clone(), Arc::new(Maintenances(app.clone())), 32)),
+            Box::new(Runner::new(app.servers.clone(), Arc::new(Servers(app.clone())), 32)),
+        ]
+    }
+
+    /// A server became what it is: looks at what that concerns.
+    pub async fn saw(&self, server: &Server) -> ironyard_db::Result<()> {
+        self.app.servers.poke(&name(server)).await
+    }
+
     /// Reconciles until `shutdown`.
     pub async fn run(self, shutdown: CancellationToken) {
         let App {
-            cx,
-            inventory,
-            maintenances,
-            servers,
-            ..
+            cx, inventory, servers, ..
         } = self.app.clone();
-        let app = self.app;
         let watches = async {
             tokio::select! {
-                () = poke_on_servers(inventory.clone(), servers.clone(), |server| vec![name(server)]) => {}
-                () = resync_on_servers(inventory, servers.clone(), |server| vec![name(server)]) => {}
+                () = follow_servers(inventory.clone(), async |server| self.saw(&server).await) => {}
+                () = resync_on_servers(inventory, servers, |server| vec![name(server)]) => {}
                 () = shutdown.cancelled() => {}
             }
         };
         tokio::join!(
-            Runner::new(maintenances, Arc::new(Maintenances(app.clone())), 32).run(shutdown.clone()),
-            Runner::new(servers.clone(), Arc::new(Servers(app)), 32).run(shutdown.clone()),
+            run_all(self.controllers(), &shutdown),
             ironyard_resource::housekeep(&cx, shutdown.clone()),
             watches,
         );

@@ -6,7 +6,7 @@ use std::{
 
 use ironyard_db::{Stored, record};
 use ironyard_peers::PeerError;
-use ironyard_proto::inventory::{Server, ServerEvent, ServerState, WatchServersRequest, WatchServersResponse};
+use ironyard_proto::inventory::{Server, ServerEvent, ServerState};
 use ironyard_reconcile::{Next, Pass, Reconcile, SaveError};
 use ironyard_types::{Reference, Timestamp, Waiting};
 use tracing::Instrument;
@@ -253,31 +253,12 @@ impl Binder {
     }
 }
 
-/// Follows inventory's servers for ever: of each request that a free server could serve, the oldest claim is due.
-pub async fn wake_on_servers(app: App) {
-    let servers = app.inventory.servers.clone();
-    let open = |resume_token| {
-        let mut client = servers.clone();
-        async move { Ok(client.watch_servers(WatchServersRequest { resume_token }).await?.into_inner()) }
-    };
-    let item = |event: WatchServersResponse| {
-        let app = app.clone();
-        async move {
-            let free = |s: &Server| s.state() == ServerState::Available && !s.spec.as_ref().is_some_and(|spec| spec.unclaimable);
-            if let Some(server) = event.server.filter(free) {
-                // An event that is not taken in would be lost.
-                while let Err(error) = wake(&app, &server).await {
-                    tracing::warn!(%error, "could not wake the claims that a server could serve");
-                    tokio::time::sleep(Duration::from_secs(1)).await;
-                }
-            }
-            event.resume_token
-        }
-    };
-    ironyard_resource::follow("servers", open, item).await;
-}
-
-async fn wake(app: &App, server: &Server) -> ironyard_db::Result<()> {
+/// Where a server is free: of each request that it could serve, the oldest claim is due.
+pub async fn wake(app: &App, server: &Server) -> ironyard_db::Result<()> {
+    let cordoned = server.spec.as_ref().is_some_and(|spec| spec.unclaimable);
+    if server.state() != ServerState::Available || cordoned {
+        return Ok(());
+    }
     let metadata = server.metadata.clone().unwrap_or_default();
     let requests = app.pending.served_by(&app.cx.db, &metadata.name, &metadata.labels).await?;
     if requests.is_empty() {
