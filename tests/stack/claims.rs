@@ -380,3 +380,63 @@ async fn what_is_too_large_is_refused() {
         "{refused:?}"
     );
 }
+
+/// Point by point: what the spec names and the machine does not run is said, for as long as it is so.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_image_that_is_not_applied_is_said() {
+    let Some(world) = World::with(On::Sqlite, 1, InBand::Off).await else {
+        return;
+    };
+    let spec = |image: &str, power: common::PowerState| ServerClaimSpec {
+        power: power.into(),
+        image: image.to_owned(),
+        server_selector: Some(LabelSelector::default()),
+        ..Default::default()
+    };
+    world.try_claim("imaged", spec("debian-13", common::PowerState::On)).await.unwrap();
+    world.runs("imaged").await;
+    let says = async |words: &str| {
+        let reason = format!("the claim says {words}");
+        poll::until(&reason, || async {
+            let claim = world.get_claim("imaged").await?;
+            let waiting = claim.waiting_because.as_ref().map(|w| format!("{}: {}", w.reason, w.message));
+            (claim.power_state() == common::PowerState::On && waiting.unwrap_or_default().contains(words)).then_some(())
+        })
+        .await;
+    };
+    says("IMAGE_NOT_APPLIED: image \"debian-13\" is a name for a boot service").await;
+
+    let change = async |image: &str, power: common::PowerState| {
+        let request = claim::UpdateServerClaimRequest {
+            server_claim: Some(ServerClaim {
+                metadata: Some(common::Metadata {
+                    name: "imaged".to_owned(),
+                    ..Default::default()
+                }),
+                spec: Some(spec(image, power)),
+                ..Default::default()
+            }),
+            update_mask: Some(prost_types::FieldMask {
+                paths: vec!["spec.image".to_owned(), "spec.power".to_owned()],
+            }),
+            request_id: String::new(),
+        };
+        world.clients.claims.clone().update_server_claim(request).await.unwrap();
+    };
+    let image = "http://127.0.0.1/debian.iso";
+    change(image, common::PowerState::On).await;
+    says("IMAGE_NOT_APPLIED: the machine was switched on before the image became").await;
+    change(image, common::PowerState::Off).await;
+    poll::until("it is off", || async {
+        let claim = world.get_claim("imaged").await?;
+        (claim.power_state() == common::PowerState::Off).then_some(())
+    })
+    .await;
+    change(image, common::PowerState::On).await;
+    poll::until("it runs what it should, and waits for nothing", || async {
+        let claim = world.get_claim("imaged").await?;
+        (claim.power_state() == common::PowerState::On && claim.waiting_because.is_none()).then_some(())
+    })
+    .await;
+    assert!(format!("{:?}", world.machine(0).writes()).contains(image), "it was inserted");
+}

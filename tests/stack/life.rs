@@ -335,3 +335,50 @@ async fn a_bmc_is_known_by_its_mac_address_alone() {
         }
     }
 }
+
+/// BIOS settings that cannot be had are said: on the server, in its conditions, and nothing claims that it is as wanted.
+#[tokio::test(flavor = "multi_thread")]
+async fn bios_settings_that_cannot_be_had_are_said() {
+    let Some(world) = World::with(On::Sqlite, 1, InBand::Off).await else {
+        return;
+    };
+    let name = "bmc-0-1";
+    let want = async |version: &str, attribute: &str| {
+        let mut server = world.server(name).await.unwrap();
+        let settings = inventory::BiosSettings {
+            version: version.to_owned(),
+            settings: [(attribute.to_owned(), "Enabled".to_owned())].into(),
+        };
+        server.spec.as_mut().unwrap().bios = vec![settings];
+        let request = inventory::UpdateServerRequest {
+            server: Some(server),
+            update_mask: Some(prost_types::FieldMask {
+                paths: vec!["spec.bios".to_owned()],
+            }),
+            request_id: String::new(),
+        };
+        world.clients.servers.clone().update_server(request).await
+    };
+    let says = async |reason: &str, words: &str| {
+        poll::until(&format!("the server says {reason}"), || async {
+            let server = world.server(name).await?;
+            let wanted = server.conditions.iter().find(|c| c.r#type == "AsWanted")?;
+            let waits = server.waiting_because.as_ref()?;
+            let told = waits.reason == "BIOS_NOT_AS_WANTED" && waits.message.contains(words);
+            (told && wanted.status() == ConditionStatus::False && wanted.reason == reason).then_some(())
+        })
+        .await;
+    };
+    want("0.0.1", "Virtualization").await.unwrap();
+    says("VersionDiffers", "no settings are given for it").await;
+    want("", "NoSuchThing").await.unwrap();
+    says("UnknownAttribute", "NoSuchThing").await;
+    want("", "Virtualization").await.unwrap();
+    poll::until("the server is as wanted, and waits for nothing", || async {
+        let server = world.server(name).await?;
+        let wanted = server.conditions.iter().find(|c| c.r#type == "AsWanted")?;
+        (wanted.status() == ConditionStatus::True && server.waiting_because.is_none() && server.state() == ServerState::Available)
+            .then_some(())
+    })
+    .await;
+}

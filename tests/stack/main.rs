@@ -17,6 +17,7 @@ mod life;
 mod replicas;
 mod secrets;
 mod seed;
+mod simulation;
 mod store;
 mod sushy;
 mod trace;

@@ -1,3 +1,4 @@
 //! Judges of what was recorded. They know the promises, and nothing of the code that is to keep them.
 
+pub mod history;
 pub mod watch;

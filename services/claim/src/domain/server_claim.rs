@@ -128,6 +128,42 @@ pub enum Next {
     Rest,
 }
 
+impl Spec {
+    /// Whether the image is one that we insert ourselves; the name of one is for a boot service.
+    fn image_is_url(&self) -> bool {
+        self.image.starts_with("http://") || self.image.starts_with("https://")
+    }
+
+    /// What of this the server does not run, though it has the power that is wanted: a reason and a sentence.
+    pub fn unapplied(&self, applied: &Applied) -> Option<(&'static str, String)> {
+        if self.power != Some(PowerState::On) {
+            return None;
+        }
+        if self.image_is_url() && applied.image != self.image {
+            let message = format!(
+                "the machine was switched on before the image became {}; switch it off and on to boot it",
+                self.image
+            );
+            return Some(("IMAGE_NOT_APPLIED", message));
+        }
+        if !self.image.is_empty() && !self.image_is_url() {
+            let message = format!(
+                "image {:?} is a name for a boot service, which does not say whether the machine booted it; give an http or https URL to have it inserted",
+                self.image
+            );
+            return Some(("IMAGE_NOT_APPLIED", message));
+        }
+        if !self.ignition.is_empty() {
+            let message = format!(
+                "ignition {:?} is for a boot service, which does not say whether the machine was given it",
+                self.ignition
+            );
+            return Some(("IGNITION_NOT_APPLIED", message));
+        }
+        None
+    }
+}
+
 /// Decides the next step. Power is applied once for each change of the spec: a machine that its user shut down stays down.
 pub fn plan(spec: &Spec, applied: &Applied) -> Next {
     if applied.changing
@@ -136,11 +172,10 @@ pub fn plan(spec: &Spec, applied: &Applied) -> Next {
         return Next::Power(target);
     }
     let wanted = spec.power.unwrap_or(PowerState::Off);
-    let url = spec.image.starts_with("http://") || spec.image.starts_with("https://");
     if applied.power == Some(wanted) && !applied.changing {
         return Next::Rest;
     }
-    if wanted == PowerState::On && url && applied.image != spec.image {
+    if wanted == PowerState::On && spec.image_is_url() && applied.image != spec.image {
         return Next::Image(spec.image.clone());
     }
     Next::Power(wanted)

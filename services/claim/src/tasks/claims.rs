@@ -144,11 +144,17 @@ impl Claims {
             }
             Plan::Rest => {
                 let seen = server.observed.as_ref().and_then(|o| power_from(o.power_state()));
+                let unapplied = claim.value.spec.unapplied(&claim.value.applied);
                 self.change(pass, claim, |claim| {
-                    claim.waiting = None;
+                    if unapplied.is_none() {
+                        claim.waiting = None;
+                    }
                     claim.power_state = seen.or(claim.power_state);
                 })
                 .await?;
+                if let Some((reason, message)) = unapplied {
+                    self.wait(pass, claim, reason, message).await?;
+                }
                 Ok(Next::Done)
             }
         }

@@ -50,22 +50,39 @@ impl Reconcile for Servers {
             return Ok(Next::Done);
         }
         let seen = app.gateway.system(&system).await?;
-        if !spec.bios.is_empty()
-            && let Some(next) = self.bios(&server, &spec, &system, &seen).await?
-        {
-            return Ok(next);
+        let bios = if spec.bios.is_empty() {
+            Bios::AsWanted
+        } else {
+            self.bios(&server, &spec, &system, &seen).await?
+        };
+        if let Bios::InHand = bios {
+            return Ok(Next::Done);
         }
-        match mend(&compare(&spec, &seen)) {
-            None => {
+        match (mend(&compare(&spec, &seen)), bios) {
+            (None, Bios::Other(reason, why)) => {
+                app.inventory.wait(&server, "BIOS_NOT_AS_WANTED", &why).await?;
+                app.inventory.condition(&server, "AsWanted", false, reason, &why).await?;
+                Ok(Next::After(app.settings.resync))
+            }
+            (None, Bios::AsWanted | Bios::InHand) => {
                 app.inventory.at_rest(&server).await?;
                 app.inventory
                     .condition(&server, "AsWanted", true, "AsWanted", "the hardware is as the spec wants it")
                     .await?;
                 Ok(Next::After(app.settings.resync))
             }
-            Some(todo) => self.apply(&server, &system, todo).await,
+            (Some(todo), _) => self.apply(&server, &system, todo).await,
         }
     }
+}
+
+/// How the BIOS settings of a server are.
+enum Bios {
+    AsWanted,
+    /// A maintenance applies them.
+    InHand,
+    /// Other than wanted, and nothing that we may do changes that: a reason and a sentence.
+    Other(&'static str, String),
 }
 
 fn wants_anything(spec: &ServerSpec) -> bool {
@@ -147,16 +164,17 @@ impl Servers {
         }
     }
 
-    /// Begins a maintenance where BIOS settings differ; `None` when there is nothing to do.
-    async fn bios(&self, server: &Server, spec: &ServerSpec, system: &SystemName, seen: &System) -> Result<Option<Next>, Error> {
+    /// Begins a maintenance where BIOS settings differ and can be mended.
+    async fn bios(&self, server: &Server, spec: &ServerSpec, system: &SystemName, seen: &System) -> Result<Bios, Error> {
         let app = &self.0;
+        let other = async |reason: &'static str, why: String| {
+            app.inventory.condition(server, "BiosSettings", false, reason, &why).await?;
+            Ok(Bios::Other(reason, why))
+        };
         let bios = match app.gateway.bios(system).await {
             Ok(bios) => bios,
             Err(error) if error.is(Reason::BmcUnsupported) => {
-                app.inventory
-                    .condition(server, "BiosSettings", false, "Unsupported", &error.message)
-                    .await?;
-                return Ok(None);
+                return other("Unsupported", error.message).await;
             }
             Err(error) => return Err(error.into()),
         };
@@ -168,32 +186,25 @@ impl Servers {
         };
         let Some(wanted) = wanted_settings(&entries, &version) else {
             let message = format!("the BIOS has version {version}, and no settings are given for it");
-            app.inventory
-                .condition(server, "BiosSettings", false, "VersionDiffers", &message)
-                .await?;
-            return Ok(None);
+            return other("VersionDiffers", message).await;
         };
         let unknown: Vec<&String> = wanted.keys().filter(|k| !bios.attributes.contains_key(*k)).collect();
         if let Some(attribute) = unknown.first() {
             let message = format!("the BIOS has no attribute {attribute:?}");
-            app.inventory
-                .condition(server, "BiosSettings", false, "UnknownAttribute", &message)
-                .await?;
-            return Ok(None);
+            return other("UnknownAttribute", message).await;
         }
         if differing(&wanted, &bios.attributes).is_empty() {
             app.inventory
                 .condition(server, "BiosSettings", true, "Applied", "the BIOS settings are as wanted")
                 .await?;
-            return Ok(None);
+            return Ok(Bios::AsWanted);
         }
         let mark = mark(&wanted);
         let tried =
             |c: &ironyard_proto::common::Condition| c.r#type == "BiosSettings" && c.reason == "NotApplied" && c.message.contains(&mark);
-        let failed = server.conditions.iter().any(tried);
-        if failed {
+        if let Some(failed) = server.conditions.iter().find(|c| tried(c)) {
             // What the BIOS would not take once is not forced on it in a circle; a change of the spec is a new attempt.
-            return Ok(None);
+            return Ok(Bios::Other("NotApplied", failed.message.clone()));
         }
         let maintenance = ServerMaintenance {
             metadata: Metadata {
@@ -220,6 +231,6 @@ impl Servers {
             Err(fault) => return Err(fault.into()),
         }
         app.maintenances.poke(&key).await.map_err(store_fault)?;
-        Ok(Some(Next::Done))
+        Ok(Bios::InHand)
     }
 }

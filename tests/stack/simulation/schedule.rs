@@ -1,0 +1,763 @@
+//! One schedule: who takes the next turn, what users and machines do, and what goes wrong.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::{Arc, atomic::Ordering},
+};
+
+use ironyard_proto::{
+    claim::{
+        self, ServerClaim, ServerClaimSpec, sanitization_service_client::SanitizationServiceClient,
+        server_claim_service_client::ServerClaimServiceClient,
+    },
+    common::{LabelSelector, Metadata, PowerState, Reference},
+    discovery::{self, agent_service_client::AgentServiceClient},
+    inventory::{self, InBandPolicy, ReclaimPolicy, Server, ServerSpec, server_service_client::ServerServiceClient},
+    maintenance::{self, server_maintenance_service_client::ServerMaintenanceServiceClient},
+};
+use tokio::sync::watch::Receiver;
+
+use super::{
+    actors::{Actor, Chance},
+    hardware::{DriveModel, Luck},
+    record::Recorder,
+    world::{CLAIM, DISCOVERY, INVENTORY, Replica, Service, World},
+};
+use crate::checkers::history::{Expected, Fact, judge};
+
+/// Steps of a cleanup, as its documentation has them.
+const STEPS: [&str; 15] = [
+    "PowerOff",
+    "Retain",
+    "Identify",
+    "ResetBios",
+    "ClearBoot",
+    "EjectMedia",
+    "LedOff",
+    "ListDrives",
+    "BootAgent",
+    "Mark",
+    "Erase",
+    "Verify",
+    "EndAgent",
+    "Certify",
+    "Finish",
+];
+
+/// Turns after which a schedule that is not at rest is given up.
+const MOST: u64 = 20_000;
+const SECOND: i64 = 1_000_000;
+
+/// What came of a schedule.
+pub struct Outcome {
+    pub found: Vec<String>,
+    pub turns: u64,
+    /// The history without names that differ from run to run.
+    pub shape: Vec<String>,
+}
+
+/// What a user does, and when.
+#[derive(Debug, Clone)]
+enum Act {
+    Create { claim: usize, power: bool, image: bool, server: Option<usize> },
+    Power { claim: usize, on: bool },
+    Delete { claim: usize },
+    Policy { server: usize, retain: bool },
+    Cancel { server: usize },
+    Retry { server: usize },
+    Waive { server: usize },
+    Maintain { server: usize },
+    Done { server: usize },
+    Reach { server: usize, reachable: bool },
+}
+
+/// How rough a schedule is.
+struct Plan {
+    servers: usize,
+    acts: VecDeque<(i64, Act)>,
+    /// Faults stop after this.
+    until: i64,
+    kills: bool,
+    steps: bool,
+    pauses: bool,
+    /// Operations fail on hardware, in a thousand.
+    bad: u64,
+    /// Nothing but machinery may go wrong: every wipe must pass.
+    sound: bool,
+}
+
+fn plan(world: &World, chance: &mut Chance) -> Plan {
+    let servers = 1 + chance.below(2);
+    let claims = 1 + chance.below(3);
+    let mut acts = Vec::new();
+    let until = chance.between(20, 200) * SECOND;
+    let mut sound = true;
+    for claim in 0..claims {
+        let at = chance.between(1, until / SECOND) * SECOND;
+        let server = chance.permille(300).then(|| chance.below(servers));
+        let (power, image) = (chance.permille(700), chance.permille(600));
+        acts.push((at, Act::Create { claim, power, image, server }));
+        for _ in 0..chance.below(3) {
+            acts.push((at + chance.between(0, 40) * SECOND, Act::Power { claim, on: chance.permille(500) }));
+        }
+        if chance.permille(850) {
+            acts.push((at + chance.between(0, 120) * SECOND, Act::Delete { claim }));
+        }
+    }
+    for server in 0..servers {
+        let at = |chance: &mut Chance| chance.between(1, until / SECOND) * SECOND;
+        if chance.permille(150) {
+            acts.push((at(chance), Act::Policy { server, retain: chance.permille(500) }));
+        }
+        if chance.permille(100) {
+            sound = false;
+            acts.push((at(chance), Act::Cancel { server }));
+        }
+        if chance.permille(150) {
+            acts.push((at(chance), Act::Retry { server }));
+        }
+        if chance.permille(60) {
+            acts.push((at(chance), Act::Waive { server }));
+        }
+        if chance.permille(200) {
+            let begin = at(chance);
+            acts.push((begin, Act::Maintain { server }));
+            acts.push((begin + chance.between(1, 60) * SECOND, Act::Done { server }));
+        }
+        if chance.permille(150) {
+            let begin = at(chance);
+            acts.push((begin, Act::Reach { server, reachable: false }));
+            acts.push((begin + chance.between(1, 100) * SECOND, Act::Reach { server, reachable: true }));
+        }
+    }
+    acts.sort_by_key(|(at, _)| *at);
+    let stormy = chance.permille(600);
+    let rate = |chance: &mut Chance, most: i64| if stormy { u64::try_from(chance.between(0, most)).unwrap_or(0) } else { 0 };
+    world.net.weather.lost.store(rate(chance, 60), Ordering::Relaxed);
+    world.net.weather.deaf.store(rate(chance, 60), Ordering::Relaxed);
+    world.net.weather.late.store(rate(chance, 60), Ordering::Relaxed);
+    let bad = if chance.permille(200) { 50 } else { 0 };
+    Plan {
+        servers,
+        acts: acts.into(),
+        until,
+        kills: chance.permille(500),
+        steps: chance.permille(500),
+        pauses: chance.permille(500),
+        bad,
+        sound: sound && bad == 0,
+    }
+}
+
+fn server(n: usize) -> String {
+    format!("server-{n}")
+}
+
+fn metadata(name: String) -> Option<Metadata> {
+    Some(Metadata { name, ..Default::default() })
+}
+
+async fn act(act: Act, world: Clients) {
+    let mut world = world;
+    let by_name = |name: String| Reference { name, uid: String::new() };
+    match act {
+        Act::Create { claim, power, image, server: wanted } => {
+            let spec = ServerClaimSpec {
+                power: if power { PowerState::On } else { PowerState::Off }.into(),
+                image: if image { "http://images/os.iso".to_owned() } else { String::new() },
+                server_selector: wanted.is_none().then(LabelSelector::default),
+                server_ref: wanted.map(|n| by_name(server(n))),
+                ..Default::default()
+            };
+            let claim = ServerClaim {
+                metadata: metadata(format!("claim-{claim}")),
+                spec: Some(spec),
+                ..Default::default()
+            };
+            let request = claim::CreateServerClaimRequest {
+                server_claim: Some(claim),
+                request_id: String::new(),
+            };
+            drop(world.claims.create_server_claim(request).await);
+        }
+        Act::Power { claim, on } => {
+            let claim = ServerClaim {
+                metadata: metadata(format!("claim-{claim}")),
+                spec: Some(ServerClaimSpec {
+                    power: if on { PowerState::On } else { PowerState::Off }.into(),
+                    ..Default::default()
+                }),
+                ..Default::default()
+            };
+            let request = claim::UpdateServerClaimRequest {
+                server_claim: Some(claim),
+                update_mask: Some(prost_types::FieldMask {
+                    paths: vec!["spec.power".to_owned()],
+                }),
+                request_id: String::new(),
+            };
+            drop(world.claims.update_server_claim(request).await);
+        }
+        Act::Delete { claim } => {
+            let request = claim::DeleteServerClaimRequest {
+                name: format!("claim-{claim}"),
+                etag: String::new(),
+            };
+            drop(world.claims.delete_server_claim(request).await);
+        }
+        Act::Policy { server: n, retain } => {
+            let policy = if retain { ReclaimPolicy::Retain } else { ReclaimPolicy::Recycle };
+            let request = inventory::UpdateServerRequest {
+                server: Some(Server {
+                    metadata: metadata(server(n)),
+                    spec: Some(ServerSpec {
+                        reclaim_policy: policy.into(),
+                        ..Default::default()
+                    }),
+                    ..Default::default()
+                }),
+                update_mask: Some(prost_types::FieldMask {
+                    paths: vec!["spec.reclaim_policy".to_owned()],
+                }),
+                request_id: String::new(),
+            };
+            drop(world.servers.update_server(request).await);
+        }
+        Act::Cancel { server: n } => {
+            let request = claim::CancelCleanupRequest {
+                server: server(n),
+                reason: "takes too long".to_owned(),
+                actor: "operator".to_owned(),
+            };
+            drop(world.sanitization.cancel_cleanup(request).await);
+        }
+        Act::Retry { server: n } => {
+            let request = inventory::RetryServerRequest {
+                name: server(n),
+                actor: "operator".to_owned(),
+                ..Default::default()
+            };
+            drop(world.servers.retry_server(request).await);
+        }
+        Act::Waive { server: n } => {
+            let request = inventory::WaiveSanitizationRequest {
+                name: server(n),
+                actor: "administrator".to_owned(),
+                reason: "its drives were shredded".to_owned(),
+                ..Default::default()
+            };
+            drop(world.servers.waive_sanitization(request).await);
+        }
+        Act::Maintain { server: n } => {
+            let maintenance = maintenance::ServerMaintenance {
+                metadata: metadata(format!("maintenance-{n}")),
+                spec: Some(maintenance::ServerMaintenanceSpec {
+                    server_ref: Some(by_name(server(n))),
+                    reason: "a fan".to_owned(),
+                    ..Default::default()
+                }),
+                ..Default::default()
+            };
+            let request = maintenance::CreateServerMaintenanceRequest {
+                server_maintenance: Some(maintenance),
+                request_id: String::new(),
+            };
+            drop(world.maintenances.create_server_maintenance(request).await);
+        }
+        Act::Done { server: n } => {
+            let request = maintenance::DeleteServerMaintenanceRequest {
+                name: format!("maintenance-{n}"),
+                ..Default::default()
+            };
+            drop(world.maintenances.delete_server_maintenance(request).await);
+        }
+        Act::Reach { .. } => {}
+    }
+}
+
+/// A user's clients.
+#[derive(Clone)]
+struct Clients {
+    servers: ServerServiceClient<ironyard_rpc::Channel>,
+    claims: ServerClaimServiceClient<ironyard_rpc::Channel>,
+    sanitization: SanitizationServiceClient<ironyard_rpc::Channel>,
+    maintenances: ServerMaintenanceServiceClient<ironyard_rpc::Channel>,
+    agents: AgentServiceClient<ironyard_rpc::Channel>,
+}
+
+impl Clients {
+    fn of(world: &World) -> Self {
+        Self {
+            servers: ServerServiceClient::new(world.channel(Service::Inventory)),
+            claims: ServerClaimServiceClient::new(world.channel(Service::Claim)),
+            sanitization: SanitizationServiceClient::new(world.channel(Service::Claim)),
+            maintenances: ServerMaintenanceServiceClient::new(world.channel(Service::Maintenance)),
+            agents: AgentServiceClient::new(world.channel(Service::Discovery)),
+        }
+    }
+}
+
+/// A process of the schedule.
+struct Process {
+    service: Service,
+    place: usize,
+    db: usize,
+    replica: Arc<Replica>,
+}
+
+/// A schedule that runs.
+struct Schedule<'w> {
+    world: &'w World,
+    chance: Chance,
+    plan: Plan,
+    clients: Clients,
+    processes: Vec<Process>,
+    actors: Vec<Actor>,
+    recorder: Recorder,
+    grown: [Receiver<()>; 4],
+    /// Servers that changed, as the watches have yet to tell.
+    untold: BTreeMap<(usize, String), i64>,
+    /// Due times by database, and the count of moves that they are of.
+    due: [(u64, Vec<(String, i64)>); 4],
+    begun: i64,
+    turns: u64,
+    trace: bool,
+}
+
+/// Runs the schedule of a seed.
+pub async fn run(world: &World, seed: u64, trace: bool) -> Outcome {
+    world.reset(seed).await;
+    let mut chance = Chance::new(seed);
+    let plan = plan(world, &mut chance);
+    world.start_gateway();
+    for place in 0..2 {
+        let offset = if plan.steps { chance.between(-60, 60) * SECOND } else { 0 };
+        world.start_inventory(place, &world.skewed(offset));
+    }
+    let mut processes = Vec::new();
+    for (service, db) in [
+        (Service::Discovery, DISCOVERY),
+        (Service::Claim, CLAIM),
+        (Service::Maintenance, super::world::MAINTENANCE),
+    ] {
+        for place in 0..2 + usize::from(service == Service::Claim && chance.permille(300)) {
+            let offset = if plan.steps { chance.between(-60, 60) * SECOND } else { 0 };
+            let clock = world.skewed(offset);
+            let replica = Arc::new(world.start(service, place, &clock));
+            processes.push(Process {
+                service,
+                place,
+                db,
+                replica,
+            });
+        }
+    }
+    let mut schedule = Schedule {
+        world,
+        chance,
+        plan,
+        clients: Clients::of(world),
+        processes,
+        actors: vec![],
+        recorder: Recorder::default(),
+        grown: world.dbs.each_ref().map(ironyard_db::Db::subscribe),
+        untold: BTreeMap::new(),
+        due: Default::default(),
+        begun: world.time.micros(),
+        turns: 0,
+        trace,
+    };
+    schedule.populate().await;
+    let rested = schedule.go().await;
+    schedule.verdict(rested).await
+}
+
+impl Schedule<'_> {
+    /// Makes the machines, and the servers that stand for them.
+    async fn populate(&mut self) {
+        for n in 0..self.plan.servers {
+            let mut drives = Vec::new();
+            for drive in 0..1 + self.chance.below(2) {
+                let lies = self.plan.bad > 0 && self.chance.permille(100);
+                drives.push(DriveModel {
+                    serial: format!("d{n}{drive}"),
+                    bmc_erases: if self.chance.permille(600) { vec!["CryptographicErase".to_owned()] } else { vec![] },
+                    lies,
+                });
+            }
+            let uuid = format!("3d6b4c3a-0000-4000-8000-00000000000{n}");
+            self.world.hardware.add(&format!("bmc-{n}"), &server(n), &uuid, &format!("serial-{n}"), drives);
+            let retain = self.chance.permille(200);
+            let in_band = if self.chance.permille(100) { InBandPolicy::Required } else { InBandPolicy::Off };
+            let spec = ServerSpec {
+                bmc_ref: Some(Reference {
+                    name: format!("bmc-{n}"),
+                    uid: String::new(),
+                }),
+                system_uuid: uuid,
+                reclaim_policy: if retain { ReclaimPolicy::Retain } else { ReclaimPolicy::Recycle }.into(),
+                in_band: in_band.into(),
+                ..Default::default()
+            };
+            let request = inventory::CreateServerRequest {
+                server: Some(Server {
+                    metadata: metadata(server(n)),
+                    spec: Some(spec),
+                    ..Default::default()
+                }),
+                request_id: format!("create-{n}"),
+            };
+            let mut servers = self.clients.servers.clone();
+            self.actors.push(Actor::new("create", None, async move {
+                for _ in 0..50 {
+                    if servers.create_server(request.clone()).await.is_ok() {
+                        return;
+                    }
+                }
+            }));
+        }
+    }
+
+    fn now(&self) -> i64 {
+        self.world.time.micros() - self.begun
+    }
+
+    fn calm(&self) -> bool {
+        self.now() > self.plan.until
+    }
+
+    fn say(&self, words: impl FnOnce() -> String) {
+        if self.trace {
+            eprintln!("{:>5} {:>10.3} {}", self.turns, self.now() as f64 / 1e6, words());
+        }
+    }
+
+    /// Turns until all is at rest; whether it came to that.
+    async fn go(&mut self) -> bool {
+        let mut resting = 0;
+        while self.turns < MOST {
+            self.turns += 1;
+            if self.calm() {
+                for rate in [&self.world.net.weather.lost, &self.world.net.weather.deaf, &self.world.net.weather.late] {
+                    rate.store(0, Ordering::Relaxed);
+                }
+            }
+            let moved = self.turn().await;
+            self.look().await;
+            if moved {
+                resting = 0;
+            } else {
+                resting += 1;
+                if self.calm() && self.plan.acts.is_empty() && self.actors.is_empty() && self.at_rest().await {
+                    return true;
+                }
+                self.leap(resting).await;
+            }
+        }
+        false
+    }
+
+    /// Nothing can go on now: time passes until something can.
+    async fn leap(&mut self, resting: u32) {
+        let now = self.world.time.micros();
+        let mut next = now + 60 * SECOND;
+        for db in DISCOVERY..4 {
+            for (_, at) in self.world.due(db).await {
+                next = next.min(at);
+            }
+        }
+        if let Some((at, _)) = self.plan.acts.front() {
+            next = next.min(self.begun + at);
+        }
+        let least = if resting > 50 { SECOND } else { 1000 };
+        self.world.time.advance((next - now).max(least));
+    }
+
+    /// One thing happens; false when nothing can.
+    async fn turn(&mut self) -> bool {
+        self.world.time.advance(self.chance.between(0, 20_000));
+        if !self.calm() && self.storm() {
+            return true;
+        }
+        let now = self.world.time.micros();
+        // What may happen, and how likely.
+        let running = self.world.hardware.running();
+        let agents = self.agents();
+        let stray = self.world.net.stray.lock().unwrap().len();
+        let workers = self.due_workers(now).await;
+        let act_due = self.plan.acts.front().is_some_and(|(at, _)| self.begun + at <= now);
+        let weights = [
+            12 * self.actors.len() as u64,
+            6 * workers.len() as u64,
+            3 * running.len() as u64,
+            4 * agents.len() as u64,
+            6 * self.untold.len() as u64,
+            if act_due { 8 } else { 0 },
+            stray as u64,
+        ];
+        if weights.iter().sum::<u64>() == 0 {
+            return false;
+        }
+        match self.chance.weighted(&weights) {
+            0 => {
+                let n = self.chance.below(self.actors.len());
+                self.say(|| self.actors[n].name.clone());
+                if self.actors[n].turn(&self.world.gate).await {
+                    drop(self.actors.swap_remove(n));
+                }
+            }
+            1 => {
+                let (process, controller) = workers[self.chance.below(workers.len())];
+                let replica = self.processes[process].replica.clone();
+                let name = format!("{}#{process}", replica.controllers[controller].queue().name());
+                self.actors.push(Actor::new(name, Some(process), async move {
+                    drop(replica.controllers[controller].step().await);
+                }));
+            }
+            2 => {
+                let operation = &running[self.chance.below(running.len())];
+                let bad = !self.calm() && self.chance.permille(self.plan.bad);
+                self.say(|| format!("hardware: {operation} bad={bad}"));
+                self.world.hardware.progress(operation, if bad { Luck::Bad } else { Luck::Good });
+            }
+            3 => {
+                let n = self.chance.below(agents.len());
+                self.agent(agents[n].clone()).await;
+            }
+            4 => self.tell(),
+            5 => {
+                if let Some((_, next)) = self.plan.acts.pop_front() {
+                    self.user(next);
+                }
+            }
+            _ => {
+                let n = self.chance.below(stray);
+                let actor = self.world.net.stray.lock().unwrap().remove(n);
+                self.actors.extend(actor);
+            }
+        }
+        true
+    }
+
+    /// Something goes wrong, now and then.
+    fn storm(&mut self) -> bool {
+        if self.plan.kills && self.chance.permille(4) {
+            let n = self.chance.below(self.processes.len());
+            self.say(|| format!("process {n} dies"));
+            self.actors.retain(|actor| actor.process != Some(n));
+            let process = &mut self.processes[n];
+            process.replica = Arc::new(self.world.start(process.service, process.place, &process.replica.clock));
+            return true;
+        }
+        if self.plan.kills && self.chance.permille(1) {
+            self.say(|| "the gateway restarts".to_owned());
+            self.world.start_gateway();
+            return true;
+        }
+        if self.plan.steps && self.chance.permille(4) {
+            let n = self.chance.below(self.processes.len());
+            let offset = self.chance.between(-60, 60) * SECOND;
+            self.say(|| format!("clock of process {n} steps to {}", offset / SECOND));
+            self.processes[n].replica.clock.offset.store(offset, Ordering::Relaxed);
+            return true;
+        }
+        if self.plan.pauses && self.chance.permille(6) {
+            // Whoever is in the middle of something is paused for longer than its lease.
+            let pause = self.chance.between(1, 30) * SECOND;
+            self.say(|| format!("everybody who is busy pauses for {} s", pause / SECOND));
+            self.world.time.advance(pause);
+            return true;
+        }
+        false
+    }
+
+    /// Controllers that have something to do.
+    async fn due_workers(&mut self, now: i64) -> Vec<(usize, usize)> {
+        // Inventory has no queue.
+        for db in DISCOVERY..4 {
+            let moves = self.world.moves[db].load(Ordering::Relaxed);
+            if self.due[db].0 != moves || self.due[db].1.is_empty() {
+                self.due[db] = (moves, self.world.due(db).await);
+            }
+        }
+        let mut workers = Vec::new();
+        for (p, process) in self.processes.iter().enumerate() {
+            for (queue, at) in &self.due[process.db].1 {
+                let index = process.replica.controllers.iter().position(|c| c.queue().name() == queue);
+                let Some(index) = index.filter(|_| *at <= now) else { continue };
+                let name = format!("{queue}#{p}");
+                if self.actors.iter().filter(|actor| actor.name == name).count() < 2 {
+                    workers.push((p, index));
+                }
+            }
+        }
+        workers
+    }
+
+    /// Machines that run the agent, and whose agent is not busy.
+    fn agents(&self) -> Vec<(String, String)> {
+        let mut agents = self.world.hardware.agents();
+        agents.retain(|(server, _)| !self.actors.iter().any(|actor| actor.name == format!("agent of {server}")));
+        agents
+    }
+
+    /// The agent of a machine does what it is told.
+    async fn agent(&mut self, (server, token): (String, String)) {
+        let rows = self.world.bodies(DISCOVERY, "agent_run").await;
+        let run = rows.iter().find(|row| row["token"] == token.as_str());
+        let reported = run.is_some_and(|run| !run["report"].is_null());
+        let told = run.is_some_and(|run| run["commands"].as_array().is_some_and(|all| all.iter().any(|c| c["results"].is_null())));
+        let mut client = self.clients.agents.clone();
+        let hardware = self.world.hardware.clone();
+        let name = format!("agent of {server}");
+        if !reported {
+            let seen = hardware.seen_inside(&server);
+            self.actors.push(Actor::new(name, None, async move {
+                let request = discovery::ReportRequest {
+                    token,
+                    hardware: Some(seen),
+                };
+                drop(client.report(request).await);
+            }));
+        } else if told {
+            self.actors.push(Actor::new(name, None, async move {
+                let next = client.next_command(discovery::NextCommandRequest { token: token.clone() }).await;
+                let Some(command) = next.ok().and_then(|reply| reply.into_inner().command) else {
+                    return;
+                };
+                let results = hardware.execute(&server, &token, &command);
+                let request = discovery::FinishCommandRequest {
+                    token,
+                    id: command.id,
+                    results,
+                };
+                drop(client.finish_command(request).await);
+            }));
+        } else {
+            // It asks, and there is nothing: time passes.
+            self.world.time.advance(100_000);
+        }
+    }
+
+    /// A watch tells one service of a server.
+    fn tell(&mut self) {
+        let n = self.chance.below(self.untold.len());
+        let Some(key) = self.untold.keys().nth(n).cloned() else { return };
+        self.untold.remove(&key);
+        let (db, name) = key;
+        let listeners: Vec<usize> = (0..self.processes.len()).filter(|p| self.processes[*p].db == db).collect();
+        let replica = self.processes[listeners[self.chance.below(listeners.len())]].replica.clone();
+        let mut servers = self.clients.servers.clone();
+        // A watch that breaks goes on where it was: it outlives its process.
+        self.actors.push(Actor::new(format!("watch of {name}"), None, async move {
+            for _ in 0..100 {
+                if let Ok(server) = servers.get_server(inventory::GetServerRequest { name: name.clone() }).await {
+                    return replica.kind.saw(&server.into_inner()).await;
+                }
+            }
+        }));
+    }
+
+    fn user(&mut self, next: Act) {
+        self.say(|| format!("user: {next:?}"));
+        match &next {
+            Act::Reach { server: n, reachable } => return self.world.hardware.reachable(&format!("bmc-{n}"), *reachable),
+            Act::Waive { server: n } => drop(self.recorder.waivers.insert(server(*n), "administrator".to_owned())),
+            _ => {}
+        }
+        let clients = self.clients.clone();
+        self.actors.push(Actor::new("user", None, act(next, clients)));
+    }
+
+    /// Notes what the databases and the machines show since the last turn.
+    async fn look(&mut self) {
+        for deed in self.world.hardware.take_deeds() {
+            self.say(|| format!("{deed:?}"));
+            self.recorder.deed(deed);
+        }
+        let grown: [bool; 4] = std::array::from_fn(|db| self.grown[db].has_changed().unwrap_or(false));
+        for (receiver, _) in self.grown.iter_mut().zip(grown).filter(|(_, grown)| *grown) {
+            receiver.mark_unchanged();
+        }
+        if grown[INVENTORY] {
+            let rows = self.world.bodies(INVENTORY, "server").await;
+            for row in &rows {
+                let name = row["metadata"]["name"].as_str().unwrap_or_default();
+                for db in 1..4 {
+                    self.untold.insert((db, name.to_owned()), self.now());
+                }
+                self.say(|| format!("{name}: {} {} {}", row["state"], row["facts"]["claim"]["name"], row["waiting"]["reason"]));
+            }
+            self.recorder.servers(&rows);
+        }
+        if grown[CLAIM] {
+            let runs = self.world.bodies(CLAIM, "cleanup_run").await;
+            for run in &runs {
+                self.say(|| format!("{}: {} {}", run["metadata"]["name"], run["step"], run["failure"]));
+            }
+            let certificates = self.world.bodies(CLAIM, "certificate").await;
+            self.recorder.claims(&runs, &certificates);
+        }
+        if grown[DISCOVERY] {
+            let runs = self.world.bodies(DISCOVERY, "agent_run").await;
+            self.recorder.agents(&runs);
+        }
+    }
+
+    /// Whether everything is where it may stay.
+    async fn at_rest(&mut self) -> bool {
+        self.unrest().await.is_empty()
+    }
+
+    /// What is not where it may stay.
+    async fn unrest(&mut self) -> Vec<String> {
+        let mut unrest = Vec::new();
+        if !self.world.hardware.running().is_empty() {
+            unrest.push("operations run".to_owned());
+        }
+        for row in self.world.bodies(INVENTORY, "server").await {
+            let kept = row["waiting"]["reason"] == "RETAINED";
+            let state = row["state"].as_str().unwrap_or_default();
+            if !matches!(state, "Available" | "Reserved" | "Error" | "Maintenance") && !(state == "Cleanup" && kept) {
+                unrest.push(format!("{} is {state}: {}", row["metadata"]["name"], row["waiting"]));
+            }
+        }
+        for row in self.world.bodies(CLAIM, "server_claim").await {
+            let (phase, waits) = (row["phase"].as_str().unwrap_or_default(), row["waiting"].is_object());
+            let leaves = !row["metadata"]["deleted_at"].is_null();
+            let settled = row["spec"]["power"].is_null() || row["applied"]["power"] == row["spec"]["power"];
+            if (phase == "Bound" && !settled && !waits) || (phase == "Pending" && !waits) || (leaves && !waits) {
+                unrest.push(format!("claim {} is {phase}: {}", row["metadata"]["name"], row));
+            }
+        }
+        unrest
+    }
+
+    async fn verdict(mut self, rested: bool) -> Outcome {
+        let mut found = std::mem::take(&mut self.recorder.found);
+        if !rested {
+            for what in self.unrest().await {
+                found.push(format!("not at rest after {} turns: {what}", self.turns));
+            }
+            if found.is_empty() {
+                let busy: Vec<&String> = self.actors.iter().map(|actor| &actor.name).collect();
+                found.push(format!("not at rest after {} turns: {busy:?}, {:?}", self.turns, self.plan.acts));
+            }
+        }
+        if self.plan.sound {
+            found.extend(self.recorder.errors.iter().map(|error| format!("an error where nothing failed: {error}")));
+        }
+        let turns = self.turns;
+        let (facts, at_rest) = self.recorder.finish();
+        let expected = Expected { steps: STEPS.to_vec() };
+        found.extend(judge(&facts, &expected, &at_rest));
+        let shape = facts.iter().map(kind_of).collect();
+        Outcome { found, turns, shape }
+    }
+}
+
+/// A fact without the names that chance gives.
+fn kind_of(fact: &Fact) -> String {
+    let text = format!("{fact:?}");
+    text.split_whitespace().next().unwrap_or_default().to_owned()
+}
