@@ -3,6 +3,7 @@
 mod gateway;
 mod inventory;
 mod task;
+mod wakeups;
 mod watch;
 
 pub use gateway::Gateway;
@@ -10,6 +11,7 @@ pub use inventory::{Inventory, identity, name};
 use ironyard_rpc::{Channel, Fault, Reason, client};
 use serde::Deserialize;
 pub use task::{Failed, TaskError};
+pub use wakeups::Wakeups;
 pub use watch::{follow_servers, poke_on_bmcs, resync_on_servers, sweep_servers};
 
 /// Where the peers are.

@@ -6,7 +6,7 @@ mod watch;
 
 pub use mask::Mask;
 pub use methods::{Context, Kind, Page, create, delete, fault_of, get, list, request, update};
-pub use watch::{Event, follow, watch};
+pub use watch::{Event, follow, names, watch};
 
 use std::time::Duration;
 

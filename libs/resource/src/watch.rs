@@ -1,8 +1,8 @@
 use std::{collections::HashMap, time::Duration};
 
 use futures_util::Stream;
-use ironyard_db::{Stored, feed, feed::Position, record};
-use ironyard_proto::common::{ChangeType, Metadata as WireMetadata};
+use ironyard_db::{Record, Stored, feed, feed::Position, record};
+use ironyard_proto::common::{ChangeType, Metadata as WireMetadata, NameChange};
 use ironyard_rpc::{Fault, Reason};
 use tokio::{sync::mpsc, time::Instant};
 use tokio_stream::wrappers::ReceiverStream;
@@ -117,6 +117,53 @@ async fn produce<T: Kind, M: Send + 'static>(
             () = sender.closed() => return Ok(()),
             _ = grown.changed() => {}
             () = tokio::time::sleep(CHECKPOINT) => {}
+        }
+    }
+}
+
+/// Streams the names and versions of what changes, from now on or from a resume token on. It says what changed and not how: nothing is read.
+pub fn names<T: Record>(cx: Context, token: String) -> impl Stream<Item = Result<(Vec<NameChange>, String), Status>> + Send + 'static {
+    let (sender, receiver) = mpsc::channel(64);
+    tokio::spawn(async move {
+        if let Err(fault) = produce_names::<T>(&cx, &token, &sender).await {
+            let _ = sender.send(Err(fault.into())).await;
+        }
+    });
+    ReceiverStream::new(receiver)
+}
+
+async fn produce_names<T: Record>(
+    cx: &Context,
+    token: &str,
+    sender: &mpsc::Sender<Result<(Vec<NameChange>, String), Status>>,
+) -> Result<(), Fault> {
+    let store = |e: ironyard_db::Error| Fault::internal(&e);
+    let mut position = if token.is_empty() {
+        feed::head(&cx.db).await.map_err(store)?
+    } else {
+        Position::parse(token).ok_or_else(expired)?
+    };
+    // Tells the client where it begins, so that it can go on there.
+    let mut due = true;
+    let mut grown = cx.db.subscribe();
+    loop {
+        grown.mark_unchanged();
+        let changes = feed::after(&cx.db, position).await.map_err(store)?.ok_or_else(expired)?;
+        let more = changes.last().map(|last| position = last.position).is_some();
+        let ours = changes.into_iter().filter(|change| change.kind == T::TABLE);
+        let ours: Vec<NameChange> = ours.map(|feed::Change { name, version, .. }| NameChange { name, version }).collect();
+        due |= !ours.is_empty();
+        if due && sender.send(Ok((ours, position.to_string()))).await.is_err() {
+            return Ok(());
+        }
+        due = false;
+        if more {
+            continue;
+        }
+        tokio::select! {
+            () = sender.closed() => return Ok(()),
+            _ = grown.changed() => {}
+            () = tokio::time::sleep(CHECKPOINT) => due = true,
         }
     }
 }

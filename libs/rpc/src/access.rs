@@ -130,6 +130,7 @@ table! {
         "GetOperation" repeat EVERYONE;
         "ListOperations" repeat EVERYONE;
         "WaitOperation" repeat EVERYONE;
+        "WatchOperations" repeat EVERYONE;
         "CancelOperation" once OPERATORS_CLAIM;
     }
     "ironyard.discovery.v1" "EndpointService" {
@@ -143,6 +144,7 @@ table! {
     "ironyard.discovery.v1" "AgentRunService" {
         "CreateAgentRun" repeat &[CLAIM];
         "GetAgentRun" repeat OPERATORS_CLAIM;
+        "WatchAgentRuns" repeat OPERATORS_CLAIM;
         "AddAgentCommand" repeat &[CLAIM];
         "EndAgentRun" repeat &[CLAIM];
     }

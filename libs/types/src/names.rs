@@ -1,4 +1,4 @@
-use std::fmt;
+use std::{cell::Cell, fmt};
 
 use serde::{Deserialize, Serialize};
 
@@ -84,7 +84,27 @@ pub fn dns_label(text: &str) -> String {
 /// A fresh random identifier.
 #[expect(clippy::disallowed_methods, reason = "the one place where identifiers come from")]
 pub fn random_id() -> String {
-    uuid::Uuid::new_v4().to_string()
+    let repeatable = REPEATABLE.with(|next| {
+        let id = next.get();
+        next.set(id.map(|n| n + 1));
+        id
+    });
+    let Some(n) = repeatable else {
+        return uuid::Uuid::new_v4().to_string();
+    };
+    let hash = sha256_hex(&n.to_be_bytes());
+    uuid::Builder::from_random_bytes(std::array::from_fn(|i| hash.as_bytes().get(i * 2).copied().unwrap_or(0)))
+        .into_uuid()
+        .to_string()
+}
+
+thread_local! {
+    static REPEATABLE: Cell<Option<u128>> = const { Cell::new(None) };
+}
+
+/// Makes everything random on this thread follow from a seed, so that a simulation can be repeated. A service never does this.
+pub fn repeatable_ids(seed: u64) {
+    REPEATABLE.set(Some(u128::from(seed) << 64));
 }
 
 /// `bytes` random bytes from the operating system's generator, as hex: for tokens.

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 pub use ironyard_peers::TaskError as Error;
-use ironyard_peers::{Gateway, Inventory};
+use ironyard_peers::{Gateway, Inventory, Wakeups};
 use ironyard_proto::{
     discovery::{self, agent_run_service_client::AgentRunServiceClient},
     inventory,
@@ -81,6 +81,8 @@ pub struct App {
     pub gateway: Gateway,
     /// Discovery, to boot the agent.
     pub agent: AgentRunServiceClient<Channel>,
+    /// What waits for operations and for runs of the agent.
+    pub wakeups: Wakeups,
     /// What the site wants.
     pub settings: Settings,
     /// The binder: one key, so that claims are served in order.

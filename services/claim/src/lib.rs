@@ -12,7 +12,7 @@ use std::sync::Arc;
 use app::{App, BIND};
 pub use config::{Config, Settings};
 use ironyard_db::{Db, Migration};
-use ironyard_peers::{Gateway, Inventory, Peers, follow_servers, name, resync_on_servers};
+use ironyard_peers::{Gateway, Inventory, Peers, Wakeups, follow_servers, name, resync_on_servers};
 use ironyard_proto::{
     claim::{
         sanitization_service_server::{self, SanitizationServiceServer},
@@ -90,6 +90,7 @@ impl Service {
             inventory: Inventory::new(peers.inventory),
             gateway: Gateway::new(peers.bmc_gateway),
             agent: AgentRunServiceClient::new(discovery).max_decoding_message_size(64 << 20),
+            wakeups: Wakeups::default(),
             settings,
             binder: queue("binder"),
             pending: Arc::default(),
@@ -129,11 +130,19 @@ impl Service {
         Ok(())
     }
 
+    /// Says of a server that a claim holds whether that claim is known.
+    pub async fn sweep(&self, server: &Server) -> Result<(), ironyard_peers::TaskError> {
+        tasks::orphans::look(&self.app, server).await
+    }
+
     /// Reconciles until `shutdown`.
     pub async fn run(self, shutdown: CancellationToken) {
         let App {
             cx,
             inventory,
+            gateway,
+            agent,
+            wakeups,
             binder,
             cleanups,
             ..
@@ -147,6 +156,8 @@ impl Service {
                 follow_servers(inventory.clone(), async |server| self.saw(&server).await),
                 resync_on_servers(inventory, cleanups, to_clean),
                 tasks::orphans::sweep(self.app.clone()),
+                wakeups.follow_operations(gateway),
+                wakeups.follow_agent_runs(agent),
             )
         };
         let watches = async {

@@ -2,13 +2,14 @@
 
 use ironyard_db::{Stored, record};
 use ironyard_operation::{MutateError, Request};
-use ironyard_peers::{Gateway, Inventory};
+use ironyard_peers::{Gateway, Inventory, Wakeups};
 use ironyard_reconcile::Queue;
 use ironyard_resource::{Context, Kind, update};
 use ironyard_rpc::{Fault, Reason};
 use ironyard_types::{Metadata, random_hex, sha256_hex};
 
 use crate::{
+    told::Told,
     Settings,
     domain::{
         agent_run::{AgentRun, Stage},
@@ -52,6 +53,10 @@ pub struct App {
     pub servers: Queue,
     /// Runs of the agent that are due.
     pub runs: Queue,
+    /// Runs whose agents are on the line.
+    pub told: Told,
+    /// What waits for the gateway's operations.
+    pub wakeups: Wakeups,
 }
 
 /// A failed database call, as a fault.

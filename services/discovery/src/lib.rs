@@ -2,6 +2,7 @@
 
 mod app;
 mod config;
+mod told;
 pub mod domain;
 pub mod grpc;
 pub mod store;
@@ -11,9 +12,10 @@ use std::sync::Arc;
 
 use app::App;
 pub use config::{Config, Settings};
+use told::Told;
 use domain::{agent_run::AgentRun, endpoint::Endpoint};
 use ironyard_db::{Db, Migration, record};
-use ironyard_peers::{Gateway, Inventory, Peers, follow_servers, name, poke_on_bmcs, resync_on_servers};
+use ironyard_peers::{Gateway, Inventory, Peers, Wakeups, follow_servers, name, poke_on_bmcs, resync_on_servers};
 use ironyard_proto::{
     discovery::{
         agent_run_service_server::{self, AgentRunServiceServer},
@@ -101,6 +103,8 @@ impl Service {
             bmcs: queue("bmc"),
             servers: queue("server"),
             runs: queue("agent_run"),
+            told: Told::default(),
+            wakeups: Wakeups::default(),
             cx: Context { db, clock },
         };
         Self { app }
@@ -152,7 +156,9 @@ impl Service {
             tokio::join!(
                 follow_servers(inventory.clone(), async |server| self.saw(&server).await),
                 resync_on_servers(inventory, servers, |server| vec![name(server)]),
-                poke_on_bmcs(gateway, bmcs, metadata_name),
+                poke_on_bmcs(gateway.clone(), bmcs, metadata_name),
+                self.app.wakeups.follow_operations(gateway),
+                self.app.told.follow(&cx),
             )
         };
         let watches = async {

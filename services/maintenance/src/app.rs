@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use ironyard_db::Record;
 pub use ironyard_peers::TaskError as Error;
-use ironyard_peers::{Gateway, Inventory};
+use ironyard_peers::{Gateway, Inventory, Wakeups};
+use ironyard_proto::common::Operation;
 use ironyard_reconcile::Queue;
 use ironyard_resource::{Context, Kind};
 use ironyard_rpc::{Fault, Reason};
@@ -64,12 +65,21 @@ pub struct App {
     pub inventory: Inventory,
     /// The gateway.
     pub gateway: Gateway,
+    /// What waits for operations.
+    pub wakeups: Wakeups,
     /// What the site wants.
     pub settings: Settings,
     /// Maintenances that are due.
     pub maintenances: Queue,
     /// Servers that are due.
     pub servers: Queue,
+}
+
+impl App {
+    /// For how long to wait for an operation at most; its change makes the key due.
+    pub fn after(&self, queue: &Queue, key: &str, operation: &Operation) -> Duration {
+        self.wakeups.after(queue, key, &operation.name, operation.version)
+    }
 }
 
 /// A failed database call, as a fault.

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use app::App;
 pub use config::{Config, Settings};
 use ironyard_db::{Db, Migration};
-use ironyard_peers::{Gateway, Inventory, Peers, follow_servers, name, resync_on_servers};
+use ironyard_peers::{Gateway, Inventory, Peers, Wakeups, follow_servers, name, resync_on_servers};
 use ironyard_proto::{
     inventory::Server,
     maintenance::server_maintenance_service_server::{SERVICE_NAME, ServerMaintenanceServiceServer},
@@ -76,6 +76,7 @@ impl Service {
         let app = App {
             inventory: Inventory::new(peers.inventory),
             gateway: Gateway::new(peers.bmc_gateway),
+            wakeups: Wakeups::default(),
             settings,
             maintenances: queue("maintenance"),
             servers: queue("wanted"),
@@ -106,12 +107,18 @@ impl Service {
     /// Reconciles until `shutdown`.
     pub async fn run(self, shutdown: CancellationToken) {
         let App {
-            cx, inventory, servers, ..
+            cx,
+            inventory,
+            gateway,
+            wakeups,
+            servers,
+            ..
         } = self.app.clone();
         let watches = async {
             tokio::select! {
                 () = follow_servers(inventory.clone(), async |server| self.saw(&server).await) => {}
                 () = resync_on_servers(inventory, servers, |server| vec![name(server)]) => {}
+                () = wakeups.follow_operations(gateway) => {}
                 () = shutdown.cancelled() => {}
             }
         };

@@ -156,7 +156,7 @@ impl Recorder {
             Deed::Wrote { server, drive } => return self.push(|at| Fact::Wrote { at, server, drive }),
             Deed::Erased { server, drive } => return self.push(|at| Fact::Erased { at, server, drive }),
             Deed::SwitchedOff { server, key } => {
-                let held = self.servers.get(&server).map(|seen| seen.claim.clone()).unwrap_or_default();
+                let held = self.tenant(&server);
                 if !held.is_empty() && !key.starts_with(&held) {
                     self.found.push(format!("{server}: switched off by {key} while claim {held} holds it"));
                 }
@@ -169,7 +169,7 @@ impl Recorder {
                 }
             }
             Deed::Booted { server, token, key } => {
-                let held = self.servers.get(&server).map(|seen| seen.claim.clone()).unwrap_or_default();
+                let held = self.tenant(&server);
                 if !held.is_empty() && (token.is_some() || !key.starts_with(&held)) {
                     self.found.push(format!("{server}: booted by {key} while claim {held} holds it"));
                 }
@@ -198,14 +198,17 @@ impl Recorder {
         });
     }
 
-    /// Who holds a server now.
-    pub fn holder(&self, server: &str) -> &str {
-        self.servers.get(server).map_or("", |seen| &seen.claim)
+    /// The claim that has the use of a server: one that is in maintenance is in the hands of whoever maintains it.
+    fn tenant(&self, server: &str) -> String {
+        let seen = self.servers.get(server).filter(|seen| seen.state == "Reserved");
+        seen.map(|seen| seen.claim.clone()).unwrap_or_default()
     }
 
-    /// State of a server now.
-    pub fn state(&self, server: &str) -> &str {
-        self.servers.get(server).map_or("", |seen| &seen.state)
+    /// A user keeps a server in maintenance: that is a place to stay.
+    pub fn held(&mut self, server: &str) {
+        if let Some(seen) = self.servers.get_mut(server).filter(|seen| seen.state == "Maintenance") {
+            seen.waits = true;
+        }
     }
 
     /// The end: the whole history, and how the servers are.

@@ -15,6 +15,7 @@ use ironyard_proto::{
     inventory::{self, InBandPolicy, ReclaimPolicy, Server, ServerSpec, server_service_client::ServerServiceClient},
     maintenance::{self, server_maintenance_service_client::ServerMaintenanceServiceClient},
 };
+use serde_json::Value;
 use tokio::sync::watch::Receiver;
 
 use super::{
@@ -66,7 +67,7 @@ enum Act {
     Cancel { server: usize },
     Retry { server: usize },
     Waive { server: usize },
-    Maintain { server: usize },
+    Maintain { server: usize, power: Option<bool> },
     Done { server: usize },
     Reach { server: usize, reachable: bool },
 }
@@ -121,7 +122,8 @@ fn plan(world: &World, chance: &mut Chance) -> Plan {
         }
         if chance.permille(200) {
             let begin = at(chance);
-            acts.push((begin, Act::Maintain { server }));
+            let power = chance.permille(500).then(|| chance.permille(500));
+            acts.push((begin, Act::Maintain { server, power }));
             acts.push((begin + chance.between(1, 60) * SECOND, Act::Done { server }));
         }
         if chance.permille(150) {
@@ -248,12 +250,14 @@ async fn act(act: Act, world: Clients) {
             };
             drop(world.servers.waive_sanitization(request).await);
         }
-        Act::Maintain { server: n } => {
+        Act::Maintain { server: n, power } => {
+            let power = power.map(|on| if on { PowerState::On } else { PowerState::Off });
             let maintenance = maintenance::ServerMaintenance {
                 metadata: metadata(format!("maintenance-{n}")),
                 spec: Some(maintenance::ServerMaintenanceSpec {
                     server_ref: Some(by_name(server(n))),
                     reason: "a fan".to_owned(),
+                    power: power.unwrap_or_default().into(),
                     ..Default::default()
                 }),
                 ..Default::default()
@@ -733,6 +737,31 @@ impl Schedule<'_> {
         unrest
     }
 
+    /// Servers that are held for claims that do not exist, and nobody says so after a sweep.
+    async fn orphans(&mut self) -> Vec<String> {
+        let claims = self.world.bodies(CLAIM, "server_claim").await;
+        let known = |uid: &str| claims.iter().any(|claim| claim["metadata"]["uid"] == uid);
+        let held = |row: &Value| row["facts"]["claim"]["uid"].as_str().is_some_and(|uid| !known(uid));
+        let rows = self.world.bodies(INVENTORY, "server").await;
+        for row in rows.iter().filter(|row| held(row)) {
+            let name = row["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+            let replica = self.processes.iter().find(|process| process.db == CLAIM).map(|process| process.replica.clone());
+            let (mut servers, replica) = (self.clients.servers.clone(), replica.unwrap());
+            let mut actor = Actor::new("sweep", None, async move {
+                let server = servers.get_server(inventory::GetServerRequest { name }).await.unwrap();
+                replica.kind.sweep(&server.into_inner()).await;
+            });
+            while !actor.turn(&self.world.gate).await {}
+        }
+        let rows = self.world.bodies(INVENTORY, "server").await;
+        let says = |row: &Value| {
+            let conditions = row["conditions"].as_array().cloned().unwrap_or_default();
+            conditions.iter().any(|c| c["kind"] == "ClaimExists" && c["status"] == "False")
+        };
+        let lost = rows.iter().filter(|row| held(row) && !says(row));
+        lost.map(|row| format!("held for a claim that does not exist, and nothing says so: {row}")).collect()
+    }
+
     async fn verdict(mut self, rested: bool) -> Outcome {
         let mut found = std::mem::take(&mut self.recorder.found);
         if !rested {
@@ -744,10 +773,15 @@ impl Schedule<'_> {
                 found.push(format!("not at rest after {} turns: {busy:?}, {:?}", self.turns, self.plan.acts));
             }
         }
+        found.extend(self.orphans().await);
         if self.plan.sound {
             found.extend(self.recorder.errors.iter().map(|error| format!("an error where nothing failed: {error}")));
         }
         let turns = self.turns;
+        let maintenances = self.world.bodies(super::world::MAINTENANCE, "server_maintenance").await;
+        for maintenance in maintenances.iter().filter(|row| row["metadata"]["deleted_at"].is_null()) {
+            self.recorder.held(maintenance["spec"]["server"].as_str().unwrap_or_default());
+        }
         let (facts, at_rest) = self.recorder.finish();
         let expected = Expected { steps: STEPS.to_vec() };
         found.extend(judge(&facts, &expected, &at_rest));

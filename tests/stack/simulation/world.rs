@@ -134,6 +134,15 @@ impl Kind {
     }
 }
 
+impl Kind {
+    /// Looks for what is lost, as is done now and then.
+    pub async fn sweep(&self, server: &Server) {
+        if let Self::Claim(service) = self {
+            service.sweep(server).await.unwrap();
+        }
+    }
+}
+
 pub struct World {
     pub time: Time,
     pub gate: Gate,
@@ -197,6 +206,7 @@ impl World {
                 sqlx::query(AssertSqlSafe(format!("delete from {table}"))).execute(db.pool()).await.unwrap();
             }
         }
+        ironyard_types::repeatable_ids(seed);
         self.hardware.reset();
         *self.net.chance.lock().unwrap() = Chance::new(seed ^ 0x5EED);
         *self.net.answering.lock().unwrap() = Default::default();

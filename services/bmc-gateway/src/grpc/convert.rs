@@ -212,7 +212,7 @@ fn spec_from(spec: pb::BmcSpec) -> Result<Spec, Fault> {
 pub fn operation_to(stored: Stored<Operation>) -> common::Operation {
     let Stored {
         value,
-        version: _,
+        version,
         created_at,
         updated_at,
     } = stored;
@@ -244,5 +244,6 @@ pub fn operation_to(stored: Stored<Operation>) -> common::Operation {
         metadata: facts,
         create_time: Some(timestamp_to(created_at)),
         update_time: Some(timestamp_to(updated_at)),
+        version,
     }
 }

@@ -1,5 +1,6 @@
-use std::time::Duration;
+use std::{pin::Pin, time::Duration};
 
+use futures_util::{Stream, TryStreamExt};
 use ironyard_db::{Stored, record};
 use ironyard_operation::{Operation, Request as Ledger};
 use ironyard_proto::{
@@ -7,7 +8,7 @@ use ironyard_proto::{
     common,
 };
 use ironyard_reconcile::Queue;
-use ironyard_resource::Context;
+use ironyard_resource::{Context, names};
 use ironyard_rpc::{Fault, Identity, Reason};
 use tonic::{Request, Response, Status};
 
@@ -69,6 +70,14 @@ impl OperationService for Grpc {
                 () = &mut deadline => return Ok(Response::new(operation_to(row))),
             }
         }
+    }
+
+    type WatchOperationsStream = Pin<Box<dyn Stream<Item = Result<pb::WatchOperationsResponse, Status>> + Send>>;
+
+    async fn watch_operations(&self, request: Request<pb::WatchOperationsRequest>) -> Result<Response<Self::WatchOperationsStream>, Status> {
+        let changes = names::<Operation>(self.cx.clone(), request.into_inner().resume_token);
+        let stream = changes.map_ok(|(changes, resume_token)| pb::WatchOperationsResponse { changes, resume_token });
+        Ok(Response::new(Box::pin(stream)))
     }
 
     async fn cancel_operation(&self, request: Request<pb::CancelOperationRequest>) -> Result<Response<common::Operation>, Status> {

@@ -12,7 +12,10 @@ pub struct CleanupRun {
     pub server: Reference,
     /// Claim.
     pub claim: Reference,
-    /// When it began: a certificate counts only if this is after the reservation.
+    /// The debt that it pays.
+    #[serde(default)]
+    pub debt: String,
+    /// When it began.
     pub started_at: Timestamp,
     /// Step that is next.
     pub step: Step,

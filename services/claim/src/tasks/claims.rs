@@ -113,10 +113,11 @@ impl Claims {
                     .gateway
                     .power(&system, action, app.settings.graceful_seconds, &power_key)
                     .await?;
-                match (operation.done, operation.error) {
+                match (operation.done, &operation.error) {
                     (false, _) => {
-                        self.wait(pass, claim, "POWER_CHANGING", operation.phase).await?;
-                        Ok(Next::After(Duration::from_millis(200)))
+                        let wait = app.wakeups.after(&app.claims, pass.key(), &operation.name, operation.version);
+                        self.wait(pass, claim, "POWER_CHANGING", operation.phase.clone()).await?;
+                        Ok(Next::After(wait))
                     }
                     (true, None) => {
                         let report = ironyard_proto::inventory::ReportServerRequest {
@@ -135,7 +136,7 @@ impl Claims {
                         Ok(SOON)
                     }
                     (true, Some(error)) => {
-                        self.wait(pass, claim, "POWER_FAILED", error.message).await?;
+                        self.wait(pass, claim, "POWER_FAILED", error.message.clone()).await?;
                         self.change(pass, claim, |claim| (claim.applied.changing, claim.applied.target) = (false, None))
                             .await?;
                         Ok(Next::After(Duration::from_secs(30)))

@@ -3,7 +3,7 @@ use std::time::Duration;
 use ironyard_db::{Stored, record};
 use ironyard_operation::Request;
 use ironyard_peers::name;
-use ironyard_proto::inventory::{Server, ServerState};
+use ironyard_proto::inventory::{SanitizationDebt, Server, ServerState};
 use ironyard_reconcile::{Next, Pass, Reconcile};
 use ironyard_rpc::{Reason, convert::reference_from};
 use ironyard_types::{Category, Metadata, Reference, Timestamp, Waiting};
@@ -41,16 +41,11 @@ impl Reconcile for Cleanup {
         if server.state() != ServerState::Cleanup {
             return Ok(Next::Done);
         }
-        let Some(claim) = server
-            .sanitization_debt
-            .as_ref()
-            .and_then(|d| d.claim_ref.clone())
-            .map(reference_from)
-        else {
+        let Some(debt) = server.sanitization_debt.clone() else {
             app.inventory.cleanup_done(&server, None).await?;
             return Ok(Next::Done);
         };
-        let mut run = self.run_of(&server, claim).await?;
+        let mut run = self.run_of(&server, debt).await?;
         let span = tracing::debug_span!("reconcile.cleanup", server.name = key, step = ?run.value.step);
         ironyard_rpc::follow(&span, &run.value.traceparent);
         if let Some(who) = run.value.cancelled.clone()
@@ -67,8 +62,9 @@ impl Reconcile for Cleanup {
 
 impl Cleanup {
     /// The run that is not over, or a fresh one.
-    async fn run_of(&self, server: &Server, claim: Reference) -> Result<Stored<CleanupRun>, Error> {
+    async fn run_of(&self, server: &Server, debt: SanitizationDebt) -> Result<Stored<CleanupRun>, Error> {
         let cx = &self.0.cx;
+        let claim = reference_from(debt.claim_ref.unwrap_or_default());
         let ours = record::list_oldest::<CleanupRun>(&cx.db, 1000, &[("claim_uid", &claim.uid)])
             .await
             .map_err(store_fault)?;
@@ -76,7 +72,7 @@ impl Cleanup {
         let (mut attempts, mut running) = (0, None);
         for run in ours {
             attempts += 1;
-            running = (!run.value.done).then_some(run);
+            running = (!run.value.done && run.value.debt == debt.uid).then_some(run);
         }
         if let Some(run) = running {
             return Ok(run);
@@ -93,6 +89,7 @@ impl Cleanup {
             },
             server: Reference::new(metadata.name, metadata.uid),
             claim,
+            debt: debt.uid,
             started_at: now,
             step: Step::PowerOff,
             step_at: now,

@@ -8,13 +8,13 @@ use ironyard_peers::{Gateway, name};
 use ironyard_proto::{
     bmc::{PowerAction, SystemName},
     common::{Operation, PowerState as WirePower},
-    discovery::{self, AgentCommand, AgentRunState, AgentVerb, DriveTask},
+    discovery::{self, AgentCommand, AgentRun, AgentRunState, AgentVerb, DriveTask},
     inventory::{CertificateSummary, ForgivenPart, ReclaimPolicy, SanitizationDebt, SanitizationPart, Server},
 };
 use ironyard_reconcile::Pass;
 use ironyard_rpc::{
     Reason,
-    convert::{drive_from, timestamp_to},
+    convert::drive_from,
 };
 use ironyard_types::{Category, Metadata, hardware::Drive};
 
@@ -27,11 +27,6 @@ use crate::{
     },
 };
 
-const SHORT: Duration = Duration::from_millis(200);
-
-fn wait(reason: &'static str, message: impl Into<String>) -> Done {
-    Done::Wait(SHORT, reason, message.into())
-}
 
 /// Whether a part of what the server owes was forgiven: then the spec that asked for it does not count either.
 fn forgiven(debt: &SanitizationDebt, part: SanitizationPart) -> bool {
@@ -100,10 +95,23 @@ impl Cleanup {
             Step::Mark => self.command(pass, stored, "mark", AgentVerb::Mark, false).await,
             Step::Erase => self.erase(pass, stored, &system).await,
             Step::Verify => self.command(pass, stored, "verify", AgentVerb::Verify, true).await,
-            Step::EndAgent => self.end_agent(server, run, &system).await,
+            Step::EndAgent => self.end_agent(pass, server, run, &system).await,
             Step::Certify => self.certify(pass, server, stored).await,
             Step::Finish => self.finish(server, run).await,
         }
+    }
+
+    /// For how long to wait for an operation at most; its change makes the server due.
+    fn after_operation(&self, server: &Server, operation: &Operation) -> Duration {
+        let app = &self.0;
+        app.wakeups
+            .after(&app.cleanups, &name(server), &operation.name, operation.version)
+    }
+
+    /// The same, for a run of the agent.
+    fn after_run(&self, pass: &Pass, run: &AgentRun) -> Duration {
+        let app = &self.0;
+        app.wakeups.after(&app.cleanups, pass.key(), &run.name, run.version)
     }
 
     /// Switches the machine off and sees that it is.
@@ -114,8 +122,10 @@ impl Cleanup {
             .gateway
             .power(system, PowerAction::GracefulOff, app.settings.graceful_seconds, &key)
             .await?;
-        if let Some(done) = ended(&operation, "POWER_OFF_FAILED") {
-            return Ok(done);
+        match (operation.done, &operation.error) {
+            (false, _) => return Ok(Done::Wait(self.after_operation(server, &operation), "POWERING_OFF", operation.phase)),
+            (true, Some(error)) => return Ok(Done::Fail("POWER_OFF_FAILED", error.message.clone())),
+            (true, None) => {}
         }
         let report = ironyard_proto::inventory::ReportServerRequest {
             name: name(server),
@@ -158,7 +168,7 @@ impl Cleanup {
                 .await
                 .map_err(ironyard_peers::PeerError::from)
             {
-                Err(error) if error.is(Reason::AgentBusy) => return Ok(wait("AGENT_BUSY", error.message)),
+                Err(error) if error.is(Reason::AgentBusy) => return Ok(Done::Wait(Duration::from_secs(1), "AGENT_BUSY", error.message)),
                 outcome => outcome?.into_inner(),
             };
             self.change(pass, stored, |run, _| run.agent_run.clone_from(&begun.name)).await?;
@@ -167,7 +177,10 @@ impl Cleanup {
             app.agent_run(&run.agent_run).await?
         };
         match agent_run.state() {
-            AgentRunState::Booting | AgentRunState::Unspecified => Ok(wait("AGENT_BOOTING", "the machine boots the agent")),
+            AgentRunState::Booting | AgentRunState::Unspecified => {
+                let wait = self.after_run(pass, &agent_run);
+                Ok(Done::Wait(wait, "AGENT_BOOTING", "the machine boots the agent".to_owned()))
+            }
             AgentRunState::Ending | AgentRunState::Ended => Ok(Done::Fail(
                 "AGENT_FAILED",
                 format!("the agent did not run, so nothing can be verified: {}", agent_run.failure),
@@ -236,7 +249,8 @@ impl Cleanup {
         let agent_run = self.0.agent.clone().add_agent_command(request).await?.into_inner();
         let Some(command) = agent_run.commands.iter().find(|c| c.id == id && c.done) else {
             let reason = if only_agent { "WIPING" } else { "AGENT_WORKING" };
-            return Ok(wait(reason, format!("the agent works: {id} {} drives", drives.len())));
+            let message = format!("the agent works: {id} {} drives", drives.len());
+            return Ok(Done::Wait(self.after_run(pass, &agent_run), reason, message));
         };
         let mut failed = Vec::new();
         for task in &drives {
@@ -270,15 +284,19 @@ impl Cleanup {
     /// Erases every drive: those that the BMC can erase as its operations, the others by the agent.
     async fn erase(&self, pass: &Pass, stored: &mut Stored<CleanupRun>, system: &SystemName) -> Result<Done, Error> {
         let run = &stored.value.clone();
-        let (mut working, mut failed, mut erased, mut begun) = (0, Vec::new(), Vec::new(), Vec::new());
+        let (mut working, mut failed, mut erased, mut begun) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for job in run.jobs.iter().filter(|j| j.method.tool == Tool::Bmc && !j.erased) {
             let key = format!("{}-erase-{}", run.metadata.name, job.serial);
             let operation = self.0.gateway.erase(system, &job.serial, &job.method.kind, &key).await?;
             if job.operation.is_empty() {
-                begun.push((job.serial.clone(), operation.name));
+                begun.push((job.serial.clone(), operation.name.clone()));
             }
             match (operation.done, operation.error) {
-                (false, _) => working += 1,
+                (false, _) => {
+                    let app = &self.0;
+                    let wait = app.wakeups.after(&app.cleanups, pass.key(), &operation.name, operation.version);
+                    working.push(wait);
+                }
                 (true, None) => erased.push(job.serial.clone()),
                 (true, Some(error)) => failed.push((job.serial.clone(), error.message)),
             }
@@ -298,8 +316,9 @@ impl Cleanup {
             })
             .await?;
         }
-        if working > 0 {
-            return Ok(wait("ERASING", format!("{working} drives are being erased by the BMC")));
+        if let Some(wait) = working.iter().min() {
+            let message = format!("{} drives are being erased by the BMC", working.len());
+            return Ok(Done::Wait(*wait, "ERASING", message));
         }
         if !failed.is_empty() {
             let why: Vec<String> = failed.into_iter().map(|(serial, why)| format!("drive {serial}: {why}")).collect();
@@ -309,7 +328,7 @@ impl Cleanup {
     }
 
     /// Switches the agent's machine off, whatever came before. What a run that was cancelled has begun is let go of.
-    async fn end_agent(&self, server: &Server, run: &CleanupRun, system: &SystemName) -> Result<Done, Error> {
+    async fn end_agent(&self, pass: &Pass, server: &Server, run: &CleanupRun, system: &SystemName) -> Result<Done, Error> {
         if let Some(who) = &run.cancelled {
             for job in run.jobs.iter().filter(|job| !job.erased && !job.operation.is_empty()) {
                 self.0.gateway.cancel(&job.operation, who).await?;
@@ -321,7 +340,8 @@ impl Cleanup {
             };
             let agent_run = self.0.agent.clone().end_agent_run(request).await?.into_inner();
             if agent_run.state() != AgentRunState::Ended {
-                return Ok(wait("AGENT_ENDING", "the machine is switched off again"));
+                let wait = self.after_run(pass, &agent_run);
+                return Ok(Done::Wait(wait, "AGENT_ENDING", "the machine is switched off again".to_owned()));
             }
         }
         if run.failure.is_some() {
@@ -377,7 +397,7 @@ impl Cleanup {
         let summary = CertificateSummary {
             name: run.certificate.clone(),
             claim_uid: run.claim.uid.clone(),
-            start_time: Some(timestamp_to(run.started_at)),
+            debt_uid: run.debt.clone(),
             drive_serial_numbers: run.jobs.iter().filter(|j| j.passed()).map(|j| j.serial.clone()).collect(),
             passed: run.passed(),
             category: run.category().as_str().to_owned(),
@@ -395,10 +415,3 @@ impl Cleanup {
     }
 }
 
-fn ended(operation: &Operation, reason: &'static str) -> Option<Done> {
-    match (operation.done, &operation.error) {
-        (false, _) => Some(wait("POWERING_OFF", operation.phase.clone())),
-        (true, Some(error)) => Some(Done::Fail(reason, error.message.clone())),
-        (true, None) => None,
-    }
-}

@@ -26,7 +26,7 @@ pub async fn sweep(app: App) {
 /// The condition that inventory asks for before a server is let go of without its claim.
 const KIND: &str = "ClaimExists";
 
-async fn look(app: &App, server: &Server) -> Result<(), Error> {
+pub(crate) async fn look(app: &App, server: &Server) -> Result<(), Error> {
     let Some(holder) = &server.claim_ref else { return Ok(()) };
     let claim = record::get::<ServerClaim>(&app.cx.db, &holder.name).await.map_err(store_fault)?;
     let known = claim.is_some_and(|claim| claim.value.metadata.uid == holder.uid);

@@ -1,11 +1,12 @@
-use std::time::Duration;
+use std::{pin::Pin, time::Duration};
 
+use futures_util::{Stream, TryStreamExt};
 use ironyard_db::Stored;
 use ironyard_peers::identity;
 use ironyard_proto::discovery::{
     self as pb, AgentRunState, AgentVerb, agent_run_service_server::AgentRunService, agent_service_server::AgentService,
 };
-use ironyard_resource::get;
+use ironyard_resource::{get, names};
 use ironyard_rpc::{
     Fault, Reason,
     convert::{hardware_from, hardware_to, timestamp_to},
@@ -26,6 +27,7 @@ const LINE: Duration = Duration::from_secs(8);
 pub struct Grpc(pub App);
 
 fn run_to(stored: Stored<AgentRun>) -> pb::AgentRun {
+    let version = stored.version;
     let AgentRun {
         metadata,
         server,
@@ -53,6 +55,7 @@ fn run_to(stored: Stored<AgentRun>) -> pb::AgentRun {
         commands: commands.into_iter().map(command_to).collect(),
         failure: failure.unwrap_or_default(),
         create_time: Some(timestamp_to(started_at)),
+        version,
     }
 }
 
@@ -139,6 +142,14 @@ impl AgentRunService for Grpc {
         Ok(Response::new(run_to(get(&self.0.cx, &request.into_inner().name).await?)))
     }
 
+    type WatchAgentRunsStream = Pin<Box<dyn Stream<Item = Result<pb::WatchAgentRunsResponse, Status>> + Send>>;
+
+    async fn watch_agent_runs(&self, request: Request<pb::WatchAgentRunsRequest>) -> Result<Response<Self::WatchAgentRunsStream>, Status> {
+        let changes = names::<AgentRun>(self.0.cx.clone(), request.into_inner().resume_token);
+        let stream = changes.map_ok(|(changes, resume_token)| pb::WatchAgentRunsResponse { changes, resume_token });
+        Ok(Response::new(Box::pin(stream)))
+    }
+
     async fn add_agent_command(&self, request: Request<pb::AddAgentCommandRequest>) -> Result<Response<pb::AgentRun>, Status> {
         let pb::AddAgentCommandRequest { name, command } = request.into_inner();
         let command = command_from(command)?;
@@ -207,11 +218,13 @@ impl AgentService for Grpc {
 
     async fn next_command(&self, request: Request<pb::NextCommandRequest>) -> Result<Response<pb::NextCommandResponse>, Status> {
         let token = request.into_inner().token;
-        let mut changed = self.0.cx.db.subscribe();
         let line = tokio::time::sleep(LINE);
         tokio::pin!(line);
+        let told = self.0.told.of(&self.run_of(&token).await?.value.metadata.name);
         loop {
-            changed.mark_unchanged();
+            let changed = told.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
             let run = self.run_of(&token).await?;
             let command = run.value.commands.iter().find(|c| c.results.is_none()).cloned();
             if let Some(command) = command {
@@ -220,8 +233,7 @@ impl AgentService for Grpc {
                 }));
             }
             tokio::select! {
-                _ = changed.changed() => {}
-                () = tokio::time::sleep(Duration::from_secs(1)) => {}
+                () = changed => {}
                 () = &mut line => return Ok(Response::new(pb::NextCommandResponse { command: None })),
             }
         }

@@ -120,7 +120,8 @@ impl AgentRuns {
                 let operation = app.gateway.power(&system, PowerAction::On, 0, &format!("{key}-on")).await?;
                 self.after(pass, stored, &operation, Stage::Boot).await
             }
-            Stage::Boot => Ok(Next::After(Duration::from_secs(1))),
+            // Its report makes it due.
+            Stage::Boot => Ok(Next::After(Duration::from_secs(30).min(app.settings.boot_timeout))),
             Stage::Run if run.stop => self.to(pass, stored, Stage::End, None).await,
             Stage::Run => Ok(Next::After(Duration::from_secs(60))),
             Stage::End => {
@@ -154,7 +155,10 @@ impl AgentRuns {
                 message: error.message.clone(),
             }
             .into()),
-            (None, false) => Ok(Next::After(Duration::from_millis(100))),
+            (None, false) => {
+                let app = &self.0;
+                Ok(Next::After(app.wakeups.after(&app.runs, pass.key(), &operation.name, operation.version)))
+            }
             // A report may have come while the machine was still said to boot.
             (None, true) if next == Stage::Boot => {
                 let reached = if stored.value.report.is_some() { Stage::Run } else { Stage::Boot };

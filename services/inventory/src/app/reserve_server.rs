@@ -83,6 +83,7 @@ async fn reserve(
     let mut after = before.clone();
     let event = Event::Reserve {
         claim: claim.clone(),
+        debt: ironyard_types::random_id(),
         at: cx.now(),
         drives: before.value.known_drives(),
         minimum: Category::parse(&before.value.spec.sanitization_minimum),

@@ -65,6 +65,9 @@ pub struct Facts {
 /// A wipe that is owed, from the moment of the reservation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Debt {
+    /// Which: every reservation makes one of its own, so that no proof pays for a later one. Times of two services are never compared.
+    #[serde(default)]
+    pub uid: String,
     /// Since when.
     pub since: Timestamp,
     /// For which claim.
@@ -128,8 +131,8 @@ pub struct Certificate {
     pub name: String,
     /// For which claim.
     pub claim_uid: String,
-    /// When the wipe began.
-    pub started_at: Timestamp,
+    /// The debt that it is for.
+    pub debt_uid: String,
     /// Serial numbers of the drives that passed.
     pub drives: Vec<String>,
     /// Whether every drive passed.
@@ -149,6 +152,8 @@ pub enum Event {
     Reserve {
         /// The claim.
         claim: Reference,
+        /// What the debt that it makes is called; no two are called the same.
+        debt: String,
         /// When.
         at: Timestamp,
         /// Serial numbers of the drives it is known to have.
@@ -382,8 +387,8 @@ fn pay(facts: Facts, certificate: &Certificate) -> Result<Facts, Rejected> {
     if certificate.claim_uid != debt.claim.uid {
         return Err(unpaid(format!("it is not for claim {}", debt.claim.name)));
     }
-    if certificate.started_at <= debt.since {
-        return Err(unpaid("the wipe began before the server was last in use".to_owned()));
+    if certificate.debt_uid != debt.uid {
+        return Err(unpaid("it is for an earlier reservation".to_owned()));
     }
     if let Some(missing) = debt.drives.iter().find(|serial| !certificate.drives.contains(serial)) {
         return Err(unpaid(format!("drive {missing} is not on it")));
@@ -418,6 +423,7 @@ pub fn step(state: State, facts: &Facts, event: Event) -> Result<Step, Rejected>
         },
         Event::Reserve {
             ref claim,
+            debt: ref uid,
             at,
             ref drives,
             minimum,
@@ -425,6 +431,7 @@ pub fn step(state: State, facts: &Facts, event: Event) -> Result<Step, Rejected>
         } => match state {
             State::Available => {
                 let debt = Debt {
+                    uid: uid.clone(),
                     since: at,
                     claim: claim.clone(),
                     drives: drives.clone(),

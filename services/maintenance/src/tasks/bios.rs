@@ -60,8 +60,8 @@ impl Maintenances {
                     PowerAction::On
                 };
                 let operation = app.gateway.power(system, action, 0, &operation_key("restart")).await?;
-                match (operation.done, operation.error) {
-                    (false, _) => Ok(Next::After(Duration::from_millis(200))),
+                match (operation.done, &operation.error) {
+                    (false, _) => Ok(Next::After(app.after(&app.maintenances, pass.key(), &operation))),
                     (true, None) => self.to(pass, stored, Stage::Check, |_| ()).await,
                     (true, Some(error)) => self.give_up(pass, stored, server, &error.message).await,
                 }
@@ -96,7 +96,7 @@ impl Maintenances {
                         .power(system, PowerAction::GracefulOff, 0, &operation_key("restore"))
                         .await?;
                     if !operation.done {
-                        return Ok(Next::After(Duration::from_millis(200)));
+                        return Ok(Next::After(app.after(&app.maintenances, pass.key(), &operation)));
                     }
                 }
                 self.to(pass, stored, Stage::Over, |_| ()).await

@@ -150,10 +150,10 @@ impl Maintenances {
             };
             let power_key = format!("{}-power-{}-{wanted}", maintenance.metadata.uid, maintenance.power_changes);
             let operation = app.gateway.power(&system, action, 0, &power_key).await?;
-            match (operation.done, operation.error) {
-                (false, _) => return Ok(Next::After(Duration::from_millis(200))),
+            match (operation.done, &operation.error) {
+                (false, _) => return Ok(Next::After(app.after(&app.maintenances, pass.key(), &operation))),
                 (true, Some(error)) => {
-                    self.wait(pass, stored, "POWER_FAILED", error.message).await?;
+                    self.wait(pass, stored, "POWER_FAILED", error.message.clone()).await?;
                     self.change(pass, stored, |m| m.power_changes += 1).await?;
                     return Ok(Next::After(Duration::from_secs(60)));
                 }

@@ -134,8 +134,8 @@ impl Servers {
         };
         match outcome {
             Ok(None) => Ok(Next::After(Duration::from_millis(100))),
-            Ok(Some((wanted, operation))) => match (operation.done, operation.error) {
-                (false, _) => Ok(Next::After(Duration::from_millis(200))),
+            Ok(Some((wanted, operation))) => match (operation.done, &operation.error) {
+                (false, _) => Ok(Next::After(app.after(&app.servers, &name(server), &operation))),
                 (true, None) => {
                     let power_state = ironyard_rpc::convert::power_to(Some(wanted)).into();
                     app.inventory

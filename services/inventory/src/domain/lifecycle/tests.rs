@@ -25,6 +25,7 @@ fn sample(kind: EventKind) -> Event {
         EventKind::DiscoveryDone => Event::DiscoveryDone,
         EventKind::Reserve => Event::Reserve {
             claim: claim(1),
+            debt: "debt-1".into(),
             at: Timestamp(10),
             drives: vec!["A".into()],
             minimum: Category::Clear,
@@ -32,7 +33,7 @@ fn sample(kind: EventKind) -> Event {
         },
         EventKind::Release => Event::Release { claim: claim(1) },
         EventKind::CleanupDone => Event::CleanupDone {
-            certificate: Some(certificate(1, 20, &["A"], true)),
+            certificate: Some(certificate(1, 1, &["A"], true)),
         },
         EventKind::BeginMaintenance => Event::BeginMaintenance { maintenance: claim(9) },
         EventKind::MaintenanceDone => Event::MaintenanceDone { maintenance: claim(9) },
@@ -53,11 +54,11 @@ fn forgiven(part: Part) -> Forgiven {
     }
 }
 
-fn certificate(n: u8, at: i64, drives: &[&str], passed: bool) -> Certificate {
+fn certificate(n: u8, debt: u8, drives: &[&str], passed: bool) -> Certificate {
     Certificate {
         name: format!("cert-{n}"),
         claim_uid: format!("uid-{n}"),
-        started_at: Timestamp(at),
+        debt_uid: format!("debt-{debt}"),
         drives: drives.iter().map(|d| (*d).to_owned()).collect(),
         passed,
         category: Category::Purge,
@@ -66,6 +67,7 @@ fn certificate(n: u8, at: i64, drives: &[&str], passed: bool) -> Certificate {
 
 fn debt() -> Debt {
     Debt {
+        uid: "debt-1".into(),
         since: Timestamp(10),
         claim: claim(1),
         drives: vec!["A".into()],
@@ -86,7 +88,7 @@ fn a_purge_is_paid_by_a_purge() {
     let with = |category| Event::CleanupDone {
         certificate: Some(Certificate {
             category,
-            ..certificate(1, 20, &["A"], true)
+            ..certificate(1, 1, &["A"], true)
         }),
     };
     let refused = step(State::Cleanup, &owing, with(Category::Clear)).unwrap_err();
@@ -252,10 +254,10 @@ fn a_certificate_must_fit_the_debt() {
         ..Facts::default()
     };
     for (name, bad) in [
-        ("failed", certificate(1, 20, &["A"], false)),
-        ("other claim", certificate(2, 20, &["A"], true)),
-        ("older than the reservation", certificate(1, 10, &["A"], true)),
-        ("a drive is missing", certificate(1, 20, &["B"], true)),
+        ("failed", certificate(1, 1, &["A"], false)),
+        ("other claim", certificate(2, 1, &["A"], true)),
+        ("an earlier reservation", certificate(1, 0, &["A"], true)),
+        ("a drive is missing", certificate(1, 1, &["B"], true)),
     ] {
         let outcome = step(State::Cleanup, &owing, Event::CleanupDone { certificate: Some(bad) });
         assert!(matches!(outcome, Err(Rejected::Unpaid { .. })), "{name}: {outcome:?}");
@@ -274,10 +276,11 @@ fn events() -> impl Strategy<Value = Event> {
     prop_oneof![
         Just(Event::BeginDiscovery),
         Just(Event::DiscoveryDone),
-        (reference.clone(), 0_i64..20, drives.clone(), category.clone(), any::<bool>()).prop_map(|(claim, at, drives, minimum, retain)| {
+        (reference.clone(), 0_u8..3, drives.clone(), category.clone(), any::<bool>()).prop_map(|(claim, n, drives, minimum, retain)| {
             Event::Reserve {
                 claim,
-                at: Timestamp(at),
+                debt: format!("debt-{n}"),
+                at: Timestamp(10),
                 drives,
                 minimum,
                 retain,
@@ -285,12 +288,12 @@ fn events() -> impl Strategy<Value = Event> {
         }),
         prop::sample::select(vec![Part::Minimum, Part::Retention]).prop_map(|part| Event::Forgive(forgiven(part))),
         reference.clone().prop_map(|claim| Event::Release { claim }),
-        (0_u8..3, 0_i64..40, drives, any::<bool>(), any::<bool>(), category).prop_map(|(n, at, drives, passed, some, category)| {
+        (0_u8..3, 0_u8..3, drives, any::<bool>(), any::<bool>(), category).prop_map(|(n, debt, drives, passed, some, category)| {
             let drives: Vec<&str> = drives.iter().map(String::as_str).collect();
             Event::CleanupDone {
                 certificate: some.then(|| Certificate {
                     category,
-                    ..certificate(n, at, &drives, passed)
+                    ..certificate(n, debt, &drives, passed)
                 }),
             }
         }),
@@ -312,7 +315,7 @@ fn pays(state: State, debt: &Debt, event: &Event) -> bool {
     };
     let fits = certificate.is_some_and(|c| {
         let drives = debt.drives.iter().all(|d| c.drives.contains(d));
-        c.passed && c.claim_uid == debt.claim.uid && c.started_at > debt.since && drives && c.category >= debt.minimum
+        c.passed && c.claim_uid == debt.claim.uid && c.debt_uid == debt.uid && drives && c.category >= debt.minimum
     });
     fits || (*event == Event::Waive && state == State::Error)
 }

@@ -4,7 +4,7 @@ use ironyard_rpc::{
     Fault,
     convert::{
         condition_to, hardware_to, health_to, metadata_checked, metadata_to, power_from, power_to, reference_from, reference_to,
-        timestamp_from, timestamp_to, waiting_to,
+        timestamp_to, waiting_to,
     },
 };
 use ironyard_types::{Category, ResourceName, SystemUuid, hardware::PowerState};
@@ -65,6 +65,7 @@ pub fn server_to(stored: Stored<Server>) -> pb::Server {
 
 fn debt_to(debt: Debt) -> pb::SanitizationDebt {
     let Debt {
+        uid,
         since,
         claim,
         drives,
@@ -73,6 +74,7 @@ fn debt_to(debt: Debt) -> pb::SanitizationDebt {
         forgiven,
     } = debt;
     pb::SanitizationDebt {
+        uid,
         since: Some(timestamp_to(since)),
         claim_ref: Some(reference_to(claim)),
         minimum: minimum.as_str().to_owned(),
@@ -161,7 +163,7 @@ pub fn certificate_from(certificate: pb::CertificateSummary) -> Certificate {
     let pb::CertificateSummary {
         name,
         claim_uid,
-        start_time,
+        debt_uid,
         drive_serial_numbers,
         passed,
         category,
@@ -169,7 +171,7 @@ pub fn certificate_from(certificate: pb::CertificateSummary) -> Certificate {
     Certificate {
         name,
         claim_uid,
-        started_at: start_time.map(timestamp_from).unwrap_or_default(),
+        debt_uid,
         drives: drive_serial_numbers,
         passed,
         category: Category::parse(&category),
