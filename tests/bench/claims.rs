@@ -1,8 +1,9 @@
 //! Claims, from the call that creates one to the watch event that says Bound, beside pgbench's simple update on the same PostgreSQL in the
 //! same run. All commits reach the disk.
 //!
-//! `cargo bench -p ironyard-tests --bench claims` (SERVERS=1000, HOPELESS=0, SECONDS=5, DATABASES=sqlite,postgres, CLIENTS=1,16,64). The five
-//! services, the clients and the watch run in this one process: its CPU is all of theirs.
+//! `cargo bench -p ironyard-tests --bench claims` (SERVERS=1000, HOPELESS=0, SECONDS=5, DATABASES=sqlite,postgres, CLIENTS=1,16,64, REST=0).
+//! The five services, the clients and the watch run in this one process: its CPU is all of theirs. REST is for how many seconds it is watched
+//! at rest before the first claim, after a start over the servers that are there.
 #![expect(clippy::unwrap_used, reason = "a benchmark stops at the first surprise")]
 
 use std::{
@@ -205,6 +206,51 @@ fn pgbench(url: &str, clients: usize) -> Option<String> {
     text.lines().find(|line| line.starts_with("tps")).map(str::to_owned)
 }
 
+/// How many transactions PostgreSQL has committed, as far as it has counted them.
+async fn commits(postgres: Option<&Postgres>) -> i64 {
+    let Some(postgres) = postgres else { return 0 };
+    let mut connection = AnyConnection::connect(&postgres.url()).await.unwrap();
+    let sql = "select coalesce(sum(xact_commit), 0)::bigint as commits from pg_stat_database";
+    let row = sqlx::query(sql).fetch_one(&mut connection).await.unwrap();
+    row.try_get("commits").unwrap()
+}
+
+/// What it costs when nobody asks for anything: the first look at everything, and what comes after that.
+async fn rest(postgres: Option<&Postgres>, seconds: usize) {
+    let theirs = || postgres.map_or(0.0, |p| cpu_of_family(p.pid()));
+    let begun = Instant::now();
+    // The first look is over when a second costs little.
+    let (mut before, mut first) = (cpu_of("self"), 0.0);
+    loop {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let now = cpu_of("self");
+        first += now - before;
+        if now - before < 0.05 && begun.elapsed() > Duration::from_secs(5) {
+            break;
+        }
+        before = now;
+    }
+    println!("  first look: {first:.1} s of CPU in {:.0} s", begun.elapsed().as_secs_f64());
+    let (started, own, other, done) = (Instant::now(), cpu_of("self"), theirs(), commits(postgres).await);
+    let (mut last, mut most) = (own, 0.0_f64);
+    for _ in 0..seconds {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let now = cpu_of("self");
+        most = most.max(now - last);
+        last = now;
+    }
+    let (all, own, other) = (started.elapsed().as_secs_f64(), cpu_of("self") - own, theirs() - other);
+    #[expect(clippy::cast_precision_loss, reason = "a few thousand")]
+    let done = (commits(postgres).await - done) as f64;
+    println!(
+        "  at rest for {all:.0} s: {:.2} % of a core here (most in a second: {:.0} %), {:.2} % in PostgreSQL, {:.2} commits/s",
+        own / all * 100.0,
+        most * 100.0,
+        other / all * 100.0,
+        done / all,
+    );
+}
+
 #[tokio::main]
 async fn main() {
     let (servers, hopeless) = (setting("SERVERS", 1000), setting("HOPELESS", 0));
@@ -218,12 +264,18 @@ async fn main() {
         let data = tempfile::tempdir().unwrap();
         let mut config = Config::new(data.path(), ([127, 0, 0, 1], 0).into());
         config.database_url = postgres.as_ref().map(Postgres::url);
-        let stack = Stack::start(config).await.unwrap();
-        let clients = Clients::at(&stack.address).unwrap();
+        let mut stack = Stack::start(config.clone()).await.unwrap();
+        let mut clients = Clients::at(&stack.address).unwrap();
         let file = format!("sqlite://{}", data.path().join("inventory.db").display());
         let (url, prefix) = postgres.as_ref().map_or((file, ""), |p| (p.url(), "inventory."));
         populate(&clients, &url, prefix, servers).await;
         println!("{database}: {servers} servers, {hopeless} hopeless claims of {SELECTORS} selectors");
+        if setting("REST", 0) > 0 {
+            stack.stop().await;
+            stack = Stack::start(config).await.unwrap();
+            clients = Clients::at(&stack.address).unwrap();
+            rest(postgres.as_ref(), setting("REST", 0)).await;
+        }
         let begun = Instant::now();
         for chunk in (0..hopeless).collect::<Vec<_>>().chunks(64) {
             let some = chunk

@@ -317,3 +317,46 @@ fn a_wait_says_why() {
     assert!(said.contains("x did not reach state=Available in 5s: no service answers"), "{said}");
     assert_eq!(output.status.code(), Some(68));
 }
+
+/// For programs: what an error is about, and which field of a request is wrong.
+#[tokio::test(flavor = "multi_thread")]
+async fn errors_say_what_they_are_about() {
+    use ironyard_proto::{bmc, inventory};
+    use tonic_types::StatusExt;
+    let Some(world) = World::with(On::Sqlite, 1, InBand::Off).await else {
+        return;
+    };
+    let clients = &world.clients;
+    let told = |status: &tonic::Status| status.get_details_error_info().unwrap().metadata;
+    let violations = |status: &tonic::Status| -> Vec<String> {
+        let violations = status.get_details_bad_request().map(|r| r.field_violations);
+        violations.into_iter().flatten().map(|v| v.field).collect()
+    };
+
+    let request = inventory::GetServerRequest { name: "nobody".into() };
+    let missing = clients.servers.clone().get_server(request).await.unwrap_err();
+    assert_eq!((told(&missing)["resourceType"].as_str(), told(&missing)["resourceName"].as_str()), ("server", "nobody"));
+
+    let request = inventory::ListServersRequest {
+        page_size: -1,
+        ..Default::default()
+    };
+    let wrong = clients.servers.clone().list_servers(request).await.unwrap_err();
+    assert_eq!((told(&wrong)["field"].as_str(), violations(&wrong)), ("page_size", vec!["page_size".to_owned()]));
+
+    let request = bmc::ListBmcsRequest::default();
+    let bmcs = clients.bmcs.clone().list_bmcs(request).await.unwrap().into_inner().bmcs;
+    let request = bmc::SetBiosRequest {
+        system: Some(bmc::SystemName {
+            bmc: bmcs[0].metadata.clone().unwrap().name,
+            system_id: String::new(),
+        }),
+        attributes: [("BootTimeout".to_owned(), "soon".to_owned())].into(),
+    };
+    let refused = clients.systems.clone().set_bios(request).await.unwrap_err();
+    assert_eq!(ironyard_rpc::reason_of(&refused).unwrap(), "BMC_INVALID_VALUE", "{refused}");
+    assert_eq!(violations(&refused), ["BootTimeout"]);
+
+    let (code, message) = cli(&world.stack.address, &["get", "operation", "-l", "a=b"]).unwrap_err();
+    assert!(code == 2 && message.contains("no labels"), "{code} {message}");
+}

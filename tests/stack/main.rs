@@ -1,11 +1,13 @@
 //! Whole-stack tests: all services, their real databases, the real simulator, generated clients.
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
+mod apply;
 mod bad_input;
 mod checkers;
 mod claims;
 mod conformance;
 mod console;
+mod costs;
 mod crash;
 mod events;
 mod faults;

@@ -92,10 +92,15 @@ impl World {
 
     /// Makes the fleet known and waits until it is discovered.
     pub async fn discovered(&self) {
-        register(&self.clients, &self.fleet_config, self.port).await.unwrap();
+        self.register().await;
         for n in 0..self.fleet_config.count {
             self.reaches(&format!("bmc-{n}-1"), ServerState::Available).await;
         }
+    }
+
+    /// Makes the fleet known.
+    pub async fn register(&self) {
+        register(&self.clients, &self.fleet_config, self.port).await.unwrap();
     }
 
     /// URL of a service's database, and what stands before the names of its tables.

@@ -10,7 +10,7 @@ pub mod record;
 mod snapshot;
 
 pub use error::Error;
-pub use pool::{Config, Db, Migration, Tx};
+pub use pool::{Config, Db, Migration, Moment, Tx};
 pub use record::{Outcome, Record, Stored};
 pub use snapshot::Snapshot;
 

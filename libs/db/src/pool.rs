@@ -76,8 +76,17 @@ const PATIENCE: Duration = Duration::from_secs(15);
 /// The feed is looked at this often even when nobody says that it grew: the process that wrote may have died before it said so.
 const LOOK: Duration = Duration::from_secs(10);
 
+/// Where a transaction is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Moment {
+    /// It is about to begin.
+    Before,
+    /// It is committed.
+    After,
+}
+
 /// What happens before and after each transaction: nothing, except in a simulation, which decides there who goes on and who dies.
-pub type Between = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
+pub type Between = Arc<dyn Fn(Moment) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
 
 /// An open database, brought up to date.
 #[derive(Clone)]
@@ -167,7 +176,7 @@ impl Db {
     /// Begins a write transaction. Never await the network while it is open.
     pub async fn begin(&self) -> Result<Tx> {
         if let Some(between) = &self.between {
-            between().await;
+            between(Moment::Before).await;
         }
         let writer = match self.dialect {
             Dialect::Sqlite => Some(self.writer.clone().lock_owned().await),
@@ -305,7 +314,7 @@ impl Tx {
             }
         }
         if let Some(between) = &db.between {
-            between().await;
+            between(Moment::After).await;
         }
         Ok(())
     }

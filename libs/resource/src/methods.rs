@@ -40,22 +40,26 @@ pub fn request<M: prost::Message>(method: &'static str, id: &str, message: &M) -
 
 /// What a caller sees of a change that was not made.
 pub fn fault_of<T: Kind>(name: &str, error: MutateError<Fault>) -> Fault {
+    let about = |fault: Fault| fault.about(T::NOUN, name);
     match error {
-        MutateError::Exists => Fault::new(T::EXISTS, format!("{} {name} exists already", T::NOUN)),
+        MutateError::Exists => about(Fault::new(T::EXISTS, format!("{} {name} exists already", T::NOUN))),
         MutateError::Missing => missing::<T>(name),
-        MutateError::Stale => Fault::new(T::CHANGED, format!("{} {name} was changed by someone else; read it again", T::NOUN)),
+        MutateError::Stale => about(Fault::new(
+            T::CHANGED,
+            format!("{} {name} was changed by someone else; read it again", T::NOUN),
+        )),
         MutateError::RequestReused => Fault::new(Reason::RequestIdReused, "this request_id was used for another request"),
         MutateError::Refused(fault) => fault,
         MutateError::Store(ironyard_db::Error::Unique { constraint }) => {
             let what = constraint.trim_end_matches("_key").replace('_', " ");
-            Fault::new(T::EXISTS, format!("another {} has this {what}", T::NOUN))
+            about(Fault::new(T::EXISTS, format!("another {} has this {what}", T::NOUN)))
         }
         MutateError::Store(error) => Fault::internal(&error),
     }
 }
 
 fn missing<T: Kind>(name: &str) -> Fault {
-    Fault::new(T::NOT_FOUND, format!("no {} is called {name:?}", T::NOUN))
+    Fault::new(T::NOT_FOUND, format!("no {} is called {name:?}", T::NOUN)).about(T::NOUN, name)
 }
 
 /// Reads one.

@@ -69,6 +69,8 @@ pub struct Fault {
     pub fields: Vec<(String, String)>,
     /// When to try again.
     pub retry: Option<Duration>,
+    /// What it is about: a kind and a name.
+    pub subject: Option<(&'static str, String)>,
 }
 
 impl Fault {
@@ -79,6 +81,7 @@ impl Fault {
             message: message.into(),
             fields: vec![],
             retry: None,
+            subject: None,
         }
     }
 
@@ -97,6 +100,13 @@ impl Fault {
         Self::new(Reason::Internal, "internal error; the service's log has more under the request id")
     }
 
+    /// Says what it is about.
+    #[must_use]
+    pub fn about(mut self, kind: &'static str, name: impl Into<String>) -> Self {
+        self.subject = Some((kind, name.into()));
+        self
+    }
+
     /// Worth trying again after a while.
     #[must_use]
     pub fn retry_after(mut self, wait: Duration) -> Self {
@@ -107,7 +117,15 @@ impl Fault {
 
 impl From<Fault> for Status {
     fn from(fault: Fault) -> Self {
-        let mut details = ErrorDetails::with_error_info(fault.reason.as_str(), "ironyard", HashMap::new());
+        let mut metadata = HashMap::new();
+        if let Some((kind, name)) = fault.subject {
+            metadata.insert("resourceType".to_owned(), kind.to_owned());
+            metadata.insert("resourceName".to_owned(), name);
+        }
+        if let Some((path, _)) = fault.fields.first() {
+            metadata.insert("field".to_owned(), path.clone());
+        }
+        let mut details = ErrorDetails::with_error_info(fault.reason.as_str(), "ironyard", metadata);
         for (path, problem) in &fault.fields {
             details.add_bad_request_violation(path, problem);
         }

@@ -25,6 +25,15 @@ fn binary(name: &str) -> Option<PathBuf> {
     debian.chain(on_path).map(|folder| folder.join(name)).find(|path| path.is_file())
 }
 
+/// Counts statements, where that extension is there.
+fn counting(postgres: &Path) -> Vec<String> {
+    let beside = postgres.parent().and_then(Path::parent).map(|root| root.join("lib/pg_stat_statements.so"));
+    match beside {
+        Some(library) if library.is_file() => vec!["-c".to_owned(), "shared_preload_libraries=pg_stat_statements".to_owned()],
+        Some(_) | None => vec![],
+    }
+}
+
 /// PostgreSQL refuses to run as root.
 fn command(program: &Path) -> Command {
     let root = Command::new("id").arg("-u").output().is_ok_and(|o| o.stdout.starts_with(b"0\n"));
@@ -101,6 +110,7 @@ impl Postgres {
                 "-c",
             ])
             .arg(format!("unix_socket_directories={}", folder.path().display()))
+            .args(counting(&postgres))
             .current_dir(folder.path())
             .stdout(Stdio::null())
             .stderr(Stdio::null())

@@ -42,7 +42,7 @@ pub fn enum_words(full_name: &str) -> Vec<String> {
 }
 
 /// `SERVER_STATE_AVAILABLE` as `Available`.
-fn plain(text: &str) -> String {
+pub fn plain(text: &str) -> String {
     let prefixes = [
         "SERVER_STATE_",
         "POWER_STATE_",

@@ -4,12 +4,24 @@ use std::collections::BTreeMap;
 
 use base64::Engine;
 use ironyard_proto::{bmc, claim, common, discovery, inventory, maintenance};
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::{
+    Deserialize, Deserializer,
+    de::{DeserializeOwned, Error, IgnoredAny},
+};
 use serde_json::Value;
 
 /// A document, ready to be applied.
 #[derive(Debug, Clone)]
-pub enum Document {
+pub struct Document {
+    /// What it describes.
+    pub resource: Resource,
+    /// Fields of the spec that its text names, as update masks call them: what it does not name, it leaves alone.
+    pub names: Vec<String>,
+}
+
+/// What a document describes.
+#[derive(Debug, Clone)]
+pub enum Resource {
     /// BMCSecret.
     Secret(bmc::SetCredentialRequest),
     /// Endpoint.
@@ -28,12 +40,12 @@ impl Document {
     /// Order in which documents of one call are applied: what others refer to first, and servers before the BMC whose systems they
     /// name, so that discovery finds them named.
     pub fn order(&self) -> u8 {
-        match self {
-            Self::Secret(_) => 0,
-            Self::Endpoint(_) => 1,
-            Self::Server(_) => 2,
-            Self::Bmc(_) => 3,
-            Self::Claim(_) | Self::Maintenance(_) => 4,
+        match self.resource {
+            Resource::Secret(_) => 0,
+            Resource::Endpoint(_) => 1,
+            Resource::Server(_) => 2,
+            Resource::Bmc(_) => 3,
+            Resource::Claim(_) | Resource::Maintenance(_) => 4,
         }
     }
 }
@@ -154,7 +166,7 @@ struct Sanitization {
 struct ServerSpec {
     #[serde(default, alias = "systemUUID")]
     uuid: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "word")]
     power: String,
     bmc_ref: Option<NameRef>,
     bmc: Option<InlineBmc>,
@@ -213,7 +225,7 @@ struct Toleration {
 struct ClaimSpec {
     server_ref: Option<NameRef>,
     server_selector: Option<Selector>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "word")]
     power: String,
     #[serde(default)]
     image: String,
@@ -228,86 +240,180 @@ struct MaintenanceSpec {
     server_ref: NameRef,
     #[serde(default)]
     reason: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "word")]
     power: String,
     #[serde(default, rename = "locatorLED")]
     locator_led: bool,
 }
 
-/// Reads all documents of a YAML text; an error names the document and the field.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Manifest<S> {
+    #[serde(rename = "apiVersion")]
+    _version: IgnoredAny,
+    #[serde(rename = "kind")]
+    _kind: IgnoredAny,
+    metadata: Head,
+    spec: S,
+    #[serde(default, rename = "status")]
+    _status: Option<IgnoredAny>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Secret {
+    #[serde(rename = "apiVersion")]
+    _version: IgnoredAny,
+    #[serde(rename = "kind")]
+    _kind: IgnoredAny,
+    metadata: Head,
+    #[serde(default)]
+    data: BTreeMap<String, String>,
+    #[serde(default)]
+    string_data: BTreeMap<String, String>,
+    #[serde(default, rename = "type")]
+    _type: Option<IgnoredAny>,
+    #[serde(default, rename = "immutable")]
+    _immutable: Option<IgnoredAny>,
+    #[serde(default, rename = "status")]
+    _status: Option<IgnoredAny>,
+}
+
+/// A word that YAML may take for a boolean: `On` is true to YAML 1.1, and `On` to people.
+fn word<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Word {
+        Flag(bool),
+        Text(String),
+    }
+    Ok(match Word::deserialize(from).map_err(|_| D::Error::custom("use On or Off"))? {
+        Word::Flag(true) => "On".to_owned(),
+        Word::Flag(false) => "Off".to_owned(),
+        Word::Text(text) => text,
+    })
+}
+
+/// Reads all documents of a YAML text; an error names the document, the line and the field.
 pub fn parse(text: &str) -> Result<Vec<Document>, String> {
-    let values: Vec<Value> = serde_saphyr::from_multiple(text).map_err(|e| format!("not YAML: {e}"))?;
     let mut documents = Vec::new();
-    for (i, value) in values.into_iter().filter(|v| !v.is_null()).enumerate() {
+    for (i, yaml) in split(text).iter().enumerate() {
+        let value: Value = serde_saphyr::from_str(yaml).map_err(|e| format!("not YAML: {}", told("", &e)))?;
+        if value.is_null() {
+            continue;
+        }
         let kind = value.get("kind").and_then(Value::as_str).unwrap_or("?").to_owned();
         let name = value.pointer("/metadata/name").and_then(Value::as_str).unwrap_or("?").to_owned();
-        documents.push(document(value).map_err(|e| format!("document {} ({kind} {name}): {e}", i + 1))?);
+        documents.push(document(&value, yaml).map_err(|e| format!("document {} ({kind} {name}): {e}", i + 1))?);
     }
     Ok(documents)
 }
 
-fn part<T: DeserializeOwned>(map: &mut serde_json::Map<String, Value>, key: &str) -> Result<T, String> {
-    let value = map.remove(key).ok_or_else(|| format!("{key} is missing"))?;
-    serde_json::from_value(value).map_err(|e| format!("{key}: {e}"))
+/// The documents of a stream, each behind as many empty lines as precede it, so that its lines keep their numbers.
+fn split(text: &str) -> Vec<String> {
+    let mut documents = vec![String::new()];
+    let mut begun = false;
+    for (n, line) in text.lines().enumerate() {
+        let marker = line == "---" || line.starts_with("--- ");
+        if marker && begun {
+            documents.push("\n".repeat(n));
+            begun = false;
+        }
+        begun |= !marker && !line.trim().is_empty() && !line.starts_with('#');
+        if let Some(last) = documents.last_mut() {
+            last.push_str(if marker { "" } else { line });
+            last.push('\n');
+        }
+    }
+    documents
 }
 
-fn document(value: Value) -> Result<Document, String> {
-    let Value::Object(mut map) = value else {
+/// An error of the YAML reader, in one line: where, and what.
+fn told(path: &str, error: &serde_saphyr::Error) -> String {
+    let plain = error.without_snippet().to_string();
+    let what = plain.split(" at line ").next().unwrap_or(&plain).trim();
+    let what = what.replace("invalid i32", "is not a whole number");
+    let line = error.location().map_or(String::new(), |at| format!("line {}: ", at.line()));
+    let path = if path.is_empty() || path == "." { String::new() } else { format!("{path}: ") };
+    format!("{line}{path}{what}")
+}
+
+fn read<T: DeserializeOwned>(yaml: &str) -> Result<T, String> {
+    let mut path = String::new();
+    serde_saphyr::with_deserializer_from_str(yaml, |from| {
+        serde_path_to_error::deserialize(from).map_err(|error| {
+            path = error.path().to_string();
+            error.into_inner()
+        })
+    })
+    .map_err(|error| told(&path, &error))
+}
+
+fn document(value: &Value, yaml: &str) -> Result<Document, String> {
+    let Value::Object(map) = value else {
         return Err("is not a mapping".to_owned());
     };
-    let version: String = part(&mut map, "apiVersion")?;
-    if !["metal.ironcore.dev/v1alpha1", "ironyard.dev/v1alpha1", "v1alpha1"].contains(&version.as_str()) {
+    let text = |key: &str| match map.get(key) {
+        Some(Value::String(text)) => Ok(text.as_str()),
+        Some(_) => Err(format!("{key}: is not a text")),
+        None => Err(format!("{key} is missing")),
+    };
+    let version = text("apiVersion")?;
+    if !["metal.ironcore.dev/v1alpha1", "ironyard.dev/v1alpha1", "v1alpha1"].contains(&version) {
         return Err(format!("apiVersion {version:?} is unknown: use metal.ironcore.dev/v1alpha1"));
     }
-    let kind: String = part(&mut map, "kind")?;
-    let head: Head = part(&mut map, "metadata")?;
-    map.remove("status");
-    let metadata = || common::Metadata {
-        name: head.name.clone(),
-        labels: head.labels.clone(),
-        annotations: head.annotations.clone(),
-        ..Default::default()
-    };
-    let document = match kind.as_str() {
-        "BMCSecret" => Document::Secret(secret(&head.name, &mut map)?),
+    let kind = text("kind")?;
+    let resource = match kind {
+        "BMCSecret" => Resource::Secret(secret(read(yaml)?)?),
         "Endpoint" => {
-            let EndpointSpec { mac_address, ip } = part(&mut map, "spec")?;
-            Document::Endpoint(discovery::Endpoint {
-                metadata: Some(metadata()),
+            let Manifest { metadata, spec, .. } = read::<Manifest<EndpointSpec>>(yaml)?;
+            let EndpointSpec { mac_address, ip } = spec;
+            Resource::Endpoint(discovery::Endpoint {
+                metadata: Some(metadata_of(metadata)),
                 spec: Some(discovery::EndpointSpec { mac_address, ip }),
                 ..Default::default()
             })
         }
-        "BMC" => Document::Bmc(bmc::Bmc {
-            metadata: Some(metadata()),
-            spec: Some(bmc_spec(part(&mut map, "spec")?)?),
-            ..Default::default()
-        }),
-        "Server" => Document::Server(Box::new(inventory::Server {
-            metadata: Some(metadata()),
-            spec: Some(server_spec(part(&mut map, "spec")?)?),
-            ..Default::default()
-        })),
-        "ServerClaim" => Document::Claim(claim::ServerClaim {
-            metadata: Some(metadata()),
-            spec: Some(claim_spec(part(&mut map, "spec")?)?),
-            ..Default::default()
-        }),
+        "BMC" => {
+            let Manifest { metadata, spec, .. } = read(yaml)?;
+            Resource::Bmc(bmc::Bmc {
+                metadata: Some(metadata_of(metadata)),
+                spec: Some(bmc_spec(spec)?),
+                ..Default::default()
+            })
+        }
+        "Server" => {
+            let Manifest { metadata, spec, .. } = read(yaml)?;
+            Resource::Server(Box::new(inventory::Server {
+                metadata: Some(metadata_of(metadata)),
+                spec: Some(server_spec(spec)?),
+                ..Default::default()
+            }))
+        }
+        "ServerClaim" => {
+            let Manifest { metadata, spec, .. } = read(yaml)?;
+            Resource::Claim(claim::ServerClaim {
+                metadata: Some(metadata_of(metadata)),
+                spec: Some(claim_spec(spec)?),
+                ..Default::default()
+            })
+        }
         "ServerMaintenance" => {
+            let Manifest { metadata, spec, .. } = read::<Manifest<MaintenanceSpec>>(yaml)?;
             let MaintenanceSpec {
                 server_ref,
                 reason,
                 power,
                 locator_led,
-            } = part(&mut map, "spec")?;
+            } = spec;
             let spec = maintenance::ServerMaintenanceSpec {
                 server_ref: Some(reference(server_ref)),
                 reason,
                 power: power_of(&power)?.into(),
                 locator_led,
             };
-            Document::Maintenance(maintenance::ServerMaintenance {
-                metadata: Some(metadata()),
+            Resource::Maintenance(maintenance::ServerMaintenance {
+                metadata: Some(metadata_of(metadata)),
                 spec: Some(spec),
                 ..Default::default()
             })
@@ -318,10 +424,61 @@ fn document(value: Value) -> Result<Document, String> {
             ));
         }
     };
-    match map.keys().next() {
-        Some(key) => Err(format!("unknown field {key:?}")),
-        None => Ok(document),
+    let names = map.get("spec").map(|spec| named(kind, spec)).unwrap_or_default();
+    Ok(Document { resource, names })
+}
+
+fn metadata_of(head: Head) -> common::Metadata {
+    common::Metadata {
+        name: head.name,
+        labels: head.labels,
+        annotations: head.annotations,
+        ..Default::default()
     }
+}
+
+/// What update masks call the fields that a spec names.
+fn named(kind: &str, spec: &Value) -> Vec<String> {
+    let Value::Object(spec) = spec else { return vec![] };
+    let mut names = Vec::new();
+    for (key, value) in spec {
+        let within = |keys: &[(&'static str, &'static str)]| -> Vec<&'static str> {
+            let there = keys.iter().filter(|(key, _)| value.get(key).is_some());
+            there.map(|(_, name)| *name).collect()
+        };
+        let fields: Vec<&str> = match (kind, key.as_str()) {
+            ("BMC", "protocol") => within(&[("scheme", "scheme"), ("port", "port")]),
+            ("BMC", "consoleProtocol") => within(&[
+                ("name", "console_protocol"),
+                ("port", "console_port"),
+                ("hostKey", "console_host_key"),
+            ]),
+            ("BMC", "tls") => vec!["tls_trust", "certificate_sha256"],
+            ("BMC", "bmcSecretRef") => vec!["credential"],
+            ("ServerClaim", "ignitionSecretRef") => vec!["ignition"],
+            ("Server", "uuid" | "systemUUID") => vec!["system_uuid"],
+            ("Server", "BIOS") => vec!["bios"],
+            (_, "locatorLED") => vec!["locator_led"],
+            (_, key) => {
+                names.push(format!("spec.{}", snake(key)));
+                continue;
+            }
+        };
+        names.extend(fields.iter().map(|field| format!("spec.{field}")));
+    }
+    names.sort();
+    names
+}
+
+fn snake(key: &str) -> String {
+    let mut out = String::new();
+    for c in key.chars() {
+        if c.is_ascii_uppercase() {
+            out.push('_');
+        }
+        out.push(c.to_ascii_lowercase());
+    }
+    out
 }
 
 fn reference(name: NameRef) -> common::Reference {
@@ -331,7 +488,7 @@ fn reference(name: NameRef) -> common::Reference {
     }
 }
 
-/// `On`, `Off` or nothing. YAML 1.1 writers may have turned the words into booleans before us; we ask for quotes then.
+/// `On`, `Off` or nothing.
 pub fn power_of(text: &str) -> Result<common::PowerState, String> {
     match text.to_ascii_lowercase().as_str() {
         "" => Ok(common::PowerState::Unspecified),
@@ -341,20 +498,13 @@ pub fn power_of(text: &str) -> Result<common::PowerState, String> {
     }
 }
 
-fn secret(name: &str, map: &mut serde_json::Map<String, Value>) -> Result<bmc::SetCredentialRequest, String> {
-    let data: BTreeMap<String, String> = if map.contains_key("data") {
-        part(map, "data")?
-    } else {
-        BTreeMap::new()
-    };
-    let plain: BTreeMap<String, String> = if map.contains_key("stringData") {
-        part(map, "stringData")?
-    } else {
-        BTreeMap::new()
-    };
-    for key in ["type", "immutable"] {
-        map.remove(key);
-    }
+fn secret(secret: Secret) -> Result<bmc::SetCredentialRequest, String> {
+    let Secret {
+        metadata: Head { name, .. },
+        data,
+        string_data: plain,
+        ..
+    } = secret;
     if let Some(key) = data
         .keys()
         .chain(plain.keys())
@@ -373,9 +523,9 @@ fn secret(name: &str, map: &mut serde_json::Map<String, Value>) -> Result<bmc::S
         String::from_utf8(bytes).map_err(|_| format!("data.{key} is not text"))
     };
     Ok(bmc::SetCredentialRequest {
-        name: name.to_owned(),
         username: get("username")?,
         password: get("password")?,
+        name,
         replace: false,
     })
 }
@@ -535,5 +685,56 @@ mod tests {
             let error = parse(&text).expect_err(&text);
             assert!(error.contains(part) && error.starts_with("document 1"), "{error}");
         }
+    }
+
+    #[test]
+    fn a_mistake_is_named_with_its_line_and_field() {
+        let text = "# two of them\n---\napiVersion: v1alpha1\nkind: Endpoint\nmetadata:\n  name: a\nspec:\n  macAddress: a\n  ip: b\n---\n\
+            apiVersion: v1alpha1\nkind: Server\nmetadata:\n  name: b\nspec:\n  bootOrder:\n    - name: disk\n      priority: first\n";
+        let error = parse(text).unwrap_err();
+        assert!(error.contains("document 2 (Server b): line 18: spec.bootOrder[0].priority: "), "{error}");
+    }
+
+    #[test]
+    fn a_word_is_taken_as_people_mean_it() {
+        let head = "apiVersion: v1alpha1\nkind: Server\nmetadata:\n  name: a\nspec:\n";
+        for (power, state) in [
+            ("On", common::PowerState::On),
+            ("off", common::PowerState::Off),
+            ("true", common::PowerState::On),
+            ("\"Off\"", common::PowerState::Off),
+        ] {
+            let documents = parse(&format!("{head}  power: {power}\n")).unwrap();
+            let Resource::Server(server) = &documents[0].resource else { panic!() };
+            assert_eq!(server.spec.as_ref().unwrap().power(), state, "{power}");
+            assert_eq!(documents[0].names, ["spec.power"]);
+        }
+        let error = parse(&format!("{head}  power: [1]\n")).unwrap_err();
+        assert!(error.contains("line 6: spec.power: use On or Off"), "{error}");
+    }
+
+    #[test]
+    fn a_document_names_what_its_text_names() {
+        let names = |kind: &str, spec: &str| {
+            let text = format!("apiVersion: v1alpha1\nkind: {kind}\nmetadata: {{name: a}}\nspec: {spec}\n");
+            parse(&text).unwrap().remove(0).names
+        };
+        assert!(names("Server", "{}").is_empty());
+        assert_eq!(
+            names("Server", "{unclaimable: false, systemUUID: x, BIOS: [], locatorLED: true, bootOrder: []}"),
+            ["spec.bios", "spec.boot_order", "spec.locator_led", "spec.system_uuid", "spec.unclaimable"]
+        );
+        assert_eq!(
+            names("BMC", "{address: a, protocol: {name: Redfish, port: 1}, tls: {trust: ca}, bmcSecretRef: {name: s}, consoleProtocol: {name: SSH}}"),
+            [
+                "spec.address",
+                "spec.certificate_sha256",
+                "spec.console_protocol",
+                "spec.credential",
+                "spec.port",
+                "spec.tls_trust"
+            ]
+        );
+        assert_eq!(names("ServerClaim", "{ignitionSecretRef: {name: i}, serverRef: {name: a}}"), ["spec.ignition", "spec.server_ref"]);
     }
 }

@@ -26,6 +26,7 @@ const FIELDS: &[&str] = &[
     "metadata.labels",
     "metadata.annotations",
     "spec",
+    "spec.server_ref",
     "spec.reason",
     "spec.power",
     "spec.locator_led",

@@ -722,7 +722,8 @@ impl Schedule<'_> {
         for row in self.world.bodies(INVENTORY, "server").await {
             let kept = row["waiting"]["reason"] == "RETAINED";
             let state = row["state"].as_str().unwrap_or_default();
-            if !matches!(state, "Available" | "Reserved" | "Error" | "Maintenance") && !(state == "Cleanup" && kept) {
+            let rests = matches!(state, "Available" | "Reserved" | "Error" | "Maintenance") || (state == "Cleanup" && kept);
+            if !rests {
                 unrest.push(format!("{} is {state}: {}", row["metadata"]["name"], row["waiting"]));
             }
         }

@@ -9,12 +9,12 @@ use std::{
     time::Duration,
 };
 
-use ironyard_db::{Db, Migration};
+use ironyard_db::{Db, Migration, Moment};
 use ironyard_peers::Peers;
 use ironyard_proto::inventory::Server;
 use ironyard_reconcile::Controller;
 use http::{Request, Response};
-use ironyard_rpc::{Channel, client::Local, server::local};
+use ironyard_rpc::{Channel, Fault, Reason, client::Local, server::local};
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, Row};
 use tonic::{body::Body, service::Routes};
@@ -79,7 +79,7 @@ impl Net {
         };
         let method = request.uri().path().rsplit('/').next().unwrap_or_default().to_owned();
         let reads = method.starts_with("Get") || method.starts_with("List");
-        let away = || tonic::Status::unavailable("the network").into_http();
+        let away = || tonic::Status::from(Fault::new(Reason::PeerUnavailable, "the network")).into_http();
         if !reads {
             self.gate.pass().await;
         }
@@ -150,7 +150,7 @@ pub struct World {
     pub net: Arc<Net>,
     /// By service.
     pub dbs: [Db; 4],
-    /// How often a transaction began or ended, by database.
+    /// How many transactions were committed, by database.
     pub moves: [Arc<AtomicU64>; 4],
     /// How long a claim waits for a peer before it is an error.
     pub patience: Duration,
@@ -173,8 +173,10 @@ impl World {
             let config = ironyard_db::Config::url(format!("sqlite://{}", folder.path().join(name).display()));
             let db = Db::open_with(&config, migrations, Arc::new(time.clone())).await.unwrap();
             let (gate, moves) = (gate.clone(), moves.clone());
-            dbs.push(db.interleaved(Arc::new(move || {
-                moves.fetch_add(1, Ordering::Relaxed);
+            dbs.push(db.interleaved(Arc::new(move |moment| {
+                if moment == Moment::After {
+                    moves.fetch_add(1, Ordering::Relaxed);
+                }
                 gate.pass()
             })));
         }

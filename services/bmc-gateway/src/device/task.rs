@@ -47,6 +47,10 @@ impl From<DeviceError> for Fault {
     fn from(error: DeviceError) -> Self {
         // Several texts of a BMC, each capped, may stand in it.
         let message: String = error.to_string().chars().take(2000).collect();
+        let wrong = match &error {
+            DeviceError::Redfish(Error::InvalidValue { property, message }) => Some((property.clone(), message.clone())),
+            _ => None,
+        };
         let (reason, retry) = match error {
             DeviceError::NotReady(_) => (Reason::BmcNotReady, None),
             DeviceError::Open(wait) => (Reason::BmcUnreachable, Some(wait)),
@@ -74,7 +78,8 @@ impl From<DeviceError> for Fault {
                 }
             },
         };
-        let fault = Self::new(reason, message);
+        let mut fault = Self::new(reason, message);
+        fault.fields.extend(wrong);
         match retry {
             Some(wait) => fault.retry_after(wait),
             None => fault,

@@ -64,13 +64,13 @@ pub(crate) enum Command {
         #[arg(long, default_values_t = ["localhost".to_owned(), "127.0.0.1".to_owned()])]
         hosts: Vec<String>,
     },
-    /// Creates or changes what YAML documents describe.
+    /// Creates or changes what YAML documents describe. What they never named is left alone.
     Apply {
         /// File, or - for standard input; may be repeated.
         #[arg(short = 'f', long = "filename", required = true)]
         files: Vec<PathBuf>,
     },
-    /// As apply, and writes over passwords that a rotation has set.
+    /// As apply, but what the documents do not name is emptied, and passwords that a rotation has set are written over.
     Replace {
         /// File, or - for standard input; may be repeated.
         #[arg(short = 'f', long = "filename", required = true)]

@@ -156,6 +156,9 @@ macro_rules! pages {
 
 #[expect(clippy::needless_update, reason = "one of the requests has fields of its own")]
 pub(crate) async fn list(clients: &Clients, kind: Kind, selector: Option<LabelSelector>) -> Result<Vec<Value>, Failure> {
+    if selector.is_some() && matches!(kind, Kind::Secret | Kind::Certificate | Kind::Cleanup | Kind::Operation) {
+        return Err(Failure::usage(format!("-l: {kind:?}s have no labels to select by").to_lowercase()));
+    }
     Ok(match kind {
         Kind::Server => pages!(
             clients.servers,

@@ -24,8 +24,8 @@ fn selector(text: Option<&String>) -> Result<Option<common::LabelSelector>, Fail
 /// Runs a verb that needs the services.
 pub(crate) async fn run(clients: &Clients, command: Command) -> Result<(), Failure> {
     match command {
-        Command::Apply { files } => apply::files(clients, &files, false).await,
-        Command::Replace { files } => apply::files(clients, &files, true).await,
+        Command::Apply { files } => apply::files(clients, &files, apply::Manner::Merge).await,
+        Command::Replace { files } => apply::files(clients, &files, apply::Manner::Replace).await,
         Command::Get {
             kind,
             name,
