@@ -66,7 +66,12 @@ async fn apply_leaves_alone_what_a_file_never_named() {
 
     // What the file changes is said; what it does not name any more goes; what it never named stays.
     let said = apply("apply", "metadata: {name: mine, labels: {rack: r2}}\nspec: {power: Off}\n");
-    for part in ["spec.power: On → Off", "spec.locatorLed: true → nothing", "labels.rack: r1 → r2", "labels.row: a → nothing"] {
+    for part in [
+        "spec.power: On → Off",
+        "spec.locatorLed: true → nothing",
+        "labels.rack: r1 → r2",
+        "labels.row: a → nothing",
+    ] {
         assert!(said.contains(part), "{part}: {said}");
     }
     let now = server(&world).await;
@@ -114,7 +119,10 @@ async fn apply_repeats_where_somebody_writes_in_between() {
         for n in 1..=20 {
             std::fs::write(&file, text(n)).unwrap();
             let (address, name) = (world.stack.address.clone(), name.clone());
-            tokio::task::spawn_blocking(move || cli(&address, &["apply", "-f", &name])).await.unwrap().unwrap();
+            tokio::task::spawn_blocking(move || cli(&address, &["apply", "-f", &name]))
+                .await
+                .unwrap()
+                .unwrap();
         }
         done.cancel();
     };

@@ -335,14 +335,20 @@ async fn errors_say_what_they_are_about() {
 
     let request = inventory::GetServerRequest { name: "nobody".into() };
     let missing = clients.servers.clone().get_server(request).await.unwrap_err();
-    assert_eq!((told(&missing)["resourceType"].as_str(), told(&missing)["resourceName"].as_str()), ("server", "nobody"));
+    assert_eq!(
+        (told(&missing)["resourceType"].as_str(), told(&missing)["resourceName"].as_str()),
+        ("server", "nobody")
+    );
 
     let request = inventory::ListServersRequest {
         page_size: -1,
         ..Default::default()
     };
     let wrong = clients.servers.clone().list_servers(request).await.unwrap_err();
-    assert_eq!((told(&wrong)["field"].as_str(), violations(&wrong)), ("page_size", vec!["page_size".to_owned()]));
+    assert_eq!(
+        (told(&wrong)["field"].as_str(), violations(&wrong)),
+        ("page_size", vec!["page_size".to_owned()])
+    );
 
     let request = bmc::ListBmcsRequest::default();
     let bmcs = clients.bmcs.clone().list_bmcs(request).await.unwrap().into_inner().bmcs;

@@ -81,7 +81,8 @@ impl Dialect {
                 placed as (
                     update change set position = base.last + unplaced.nth from base, unplaced
                     where change.position is null and change.seq = unplaced.seq returning change.position),
-                told as (select pg_notify('ironyard_change_' || current_schema(), '')::text as done from placed limit 1)
+                told as (select pg_notify('ironyard_change_' || current_schema(), max(position)::text)::text as done
+                    from placed having count(*) > 0)
                 select greatest(base.last, (select coalesce(max(position), 0) from placed)) as head, (select max(done) from told) as told
                 from base;",
             ),

@@ -132,6 +132,11 @@ pub async fn head(db: &Db) -> Result<Position> {
     Ok(Change::read(&row)?.position)
 }
 
+/// Whether more may follow a batch that was read.
+pub fn is_full(batch: &[Change]) -> bool {
+    i64::try_from(batch.len()).is_ok_and(|length| length >= BATCH)
+}
+
 /// What comes after `position`, of all kinds, at most a batch of it; `None` when `position` is not part of the feed any more.
 pub async fn after(db: &Db, position: Position) -> Result<Option<Vec<Change>>> {
     let sql = select(db, "where {place} >= $1 order by {place} limit $2");

@@ -95,7 +95,8 @@ pub struct Db {
     dialect: Dialect,
     /// SQLite has one writer; waiting here is fair, waiting inside SQLite polls.
     writer: Arc<Mutex<()>>,
-    changed: watch::Sender<()>,
+    /// The place of the last change, as far as this process knows.
+    changed: watch::Sender<i64>,
     /// Wakes the task that gives changes their places.
     grown: Arc<Notify>,
     clock: Arc<dyn Clock>,
@@ -136,7 +137,7 @@ impl Db {
             pool,
             dialect,
             writer: Arc::default(),
-            changed: watch::Sender::new(()),
+            changed: watch::Sender::new(0),
             grown: Arc::default(),
             clock,
             between: None,
@@ -192,7 +193,7 @@ impl Db {
     }
 
     /// Tells when the change feed has grown, whoever wrote.
-    pub fn subscribe(&self) -> watch::Receiver<()> {
+    pub fn subscribe(&self) -> watch::Receiver<i64> {
         self.changed.subscribe()
     }
 
@@ -249,7 +250,7 @@ async fn place(db: Db) {
             Ok(now) if now == head => {}
             Ok(now) => {
                 head = now;
-                db.changed.send_replace(());
+                db.changed.send_if_modified(|known| std::mem::replace(known, now) != now);
             }
             Err(_) if db.pool.is_closed() => return,
             Err(error) => {
@@ -262,14 +263,20 @@ async fn place(db: Db) {
 }
 
 /// Wakes watchers when another process has written. The feed is looked at as well, so errors only cost time.
-async fn listen(url: String, schema: Option<String>, changed: watch::Sender<()>, pool: AnyPool) {
+async fn listen(url: String, schema: Option<String>, changed: watch::Sender<i64>, pool: AnyPool) {
     let channel = format!("ironyard_change_{}", schema.as_deref().unwrap_or("public"));
     while !pool.is_closed() {
         if let Ok(mut listener) = PgListener::connect(&url).await
             && listener.listen(&channel).await.is_ok()
         {
-            while let Ok(_notification) = listener.recv().await {
-                changed.send_replace(());
+            while let Ok(notification) = listener.recv().await {
+                // What this process has placed itself, it knows.
+                let head = notification.payload().parse::<i64>().ok();
+                changed.send_if_modified(|known| {
+                    let news = head.is_none_or(|head| head > *known);
+                    *known = head.unwrap_or(0).max(*known);
+                    news
+                });
             }
         }
         tokio::time::sleep(Duration::from_secs(2)).await;
@@ -308,7 +315,7 @@ impl Tx {
         if feed_grew {
             match db.dialect {
                 Dialect::Sqlite => {
-                    db.changed.send_replace(());
+                    db.changed.send_modify(|commits| *commits += 1);
                 }
                 Dialect::Postgres => db.grown.notify_one(),
             }

@@ -98,7 +98,12 @@ impl Wakeups {
     pub async fn follow_operations(&self, gateway: Gateway) {
         let open = |resume_token| {
             let mut client = gateway.operations.clone();
-            async move { Ok(client.watch_operations(bmc::WatchOperationsRequest { resume_token }).await?.into_inner()) }
+            async move {
+                Ok(client
+                    .watch_operations(bmc::WatchOperationsRequest { resume_token })
+                    .await?
+                    .into_inner())
+            }
         };
         let item = |message: bmc::WatchOperationsResponse| self.heard(message.changes, message.resume_token);
         ironyard_resource::follow("operations", open, item).await;
@@ -135,7 +140,9 @@ mod tests {
     async fn a_change_is_told_whenever_it_comes() {
         let folder = tempfile::tempdir().unwrap();
         let url = format!("sqlite://{}", folder.path().join("db").display());
-        let db = Db::open(&ironyard_db::Config::url(url), &ironyard_reconcile::MIGRATIONS).await.unwrap();
+        let db = Db::open(&ironyard_db::Config::url(url), &ironyard_reconcile::MIGRATIONS)
+            .await
+            .unwrap();
         let queue = Queue::new(db, "test");
         let wakeups = Wakeups::default();
         assert_eq!(wakeups.after(&queue, "a", "op", 1), FALLBACK);

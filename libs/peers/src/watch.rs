@@ -1,11 +1,22 @@
-use std::time::Duration;
+use std::{
+    collections::HashMap,
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
-use ironyard_proto::{bmc, inventory};
+use ironyard_proto::{
+    bmc,
+    common::{ChangeType, Metadata},
+    inventory,
+};
 use ironyard_reconcile::Queue;
+use prost::Message;
 
 use crate::{Gateway, Inventory};
 
-/// Follows inventory's servers for ever. An event that could not be taken in is tried again: it would be lost otherwise.
+/// Follows inventory's servers for ever. An event that could not be taken in is tried again: it would be lost otherwise. A change of what
+/// nobody decides by (why it waits, texts, hardware) is passed over: most of them are made by those who follow.
 pub async fn follow_servers<F, E>(peer: Inventory, seen: impl Fn(inventory::Server) -> F + Send + Sync)
 where
     F: Future<Output = Result<(), E>> + Send,
@@ -20,19 +31,61 @@ where
                 .into_inner())
         }
     };
+    let known: Mutex<HashMap<String, u64>> = Mutex::default();
     let item = |event: inventory::WatchServersResponse| {
-        let seen = &seen;
+        let (seen, known) = (&seen, &known);
         async move {
+            let gone = event.r#type() == ChangeType::Deleted;
             if let Some(server) = event.server {
-                while let Err(error) = seen(server.clone()).await {
-                    tracing::warn!(%error, "could not take in what became of a server");
-                    tokio::time::sleep(Duration::from_secs(1)).await;
+                let (name, concern) = (crate::name(&server), concern(&server));
+                let known = || known.lock().unwrap_or_else(PoisonError::into_inner);
+                if gone || known().get(&name) != Some(&concern) {
+                    while let Err(error) = seen(server.clone()).await {
+                        tracing::warn!(%error, "could not take in what became of a server");
+                        tokio::time::sleep(Duration::from_secs(1)).await;
+                    }
+                    if gone {
+                        known().remove(&name);
+                    } else {
+                        known().insert(name, concern);
+                    }
                 }
             }
             event.resume_token
         }
     };
     ironyard_resource::follow("servers", open, item).await;
+}
+
+/// What others decide by, in one number.
+fn concern(server: &inventory::Server) -> u64 {
+    let metadata = server.metadata.as_ref();
+    let observed = server.observed.as_ref();
+    let mut hash = DefaultHasher::new();
+    let decided = inventory::Server {
+        metadata: metadata.map(|m| Metadata {
+            uid: m.uid.clone(),
+            labels: m.labels.clone(),
+            ..Metadata::default()
+        }),
+        spec: server.spec.clone(),
+        observed: observed.map(|o| inventory::ServerObserved {
+            power_state: o.power_state,
+            system_id: o.system_id.clone(),
+            ..inventory::ServerObserved::default()
+        }),
+        state: server.state,
+        conditions: vec![],
+        claim_ref: server.claim_ref.clone(),
+        maintenance_ref: server.maintenance_ref.clone(),
+        sanitization_debt: server.sanitization_debt.clone(),
+        waiting_because: None,
+        failure: None,
+        discovered: server.discovered,
+    };
+    decided.encode_to_vec().hash(&mut hash);
+    server.conditions.iter().for_each(|c| (&c.r#type, c.status).hash(&mut hash));
+    hash.finish()
 }
 
 /// How often all servers are looked through for keys that a queue should have.

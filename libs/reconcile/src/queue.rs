@@ -195,11 +195,12 @@ impl Queue {
             "update work_item set lease_until = {now} + $4, due_at = {now} + $4
             where queue = $1 and work_key = $2 and fence = $3 returning fence"
         );
-        self.write(&sql, lease, micros(self.lease)).await
+        Ok(self.write(&sql, lease, micros(self.lease)).await?.is_some())
     }
 
-    /// Ends a pass that wants another one after `wait`. A poke that came meanwhile makes it due now. False when the lease was lost.
-    pub async fn again(&self, lease: &Lease, wait: Duration, attempts: u32) -> Result<bool> {
+    /// Ends a pass that wants another one after `wait`; after how long it is due. A poke that came meanwhile makes it due now. Nothing when
+    /// the lease was lost.
+    pub async fn again(&self, lease: &Lease, wait: Duration, attempts: u32) -> Result<Option<Duration>> {
         let now = self.db.dialect().now(5);
         let failing = if attempts == 0 {
             "null".to_owned()
@@ -209,33 +210,38 @@ impl Queue {
         let sql = format!(
             "update work_item set lease_until = 0, attempts = {attempts}, failing_since = {failing},
             due_at = case when dirty > {} then {now} else {now} + $4 end
-            where queue = $1 and work_key = $2 and fence = $3 returning fence",
-            lease.dirty
+            where queue = $1 and work_key = $2 and fence = $3 returning case when dirty > {} then 0 else 1 end as waits",
+            lease.dirty, lease.dirty
         );
-        self.write(&sql, lease, micros(wait)).await
+        let row = self.write(&sql, lease, micros(wait)).await?;
+        let waits = row.map(|row| {
+            row.try_get::<i64, _>("waits")
+                .or_else(|_| row.try_get::<i32, _>("waits").map(i64::from))
+        });
+        Ok(waits.transpose()?.map(|waits| if waits == 0 { Duration::ZERO } else { wait }))
     }
 
-    /// Ends a pass that wants no other. A poke that came meanwhile keeps the key.
-    pub async fn done(&self, lease: &Lease) -> Result<bool> {
+    /// Ends a pass that wants no other; after how long there is one. A poke that came meanwhile keeps the key.
+    pub async fn done(&self, lease: &Lease) -> Result<Option<Duration>> {
         let sql = format!(
             "delete from work_item where queue = $1 and work_key = $2 and fence = $3 and dirty <= {} and $4 = 0{} returning fence",
             lease.dirty,
             // SQLite counts its parameters.
             self.db.now().map_or("", |_| " and $5 > 0")
         );
-        if self.write(&sql, lease, 0).await? {
-            return Ok(true);
+        if self.write(&sql, lease, 0).await?.is_some() {
+            return Ok(Some(Duration::MAX));
         }
         self.again(lease, Duration::ZERO, 0).await
     }
 
-    async fn write(&self, sql: &str, lease: &Lease, time: i64) -> Result<bool> {
+    async fn write(&self, sql: &str, lease: &Lease, time: i64) -> Result<Option<AnyRow>> {
         let query = sqlx::query(AssertSqlSafe(sql.to_owned()))
             .bind(self.name)
             .bind(lease.key.clone())
             .bind(lease.fence)
             .bind(time);
-        Ok(!self.in_one(self.timed(query)).await?.is_empty())
+        Ok(self.in_one(self.timed(query)).await?.pop())
     }
 
     /// Whether the lease is still held, as seen by a transaction; until its end nobody else takes the key.

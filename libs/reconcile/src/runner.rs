@@ -1,7 +1,14 @@
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use futures_util::{FutureExt, future::BoxFuture};
-use tokio::{sync::Semaphore, task::JoinSet, time::Instant};
+use tokio::{
+    sync::{Notify, Semaphore},
+    task::JoinSet,
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, warn};
 
@@ -67,53 +74,98 @@ impl<R: Reconcile> Runner<R> {
                 "could not release the leases of an earlier process"
             );
         }
+        let ended = Arc::new(Ended::default());
+        // Whether a key is due, as far as is known, and when the next one is; nothing: that is to be asked.
+        let (mut due, mut next) = (true, None);
         while !shutdown.is_cancelled() {
             while passes.try_join_next().is_some() {}
-            let free = permits.available_permits();
-            let taken = if free == 0 {
-                Ok(vec![])
-            } else {
-                self.queue.take(i64::try_from(free).unwrap_or(1)).await
-            };
-            match taken {
-                Ok(leases) if !leases.is_empty() => {
-                    for lease in leases {
-                        let Ok(permit) = permits.clone().acquire_owned().await else {
-                            return;
-                        };
-                        let (queue, reconciler) = (self.queue.clone(), self.reconciler.clone());
-                        passes.spawn(async move {
-                            pass(&queue, &*reconciler, lease).await;
-                            drop(permit);
-                            queue.wake();
-                        });
+            if due {
+                let free = permits.available_permits();
+                let taken = if free == 0 {
+                    Ok(vec![])
+                } else {
+                    self.queue.take(i64::try_from(free).unwrap_or(1)).await
+                };
+                let leases = match taken {
+                    Ok(leases) => leases,
+                    Err(error) => {
+                        warn!(queue = self.queue.name(), error = chain(&error), "could not read the queue");
+                        tokio::time::sleep(Duration::from_secs(1)).await;
+                        continue;
                     }
+                };
+                let full = leases.len() >= free;
+                for lease in leases {
+                    let Ok(permit) = permits.clone().acquire_owned().await else {
+                        return;
+                    };
+                    let (queue, reconciler, ended) = (self.queue.clone(), self.reconciler.clone(), ended.clone());
+                    passes.spawn(async move {
+                        let again = pass(&queue, &*reconciler, lease).await;
+                        drop(permit);
+                        ended.tell(again);
+                    });
                 }
-                Ok(_) => {
+                if full {
+                    // More may be due than could be taken.
                     tokio::select! {
                         () = shutdown.cancelled() => {}
-                        () = self.queue.wake.notified() => {}
-                        () = tokio::time::sleep(self.idle().await) => {}
+                        () = ended.told.notified() => {}
+                    }
+                    continue;
+                }
+                due = false;
+            }
+            let (at, sure) = match next {
+                Some(known) => known,
+                None => *next.insert(self.idle().await),
+            };
+            tokio::select! {
+                () = shutdown.cancelled() => {}
+                () = self.queue.wake.notified() => due = true,
+                () = ended.told.notified() => {
+                    if let Some(again) = ended.next().filter(|again| *again < at) {
+                        next = Some((again, true));
                     }
                 }
-                Err(error) => {
-                    warn!(queue = self.queue.name(), error = chain(&error), "could not read the queue");
-                    tokio::time::sleep(Duration::from_secs(1)).await;
-                }
+                () = tokio::time::sleep_until(at) => (due, next) = (sure, None),
             }
         }
         // A pass is one step; ten seconds are enough for the longest that is not stuck.
         let _ = tokio::time::timeout(Duration::from_secs(10), async { while passes.join_next().await.is_some() {} }).await;
     }
 
-    /// Until the next key is due. Another process may have made one due: at once where it hands over keys that are this one's, else the
-    /// one that did looks itself, and this one only where that died.
-    async fn idle(&self) -> Duration {
+    /// When the next key is due, and whether one is then. Another process may have made one due: at once where it hands over keys that are
+    /// this one's, else the one that did looks itself, and this one only where that died; so it is asked again after a while.
+    async fn idle(&self) -> (Instant, bool) {
         let most = Duration::from_secs(if self.queue.alone() { 10 } else { 1 });
+        let now = Instant::now();
         match self.queue.next_due().await {
-            Ok(Some(due)) => due.clamp(Duration::from_millis(2), most),
-            Ok(None) | Err(_) => most,
+            Ok(Some(due)) if due <= most => (now + due.max(Duration::from_millis(2)), true),
+            Ok(_) | Err(_) => (now + most, false),
         }
+    }
+}
+
+/// What passes that ended say of when their keys are due again.
+#[derive(Default)]
+struct Ended {
+    told: Notify,
+    soonest: Mutex<Option<Instant>>,
+}
+
+impl Ended {
+    fn tell(&self, again: Duration) {
+        let mut soonest = self.soonest.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(at) = Instant::now().checked_add(again) {
+            *soonest = Some(soonest.map_or(at, |other| other.min(at)));
+        }
+        drop(soonest);
+        self.told.notify_one();
+    }
+
+    fn next(&self) -> Option<Instant> {
+        self.soonest.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 
@@ -153,7 +205,8 @@ pub async fn run_all(controllers: Vec<Box<dyn Controller>>, shutdown: &Cancellat
     futures_util::future::join_all(running).await;
 }
 
-async fn pass<R: Reconcile>(queue: &Queue, reconciler: &R, lease: Lease) {
+/// Looks at a key that was taken; after how long it is due again.
+async fn pass<R: Reconcile>(queue: &Queue, reconciler: &R, lease: Lease) -> Duration {
     let span = tracing::debug_span!("reconcile", queue = queue.name(), key = %lease.key, attempt = lease.attempts);
     let pass = Pass::new(queue.clone(), lease);
     let lease = &pass.lease;
@@ -176,7 +229,7 @@ async fn pass<R: Reconcile>(queue: &Queue, reconciler: &R, lease: Lease) {
     let outcome = tokio::select! {
         outcome = work => outcome,
         // Somebody else has the key now: whatever this pass would still do is theirs to do.
-        () = renewals => return,
+        () = renewals => return Duration::MAX,
     };
     let attempts = lease.attempts.saturating_add(1);
     let ended = match outcome {
@@ -198,9 +251,13 @@ async fn pass<R: Reconcile>(queue: &Queue, reconciler: &R, lease: Lease) {
             queue.again(lease, backoff(&lease.key, attempts), attempts).await
         }
     };
-    if let Err(error) = ended {
-        // The lease runs out by itself, and the key is due again then.
-        warn!(queue = queue.name(), key = %lease.key, error = chain(&error), "could not end a pass");
+    match ended {
+        Ok(again) => again.unwrap_or(Duration::MAX),
+        Err(error) => {
+            warn!(queue = queue.name(), key = %lease.key, error = chain(&error), "could not end a pass");
+            // The lease runs out by itself, and the key is due again then.
+            queue.lease()
+        }
     }
 }
 

@@ -103,7 +103,7 @@ async fn produce<T: Kind, M: Send + 'static>(
             }
             checkpoint_due = true;
         }
-        if !changes.is_empty() {
+        if feed::is_full(&changes) {
             continue;
         }
         checkpoint_due |= checked.elapsed() >= CHECKPOINT;
@@ -149,9 +149,14 @@ async fn produce_names<T: Record>(
     loop {
         grown.mark_unchanged();
         let changes = feed::after(&cx.db, position).await.map_err(store)?.ok_or_else(expired)?;
-        let more = changes.last().map(|last| position = last.position).is_some();
+        let more = feed::is_full(&changes);
+        if let Some(last) = changes.last() {
+            position = last.position;
+        }
         let ours = changes.into_iter().filter(|change| change.kind == T::TABLE);
-        let ours: Vec<NameChange> = ours.map(|feed::Change { name, version, .. }| NameChange { name, version }).collect();
+        let ours: Vec<NameChange> = ours
+            .map(|feed::Change { name, version, .. }| NameChange { name, version })
+            .collect();
         due |= !ours.is_empty();
         if due && sender.send(Ok((ours, position.to_string()))).await.is_err() {
             return Ok(());

@@ -27,7 +27,10 @@ fn binary(name: &str) -> Option<PathBuf> {
 
 /// Counts statements, where that extension is there.
 fn counting(postgres: &Path) -> Vec<String> {
-    let beside = postgres.parent().and_then(Path::parent).map(|root| root.join("lib/pg_stat_statements.so"));
+    let beside = postgres
+        .parent()
+        .and_then(Path::parent)
+        .map(|root| root.join("lib/pg_stat_statements.so"));
     match beside {
         Some(library) if library.is_file() => vec!["-c".to_owned(), "shared_preload_libraries=pg_stat_statements".to_owned()],
         Some(_) | None => vec![],

@@ -9,7 +9,6 @@ use ironyard_rpc::{Fault, Reason};
 use ironyard_types::{Metadata, random_hex, sha256_hex};
 
 use crate::{
-    told::Told,
     Settings,
     domain::{
         agent_run::{AgentRun, Stage},
@@ -17,6 +16,7 @@ use crate::{
         endpoint::Endpoint,
     },
     store,
+    told::Told,
 };
 
 macro_rules! kind {

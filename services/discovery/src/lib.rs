@@ -2,17 +2,16 @@
 
 mod app;
 mod config;
-mod told;
 pub mod domain;
 pub mod grpc;
 pub mod store;
 pub mod tasks;
+mod told;
 
 use std::sync::Arc;
 
 use app::App;
 pub use config::{Config, Settings};
-use told::Told;
 use domain::{agent_run::AgentRun, endpoint::Endpoint};
 use ironyard_db::{Db, Migration, record};
 use ironyard_peers::{Gateway, Inventory, Peers, Wakeups, follow_servers, name, poke_on_bmcs, resync_on_servers};
@@ -22,13 +21,14 @@ use ironyard_proto::{
         agent_service_server::{self, AgentServiceServer},
         endpoint_service_server::{self, EndpointServiceServer},
     },
-    inventory::Server,
+    inventory::{Server, ServerState},
 };
 use ironyard_reconcile::{Controller, Queue, Runner, run_all};
 use ironyard_resource::Context;
 use ironyard_types::Clock;
 use tasks::{agent_runs::AgentRuns, bmcs::Bmcs, endpoints::Endpoints, servers::Servers};
 use tokio_util::sync::CancellationToken;
+use told::Told;
 use tonic::service::RoutesBuilder;
 
 /// Schema of its database.
@@ -135,7 +135,11 @@ impl Service {
 
     /// A server became what it is: looks at what that concerns.
     pub async fn saw(&self, server: &Server) -> ironyard_db::Result<()> {
-        self.app.servers.poke(&name(server)).await
+        match server.state() {
+            ServerState::Initial | ServerState::Discovery | ServerState::Unspecified => self.app.servers.poke(&name(server)).await,
+            // It is looked at now and then; nothing hastens that.
+            ServerState::Available | ServerState::Reserved | ServerState::Cleanup | ServerState::Maintenance | ServerState::Error => Ok(()),
+        }
     }
 
     /// Reconciles until `shutdown`.

@@ -334,7 +334,11 @@ fn told(path: &str, error: &serde_saphyr::Error) -> String {
     let what = plain.split(" at line ").next().unwrap_or(&plain).trim();
     let what = what.replace("invalid i32", "is not a whole number");
     let line = error.location().map_or(String::new(), |at| format!("line {}: ", at.line()));
-    let path = if path.is_empty() || path == "." { String::new() } else { format!("{path}: ") };
+    let path = if path.is_empty() || path == "." {
+        String::new()
+    } else {
+        format!("{path}: ")
+    };
     format!("{line}{path}{what}")
 }
 
@@ -692,7 +696,10 @@ mod tests {
         let text = "# two of them\n---\napiVersion: v1alpha1\nkind: Endpoint\nmetadata:\n  name: a\nspec:\n  macAddress: a\n  ip: b\n---\n\
             apiVersion: v1alpha1\nkind: Server\nmetadata:\n  name: b\nspec:\n  bootOrder:\n    - name: disk\n      priority: first\n";
         let error = parse(text).unwrap_err();
-        assert!(error.contains("document 2 (Server b): line 18: spec.bootOrder[0].priority: "), "{error}");
+        assert!(
+            error.contains("document 2 (Server b): line 18: spec.bootOrder[0].priority: "),
+            "{error}"
+        );
     }
 
     #[test]
@@ -705,7 +712,9 @@ mod tests {
             ("\"Off\"", common::PowerState::Off),
         ] {
             let documents = parse(&format!("{head}  power: {power}\n")).unwrap();
-            let Resource::Server(server) = &documents[0].resource else { panic!() };
+            let Resource::Server(server) = &documents[0].resource else {
+                panic!()
+            };
             assert_eq!(server.spec.as_ref().unwrap().power(), state, "{power}");
             assert_eq!(documents[0].names, ["spec.power"]);
         }
@@ -721,11 +730,23 @@ mod tests {
         };
         assert!(names("Server", "{}").is_empty());
         assert_eq!(
-            names("Server", "{unclaimable: false, systemUUID: x, BIOS: [], locatorLED: true, bootOrder: []}"),
-            ["spec.bios", "spec.boot_order", "spec.locator_led", "spec.system_uuid", "spec.unclaimable"]
+            names(
+                "Server",
+                "{unclaimable: false, systemUUID: x, BIOS: [], locatorLED: true, bootOrder: []}"
+            ),
+            [
+                "spec.bios",
+                "spec.boot_order",
+                "spec.locator_led",
+                "spec.system_uuid",
+                "spec.unclaimable"
+            ]
         );
         assert_eq!(
-            names("BMC", "{address: a, protocol: {name: Redfish, port: 1}, tls: {trust: ca}, bmcSecretRef: {name: s}, consoleProtocol: {name: SSH}}"),
+            names(
+                "BMC",
+                "{address: a, protocol: {name: Redfish, port: 1}, tls: {trust: ca}, bmcSecretRef: {name: s}, consoleProtocol: {name: SSH}}"
+            ),
             [
                 "spec.address",
                 "spec.certificate_sha256",
@@ -735,6 +756,9 @@ mod tests {
                 "spec.tls_trust"
             ]
         );
-        assert_eq!(names("ServerClaim", "{ignitionSecretRef: {name: i}, serverRef: {name: a}}"), ["spec.ignition", "spec.server_ref"]);
+        assert_eq!(
+            names("ServerClaim", "{ignitionSecretRef: {name: i}, serverRef: {name: a}}"),
+            ["spec.ignition", "spec.server_ref"]
+        );
     }
 }

@@ -14,7 +14,7 @@ pub use config::{Config, Settings};
 use ironyard_db::{Db, Migration};
 use ironyard_peers::{Gateway, Inventory, Peers, Wakeups, follow_servers, name, resync_on_servers};
 use ironyard_proto::{
-    inventory::Server,
+    inventory::{Server, ServerState},
     maintenance::server_maintenance_service_server::{SERVICE_NAME, ServerMaintenanceServiceServer},
 };
 use ironyard_reconcile::{Controller, Queue, Runner, run_all};
@@ -101,7 +101,13 @@ impl Service {
 
     /// A server became what it is: looks at what that concerns.
     pub async fn saw(&self, server: &Server) -> ironyard_db::Result<()> {
-        self.app.servers.poke(&name(server)).await
+        match server.state() {
+            ServerState::Available | ServerState::Maintenance | ServerState::Error | ServerState::Unspecified => {
+                self.app.servers.poke(&name(server)).await
+            }
+            // Whatever waits for it, waits for another state.
+            ServerState::Initial | ServerState::Discovery | ServerState::Reserved | ServerState::Cleanup => Ok(()),
+        }
     }
 
     /// Reconciles until `shutdown`.

@@ -879,7 +879,9 @@ impl OperationService for Hardware {
     type WatchOperationsStream = tokio_stream::Empty<Result<bmc::WatchOperationsResponse, Status>>;
 
     async fn watch_operations(&self, _: Request<bmc::WatchOperationsRequest>) -> Answer<Self::WatchOperationsStream> {
-        Err(Status::unimplemented("nobody follows operations in a simulation: what waits looks again after a while"))
+        Err(Status::unimplemented(
+            "nobody follows operations in a simulation: what waits looks again after a while",
+        ))
     }
 
     async fn cancel_operation(&self, request: Request<bmc::CancelOperationRequest>) -> Answer<Operation> {

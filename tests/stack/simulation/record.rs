@@ -111,7 +111,10 @@ impl Recorder {
                 self.agents.insert(agent.to_owned(), run.clone());
             }
             let failed = row.pointer("/failure").is_some_and(Value::is_object);
-            let before = self.steps.insert(run.clone(), step.clone()).unwrap_or_else(|| "PowerOff".to_owned());
+            let before = self
+                .steps
+                .insert(run.clone(), step.clone())
+                .unwrap_or_else(|| "PowerOff".to_owned());
             // A run that failed goes straight to its end.
             if before != step && !failed {
                 let server = text(row, "/server/name").to_owned();
@@ -158,7 +161,8 @@ impl Recorder {
             Deed::SwitchedOff { server, key } => {
                 let held = self.tenant(&server);
                 if !held.is_empty() && !key.starts_with(&held) {
-                    self.found.push(format!("{server}: switched off by {key} while claim {held} holds it"));
+                    self.found
+                        .push(format!("{server}: switched off by {key} while claim {held} holds it"));
                 }
                 // The agent's run switches off before and after it; only the cleanup's own are its steps.
                 let own = |end: &str| key.strip_suffix(end).filter(|run| self.runs.contains(*run)).map(str::to_owned);

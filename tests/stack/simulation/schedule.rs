@@ -60,16 +60,43 @@ pub struct Outcome {
 /// What a user does, and when.
 #[derive(Debug, Clone)]
 enum Act {
-    Create { claim: usize, power: bool, image: bool, server: Option<usize> },
-    Power { claim: usize, on: bool },
-    Delete { claim: usize },
-    Policy { server: usize, retain: bool },
-    Cancel { server: usize },
-    Retry { server: usize },
-    Waive { server: usize },
-    Maintain { server: usize, power: Option<bool> },
-    Done { server: usize },
-    Reach { server: usize, reachable: bool },
+    Create {
+        claim: usize,
+        power: bool,
+        image: bool,
+        server: Option<usize>,
+    },
+    Power {
+        claim: usize,
+        on: bool,
+    },
+    Delete {
+        claim: usize,
+    },
+    Policy {
+        server: usize,
+        retain: bool,
+    },
+    Cancel {
+        server: usize,
+    },
+    Retry {
+        server: usize,
+    },
+    Waive {
+        server: usize,
+    },
+    Maintain {
+        server: usize,
+        power: Option<bool>,
+    },
+    Done {
+        server: usize,
+    },
+    Reach {
+        server: usize,
+        reachable: bool,
+    },
 }
 
 /// How rough a schedule is.
@@ -97,9 +124,23 @@ fn plan(world: &World, chance: &mut Chance) -> Plan {
         let at = chance.between(1, until / SECOND) * SECOND;
         let server = chance.permille(300).then(|| chance.below(servers));
         let (power, image) = (chance.permille(700), chance.permille(600));
-        acts.push((at, Act::Create { claim, power, image, server }));
+        acts.push((
+            at,
+            Act::Create {
+                claim,
+                power,
+                image,
+                server,
+            },
+        ));
         for _ in 0..chance.below(3) {
-            acts.push((at + chance.between(0, 40) * SECOND, Act::Power { claim, on: chance.permille(500) }));
+            acts.push((
+                at + chance.between(0, 40) * SECOND,
+                Act::Power {
+                    claim,
+                    on: chance.permille(500),
+                },
+            ));
         }
         if chance.permille(850) {
             acts.push((at + chance.between(0, 120) * SECOND, Act::Delete { claim }));
@@ -108,7 +149,13 @@ fn plan(world: &World, chance: &mut Chance) -> Plan {
     for server in 0..servers {
         let at = |chance: &mut Chance| chance.between(1, until / SECOND) * SECOND;
         if chance.permille(150) {
-            acts.push((at(chance), Act::Policy { server, retain: chance.permille(500) }));
+            acts.push((
+                at(chance),
+                Act::Policy {
+                    server,
+                    retain: chance.permille(500),
+                },
+            ));
         }
         if chance.permille(100) {
             sound = false;
@@ -134,7 +181,13 @@ fn plan(world: &World, chance: &mut Chance) -> Plan {
     }
     acts.sort_by_key(|(at, _)| *at);
     let stormy = chance.permille(600);
-    let rate = |chance: &mut Chance, most: i64| if stormy { u64::try_from(chance.between(0, most)).unwrap_or(0) } else { 0 };
+    let rate = |chance: &mut Chance, most: i64| {
+        if stormy {
+            u64::try_from(chance.between(0, most)).unwrap_or(0)
+        } else {
+            0
+        }
+    };
     world.net.weather.lost.store(rate(chance, 60), Ordering::Relaxed);
     world.net.weather.deaf.store(rate(chance, 60), Ordering::Relaxed);
     world.net.weather.late.store(rate(chance, 60), Ordering::Relaxed);
@@ -156,14 +209,22 @@ fn server(n: usize) -> String {
 }
 
 fn metadata(name: String) -> Option<Metadata> {
-    Some(Metadata { name, ..Default::default() })
+    Some(Metadata {
+        name,
+        ..Default::default()
+    })
 }
 
 async fn act(act: Act, world: Clients) {
     let mut world = world;
     let by_name = |name: String| Reference { name, uid: String::new() };
     match act {
-        Act::Create { claim, power, image, server: wanted } => {
+        Act::Create {
+            claim,
+            power,
+            image,
+            server: wanted,
+        } => {
             let spec = ServerClaimSpec {
                 power: if power { PowerState::On } else { PowerState::Off }.into(),
                 image: if image { "http://images/os.iso".to_owned() } else { String::new() },
@@ -318,7 +379,7 @@ struct Schedule<'w> {
     processes: Vec<Process>,
     actors: Vec<Actor>,
     recorder: Recorder,
-    grown: [Receiver<()>; 4],
+    grown: [Receiver<i64>; 4],
     /// Servers that changed, as the watches have yet to tell.
     untold: BTreeMap<(usize, String), i64>,
     /// Due times by database, and the count of moves that they are of.
@@ -385,14 +446,24 @@ impl Schedule<'_> {
                 let lies = self.plan.bad > 0 && self.chance.permille(100);
                 drives.push(DriveModel {
                     serial: format!("d{n}{drive}"),
-                    bmc_erases: if self.chance.permille(600) { vec!["CryptographicErase".to_owned()] } else { vec![] },
+                    bmc_erases: if self.chance.permille(600) {
+                        vec!["CryptographicErase".to_owned()]
+                    } else {
+                        vec![]
+                    },
                     lies,
                 });
             }
             let uuid = format!("3d6b4c3a-0000-4000-8000-00000000000{n}");
-            self.world.hardware.add(&format!("bmc-{n}"), &server(n), &uuid, &format!("serial-{n}"), drives);
+            self.world
+                .hardware
+                .add(&format!("bmc-{n}"), &server(n), &uuid, &format!("serial-{n}"), drives);
             let retain = self.chance.permille(200);
-            let in_band = if self.chance.permille(100) { InBandPolicy::Required } else { InBandPolicy::Off };
+            let in_band = if self.chance.permille(100) {
+                InBandPolicy::Required
+            } else {
+                InBandPolicy::Off
+            };
             let spec = ServerSpec {
                 bmc_ref: Some(Reference {
                     name: format!("bmc-{n}"),
@@ -442,7 +513,11 @@ impl Schedule<'_> {
         while self.turns < MOST {
             self.turns += 1;
             if self.calm() {
-                for rate in [&self.world.net.weather.lost, &self.world.net.weather.deaf, &self.world.net.weather.late] {
+                for rate in [
+                    &self.world.net.weather.lost,
+                    &self.world.net.weather.deaf,
+                    &self.world.net.weather.late,
+                ] {
                     rate.store(0, Ordering::Relaxed);
                 }
             }
@@ -610,7 +685,11 @@ impl Schedule<'_> {
         let rows = self.world.bodies(DISCOVERY, "agent_run").await;
         let run = rows.iter().find(|row| row["token"] == token.as_str());
         let reported = run.is_some_and(|run| !run["report"].is_null());
-        let told = run.is_some_and(|run| run["commands"].as_array().is_some_and(|all| all.iter().any(|c| c["results"].is_null())));
+        let told = run.is_some_and(|run| {
+            run["commands"]
+                .as_array()
+                .is_some_and(|all| all.iter().any(|c| c["results"].is_null()))
+        });
         let mut client = self.clients.agents.clone();
         let hardware = self.world.hardware.clone();
         let name = format!("agent of {server}");
@@ -690,7 +769,12 @@ impl Schedule<'_> {
                 for db in 1..4 {
                     self.untold.insert((db, name.to_owned()), self.now());
                 }
-                self.say(|| format!("{name}: {} {} {}", row["state"], row["facts"]["claim"]["name"], row["waiting"]["reason"]));
+                self.say(|| {
+                    format!(
+                        "{name}: {} {} {}",
+                        row["state"], row["facts"]["claim"]["name"], row["waiting"]["reason"]
+                    )
+                });
             }
             self.recorder.servers(&rows);
         }
@@ -746,7 +830,11 @@ impl Schedule<'_> {
         let rows = self.world.bodies(INVENTORY, "server").await;
         for row in rows.iter().filter(|row| held(row)) {
             let name = row["metadata"]["name"].as_str().unwrap_or_default().to_owned();
-            let replica = self.processes.iter().find(|process| process.db == CLAIM).map(|process| process.replica.clone());
+            let replica = self
+                .processes
+                .iter()
+                .find(|process| process.db == CLAIM)
+                .map(|process| process.replica.clone());
             let (mut servers, replica) = (self.clients.servers.clone(), replica.unwrap());
             let mut actor = Actor::new("sweep", None, async move {
                 let server = servers.get_server(inventory::GetServerRequest { name }).await.unwrap();
@@ -760,7 +848,8 @@ impl Schedule<'_> {
             conditions.iter().any(|c| c["kind"] == "ClaimExists" && c["status"] == "False")
         };
         let lost = rows.iter().filter(|row| held(row) && !says(row));
-        lost.map(|row| format!("held for a claim that does not exist, and nothing says so: {row}")).collect()
+        lost.map(|row| format!("held for a claim that does not exist, and nothing says so: {row}"))
+            .collect()
     }
 
     async fn verdict(mut self, rested: bool) -> Outcome {
@@ -776,7 +865,12 @@ impl Schedule<'_> {
         }
         found.extend(self.orphans().await);
         if self.plan.sound {
-            found.extend(self.recorder.errors.iter().map(|error| format!("an error where nothing failed: {error}")));
+            found.extend(
+                self.recorder
+                    .errors
+                    .iter()
+                    .map(|error| format!("an error where nothing failed: {error}")),
+            );
         }
         let turns = self.turns;
         let maintenances = self.world.bodies(super::world::MAINTENANCE, "server_maintenance").await;

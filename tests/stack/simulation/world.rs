@@ -9,11 +9,11 @@ use std::{
     time::Duration,
 };
 
+use http::{Request, Response};
 use ironyard_db::{Db, Migration, Moment};
 use ironyard_peers::Peers;
 use ironyard_proto::inventory::Server;
 use ironyard_reconcile::Controller;
-use http::{Request, Response};
 use ironyard_rpc::{Channel, Fault, Reason, client::Local, server::local};
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, Row};
@@ -203,9 +203,18 @@ impl World {
     pub async fn reset(&self, seed: u64) {
         for db in &self.dbs {
             let sql = "select name from sqlite_master where type = 'table' and name not like 'sqlite_%' and name not like '_sqlx_%'";
-            let tables: Vec<String> = sqlx::query(sql).fetch_all(db.pool()).await.unwrap().iter().map(|row| row.get(0)).collect();
+            let tables: Vec<String> = sqlx::query(sql)
+                .fetch_all(db.pool())
+                .await
+                .unwrap()
+                .iter()
+                .map(|row| row.get(0))
+                .collect();
             for table in tables.iter().filter(|table| !table.starts_with("feed")) {
-                sqlx::query(AssertSqlSafe(format!("delete from {table}"))).execute(db.pool()).await.unwrap();
+                sqlx::query(AssertSqlSafe(format!("delete from {table}")))
+                    .execute(db.pool())
+                    .await
+                    .unwrap();
             }
         }
         ironyard_types::repeatable_ids(seed);
@@ -302,7 +311,9 @@ impl World {
     pub async fn bodies(&self, db: usize, table: &str) -> Vec<Value> {
         let sql = AssertSqlSafe(format!("select body from {table} order by created_at, {table}_id"));
         let rows = sqlx::query(sql).fetch_all(self.dbs[db].pool()).await.unwrap();
-        rows.iter().map(|row| serde_json::from_str(&row.get::<String, _>(0)).unwrap()).collect()
+        rows.iter()
+            .map(|row| serde_json::from_str(&row.get::<String, _>(0)).unwrap())
+            .collect()
     }
 
     /// When the next key of each queue is due.

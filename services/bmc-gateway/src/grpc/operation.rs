@@ -74,7 +74,10 @@ impl OperationService for Grpc {
 
     type WatchOperationsStream = Pin<Box<dyn Stream<Item = Result<pb::WatchOperationsResponse, Status>> + Send>>;
 
-    async fn watch_operations(&self, request: Request<pb::WatchOperationsRequest>) -> Result<Response<Self::WatchOperationsStream>, Status> {
+    async fn watch_operations(
+        &self,
+        request: Request<pb::WatchOperationsRequest>,
+    ) -> Result<Response<Self::WatchOperationsStream>, Status> {
         let changes = names::<Operation>(self.cx.clone(), request.into_inner().resume_token);
         let stream = changes.map_ok(|(changes, resume_token)| pb::WatchOperationsResponse { changes, resume_token });
         Ok(Response::new(Box::pin(stream)))

@@ -12,10 +12,7 @@ use ironyard_proto::{
     inventory::{CertificateSummary, ForgivenPart, ReclaimPolicy, SanitizationDebt, SanitizationPart, Server},
 };
 use ironyard_reconcile::Pass;
-use ironyard_rpc::{
-    Reason,
-    convert::drive_from,
-};
+use ironyard_rpc::{Reason, convert::drive_from};
 use ironyard_types::{Category, Metadata, hardware::Drive};
 
 use super::cleanup::{Cleanup, Done};
@@ -26,7 +23,6 @@ use crate::{
         sanitize::{Tool, jobs},
     },
 };
-
 
 /// Whether a part of what the server owes was forgiven: then the spec that asked for it does not count either.
 fn forgiven(debt: &SanitizationDebt, part: SanitizationPart) -> bool {
@@ -104,8 +100,7 @@ impl Cleanup {
     /// For how long to wait for an operation at most; its change makes the server due.
     fn after_operation(&self, server: &Server, operation: &Operation) -> Duration {
         let app = &self.0;
-        app.wakeups
-            .after(&app.cleanups, &name(server), &operation.name, operation.version)
+        app.wakeups.after(&app.cleanups, &name(server), &operation.name, operation.version)
     }
 
     /// The same, for a run of the agent.
@@ -123,7 +118,13 @@ impl Cleanup {
             .power(system, PowerAction::GracefulOff, app.settings.graceful_seconds, &key)
             .await?;
         match (operation.done, &operation.error) {
-            (false, _) => return Ok(Done::Wait(self.after_operation(server, &operation), "POWERING_OFF", operation.phase)),
+            (false, _) => {
+                return Ok(Done::Wait(
+                    self.after_operation(server, &operation),
+                    "POWERING_OFF",
+                    operation.phase,
+                ));
+            }
             (true, Some(error)) => return Ok(Done::Fail("POWER_OFF_FAILED", error.message.clone())),
             (true, None) => {}
         }
@@ -414,4 +415,3 @@ impl Cleanup {
         }
     }
 }
-

@@ -14,6 +14,9 @@ use crate::{
 /// Boots machines into the agent and out of it again, one step a pass.
 pub struct AgentRuns(pub App);
 
+/// The purpose of the runs that discovery begins itself.
+pub const DISCOVER: &str = "discover";
+
 const SOON: Next = Next::After(Duration::from_millis(50));
 
 impl Reconcile for AgentRuns {
@@ -65,7 +68,9 @@ impl AgentRuns {
             }
         };
         pass.save(stored, self.0.cx.now(), change).await?;
-        self.0.servers.poke(&stored.value.server).await.map_err(store_fault)?;
+        if stored.value.purpose == DISCOVER {
+            self.0.servers.poke(&stored.value.server).await.map_err(store_fault)?;
+        }
         Ok(if stage == Stage::Over { Next::Done } else { SOON })
     }
 
@@ -86,7 +91,7 @@ impl AgentRuns {
         let (state, claimed) = server
             .as_ref()
             .map_or((ServerState::Unspecified, false), |s| (s.state(), s.claim_ref.is_some()));
-        let wanted = if run.purpose == "discover" {
+        let wanted = if run.purpose == DISCOVER {
             ServerState::Discovery
         } else {
             ServerState::Cleanup
@@ -157,7 +162,12 @@ impl AgentRuns {
             .into()),
             (None, false) => {
                 let app = &self.0;
-                Ok(Next::After(app.wakeups.after(&app.runs, pass.key(), &operation.name, operation.version)))
+                Ok(Next::After(app.wakeups.after(
+                    &app.runs,
+                    pass.key(),
+                    &operation.name,
+                    operation.version,
+                )))
             }
             // A report may have come while the machine was still said to boot.
             (None, true) if next == Stage::Boot => {

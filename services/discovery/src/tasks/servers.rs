@@ -12,7 +12,7 @@ use ironyard_reconcile::{Next, Pass, Reconcile};
 use ironyard_rpc::{Reason, convert::hardware_to};
 use ironyard_types::Metadata;
 
-use super::{Error, bmcs::is_server_of};
+use super::{Error, agent_runs::DISCOVER, bmcs::is_server_of};
 use crate::{
     app::{App, store_fault},
     domain::{
@@ -252,7 +252,7 @@ impl Servers {
                 Ok(SOON)
             }
             Plan::BeginAgent => {
-                let begun = match app.begin_run(&name(server), "discover", &run.metadata.uid).await {
+                let begun = match app.begin_run(&name(server), DISCOVER, &run.metadata.uid).await {
                     Err(fault) if fault.reason == Reason::AgentBusy => {
                         app.inventory.wait(server, "AGENT_BUSY", &fault.message).await?;
                         return Ok(Next::After(Duration::from_secs(1)));

@@ -131,7 +131,12 @@ macro_rules! upsert {
             if done.is_some() {
                 break;
             }
-            let before = client.clone().$get($gm::$gt { name: name.clone() }).await.map_err(failed)?.into_inner();
+            let before = client
+                .clone()
+                .$get($gm::$gt { name: name.clone() })
+                .await
+                .map_err(failed)?
+                .into_inner();
             let live = before.metadata.clone().unwrap_or_default();
             let (mut head, paths) = merged(&names, &metadata, &live);
             let mut new = value.clone();
@@ -292,7 +297,11 @@ mod tests {
         let names = |names: &[&str]| names.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>();
         // Somebody else labelled it.
         let mut live = metadata(&[("theirs", "1")]);
-        let (first, mask) = merged(&names(&["spec.power", "spec.taints"]), &metadata(&[("rack", "1"), ("row", "2")]), &live);
+        let (first, mask) = merged(
+            &names(&["spec.power", "spec.taints"]),
+            &metadata(&[("rack", "1"), ("row", "2")]),
+            &live,
+        );
         assert_eq!(first.labels, map(&[("theirs", "1"), ("rack", "1"), ("row", "2")]));
         assert_eq!(mask, ["metadata.labels", "metadata.annotations", "spec.power", "spec.taints"]);
         (live.labels, live.annotations) = (first.labels, first.annotations);
@@ -302,7 +311,11 @@ mod tests {
         assert_eq!(mask, ["metadata.labels", "metadata.annotations", "spec.power", "spec.taints"]);
         (live.labels, live.annotations) = (second.labels, second.annotations);
         let (_, mask) = merged(&names(&["spec.power"]), &metadata(&[]), &live);
-        assert_eq!(mask, ["metadata.labels", "metadata.annotations", "spec.power"], "it is forgotten once it is gone");
+        assert_eq!(
+            mask,
+            ["metadata.labels", "metadata.annotations", "spec.power"],
+            "it is forgotten once it is gone"
+        );
     }
 
     #[test]
