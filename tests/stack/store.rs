@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use ironyard_db::{Config, Db, Error, Outcome, Snapshot, Stored, feed, record};
+use ironyard_db::{Config, Db, Error, Outcome, Retention, Snapshot, Stored, feed, record};
 use ironyard_operation::{MutateError, Operation, Request, create, update};
 use ironyard_reconcile::{Pass, Queue, SaveError};
 use ironyard_rpc::Fault;
@@ -388,7 +388,7 @@ async fn leases_and_fences(on: On) {
     let next = queue.take(10).await.unwrap();
     assert_eq!(next.len(), 1, "the poke is served");
     // Who lost the lease can change nothing.
-    assert!(!queue.renew(&lease).await.unwrap() && !queue.again(&lease, Duration::ZERO, 3).await.unwrap().is_some());
+    assert!(!queue.renew(&lease).await.unwrap() && queue.again(&lease, Duration::ZERO, 3).await.unwrap().is_none());
     assert!(queue.done(&next[0]).await.unwrap().is_some());
     assert_eq!(queue.next_due().await.unwrap(), None);
 }
@@ -417,4 +417,67 @@ on_both! {
     a_poke_of_a_late_pass_is_kept: a_poke_of_a_late_pass_is_kept_on_sqlite, a_poke_of_a_late_pass_is_kept_on_postgres;
     failures_are_timed: failures_are_timed_on_sqlite, failures_are_timed_on_postgres;
     leases_and_fences: leases_and_fences_on_sqlite, leases_and_fences_on_postgres;
+}
+
+async fn what_is_over_is_forgotten(on: On) {
+    let Some(store) = store(on).await else { return };
+    let hours = |n: u64| Duration::from_secs(n * 3600);
+    let start = SystemClock.now();
+    let now = start.plus(hours(1000));
+    let ago = |time: Duration| start.plus(hours(1000).saturating_sub(time));
+    let retention = |most: i64| Retention {
+        most,
+        keep: hours(100),
+        ..ironyard_operation::ENDED
+    };
+    // One each hour, and every tenth of them goes on still.
+    for n in 0..130 {
+        let operation = Operation {
+            done: n % 10 != 0,
+            ..operation(n)
+        };
+        let at = ago(hours(n as u64) + Duration::from_secs(1));
+        create::<_, Fault>(&store.db, &Request::default(), operation, at).await.unwrap();
+    }
+    let left = async |done: &str| {
+        let rows = record::list_oldest::<Operation>(&store.db, 1000, &[("done", done)]).await.unwrap();
+        rows.len()
+    };
+    // Of 117 that have ended, those older than a hundred hours go.
+    retention(1000).apply(&store.db, now).await.unwrap();
+    assert_eq!((left("true").await, left("false").await), (90, 13));
+    // The newest stay, however few may.
+    retention(20).apply(&store.db, now).await.unwrap();
+    assert_eq!((left("true").await, left("false").await), (20, 13));
+    // But for the last hour.
+    for n in 200..250 {
+        let operation = Operation {
+            done: true,
+            ..operation(n)
+        };
+        create::<_, Fault>(&store.db, &Request::default(), operation, ago(Duration::from_secs(60))).await.unwrap();
+    }
+    retention(20).apply(&store.db, now).await.unwrap();
+    assert_eq!((left("true").await, left("false").await), (50, 13));
+    // Many more than a step takes.
+    for n in 300..1700 {
+        let operation = Operation {
+            done: true,
+            ..operation(n)
+        };
+        create::<_, Fault>(&store.db, &Request::default(), operation, now).await.unwrap();
+    }
+    let later = now.plus(hours(200));
+    assert_eq!(retention(20).apply(&store.db, later).await.unwrap(), 1450);
+    assert_eq!((left("true").await, left("false").await), (0, 13));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_over_is_forgotten_on_sqlite() {
+    what_is_over_is_forgotten(On::Sqlite).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_over_is_forgotten_on_postgres() {
+    what_is_over_is_forgotten(On::Postgres).await;
 }

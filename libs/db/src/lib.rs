@@ -7,11 +7,13 @@ mod error;
 pub mod feed;
 mod pool;
 pub mod record;
+mod retention;
 mod snapshot;
 
 pub use error::Error;
 pub use pool::{Config, Db, Migration, Moment, Tx};
 pub use record::{Outcome, Record, Stored};
+pub use retention::Retention;
 pub use snapshot::Snapshot;
 
 /// Result of a database call.

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use ironyard_db::{Db, Error, Result, Tx};
+use ironyard_db::{Error, Result, Retention, Tx};
 use ironyard_types::{Timestamp, sha256_hex};
 use serde::{Serialize, de::DeserializeOwned};
 use sqlx::Row;
@@ -78,13 +78,11 @@ impl Request {
     }
 }
 
-/// Forgets requests older than `keep`.
-pub async fn prune(db: &Db, now: Timestamp, keep: Duration) -> Result<()> {
-    let before = now.0.saturating_sub(i64::try_from(keep.as_micros()).unwrap_or(i64::MAX));
-    let mut tx = db.begin().await?;
-    sqlx::query("delete from request where created_at < $1")
-        .bind(before)
-        .execute(tx.conn())
-        .await?;
-    tx.commit().await
-}
+/// Answers are remembered for a month: longer than any operation that is polled by its request id.
+pub const REQUESTS: Retention = Retention {
+    table: "request",
+    key: "request_id",
+    over: "1 = 1",
+    keep: Duration::from_secs(30 * 24 * 3600),
+    most: 1_000_000,
+};

@@ -4,9 +4,9 @@ mod ledger;
 mod mutate;
 mod operation;
 
-pub use ledger::{Known, Request, prune as prune_requests};
+pub use ledger::{Known, REQUESTS, Request};
 pub use mutate::{MutateError, create, delete, update};
-pub use operation::{Failure, Operation};
+pub use operation::{ENDED, Failure, Operation};
 
 /// Schema of operations and of the ledger.
 pub const MIGRATIONS: [ironyard_db::Migration; 2] = [

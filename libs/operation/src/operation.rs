@@ -1,6 +1,6 @@
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
-use ironyard_db::Record;
+use ironyard_db::{Record, Retention};
 use ironyard_types::{Metadata, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -95,3 +95,12 @@ impl Record for Operation {
         &mut self.metadata
     }
 }
+
+/// Operations that have ended are kept for a month, the last twenty thousand of them.
+pub const ENDED: Retention = Retention {
+    table: "operation",
+    key: "operation_id",
+    over: "done = 'true'",
+    keep: Duration::from_secs(30 * 24 * 3600),
+    most: 20_000,
+};

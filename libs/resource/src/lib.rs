@@ -10,17 +10,20 @@ pub use watch::{Event, follow, names, watch};
 
 use std::time::Duration;
 
-/// Forgets old changes and old request ids until `shutdown`.
-pub async fn housekeep(cx: &Context, shutdown: tokio_util::sync::CancellationToken) {
-    // Longer than any operation that is polled by its request id.
-    let (hour, month) = (Duration::from_secs(3600), Duration::from_secs(30 * 24 * 3600));
+use ironyard_db::Retention;
+
+/// Forgets old changes, old request ids and whatever else is over, until `shutdown`.
+pub async fn housekeep(cx: &Context, over: &[Retention], shutdown: tokio_util::sync::CancellationToken) {
+    let hour = Duration::from_secs(3600);
     while !shutdown.is_cancelled() {
         let now = cx.now();
         if let Err(error) = ironyard_db::feed::prune(&cx.db, now, hour).await {
             tracing::warn!(%error, "could not prune the change feed");
         }
-        if let Err(error) = ironyard_operation::prune_requests(&cx.db, now, month).await {
-            tracing::warn!(%error, "could not prune the request ledger");
+        for retention in over.iter().chain([&ironyard_operation::REQUESTS]) {
+            if let Err(error) = retention.apply(&cx.db, now).await {
+                tracing::warn!(table = retention.table, %error, "could not forget what is over");
+            }
         }
         let _ = tokio::time::timeout(Duration::from_secs(300), shutdown.cancelled()).await;
     }

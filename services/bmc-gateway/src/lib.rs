@@ -284,7 +284,7 @@ impl Service {
             events,
             sharing,
             tasks::spool::tidy(&self.cx, &self.config.spool, shutdown.clone()),
-            ironyard_resource::housekeep(&self.cx, shutdown)
+            ironyard_resource::housekeep(&self.cx, &[ironyard_operation::ENDED], shutdown)
         );
         self.devices.clear().await;
         beating.cancel();

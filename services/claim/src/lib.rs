@@ -168,7 +168,7 @@ impl Service {
         };
         tokio::join!(
             run_all(self.controllers(), &shutdown),
-            ironyard_resource::housekeep(&cx, shutdown.clone()),
+            ironyard_resource::housekeep(&cx, &[], shutdown.clone()),
             watches,
         );
         cx.db.close().await;

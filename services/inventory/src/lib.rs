@@ -59,7 +59,7 @@ impl Service {
 
     /// Housekeeping until `shutdown`.
     pub async fn run(self, shutdown: CancellationToken) {
-        ironyard_resource::housekeep(&self.cx, shutdown).await;
+        ironyard_resource::housekeep(&self.cx, &[], shutdown).await;
         self.cx.db.close().await;
     }
 }

@@ -1,10 +1,21 @@
 //! SQL, and nothing but.
 
-use ironyard_db::{Db, Record, Result, Stored, record};
+use std::time::Duration;
+
+use ironyard_db::{Db, Record, Result, Retention, Stored, record};
 use ironyard_types::{Metadata, sha256_hex};
 use sqlx::Row;
 
 use crate::domain::{agent_run::AgentRun, discovery_run::DiscoveryRun, endpoint::Endpoint};
+
+/// Runs of the agent that have ended are kept for a month, the last two thousand of them.
+pub const ENDED: Retention = Retention {
+    table: "agent_run",
+    key: "agent_run_id",
+    over: "ended = 'true'",
+    keep: Duration::from_secs(30 * 24 * 3600),
+    most: 2_000,
+};
 
 impl Record for Endpoint {
     const TABLE: &'static str = "endpoint";
