@@ -78,6 +78,7 @@ fn every_update_names_the_version_or_the_fence() {
             // A queue row's lease is its fence; taking, poking and adopting make new ones. A change gets its place once.
             let guarded = [
                 "version = $",
+                "version = n.c1",
                 "fence = $3",
                 "fence = fence + 1",
                 "fence = {greatest}(fence + 1",

@@ -455,7 +455,9 @@ async fn what_is_over_is_forgotten(on: On) {
             done: true,
             ..operation(n)
         };
-        create::<_, Fault>(&store.db, &Request::default(), operation, ago(Duration::from_secs(60))).await.unwrap();
+        create::<_, Fault>(&store.db, &Request::default(), operation, ago(Duration::from_secs(60)))
+            .await
+            .unwrap();
     }
     retention(20).apply(&store.db, now).await.unwrap();
     assert_eq!((left("true").await, left("false").await), (50, 13));

@@ -85,16 +85,36 @@ pub(crate) struct Subject<'a> {
 }
 
 pub(crate) async fn append(tx: &mut Tx, subject: Subject<'_>, now: Timestamp) -> Result<()> {
-    sqlx::query("insert into change (kind, name, uid, version, deleted, created_at) values ($1, $2, $3, $4, $5, $6)")
-        .bind(subject.kind)
-        .bind(subject.name)
-        .bind(subject.uid)
-        .bind(subject.version)
-        .bind(i64::from(subject.deleted))
-        .bind(now.0)
-        .execute(tx.conn())
-        .await?;
-    tx.feed_grew = true;
+    append_all(tx, &[subject], now).await
+}
+
+/// The same for many, in their order.
+pub(crate) async fn append_all(tx: &mut Tx, subjects: &[Subject<'_>], now: Timestamp) -> Result<()> {
+    for some in subjects.chunks(100) {
+        let rows: Vec<String> = (0..some.len())
+            .map(|row| {
+                format!(
+                    "(${}, ${}, ${}, ${}, ${}, $1)",
+                    row * 5 + 2,
+                    row * 5 + 3,
+                    row * 5 + 4,
+                    row * 5 + 5,
+                    row * 5 + 6
+                )
+            })
+            .collect();
+        let sql = format!(
+            "insert into change (kind, name, uid, version, deleted, created_at) values {}",
+            rows.join(", ")
+        );
+        let mut query = sqlx::query(AssertSqlSafe(sql)).bind(now.0);
+        for subject in some {
+            query = query.bind(subject.kind).bind(subject.name.to_owned()).bind(subject.uid.to_owned());
+            query = query.bind(subject.version).bind(i64::from(subject.deleted));
+        }
+        query.execute(tx.conn()).await?;
+        tx.feed_grew = true;
+    }
     Ok(())
 }
 

@@ -211,6 +211,61 @@ pub async fn update<T: Record>(tx: &mut Tx, stored: &Stored<T>, now: Timestamp) 
     }))
 }
 
+/// Writes many changed ones over the versions that were read, with as many statements as for one; each as it is then, `None` where somebody
+/// else was faster.
+pub async fn update_all<T: Record>(tx: &mut Tx, stored: &[&Stored<T>], now: Timestamp) -> Result<Vec<Option<Stored<T>>>> {
+    let (table, columns) = (T::TABLE, T::INDEX.len() + 4);
+    let mut written = std::collections::HashSet::new();
+    for some in stored.chunks(AT_ONCE) {
+        let rows: Vec<String> = (0..some.len())
+            .map(|row| {
+                let marks: Vec<String> = (1..=columns).map(|column| format!("${}", row * columns + column)).collect();
+                format!("({})", marks.join(", "))
+            })
+            .collect();
+        let names: Vec<String> = (0..columns).map(|column| format!("c{column}")).collect();
+        let mut set = format!("version = version + 1, updated_at = ${}, body = n.c3", some.len() * columns + 1);
+        for (i, column) in T::INDEX.iter().enumerate() {
+            set.push_str(&format!(", {column} = n.c{}", i + 4));
+        }
+        let sql = format!(
+            "with n({}) as (values {}) update {table} set {set} from n where {table}_id = n.c0 and version = n.c1 and uid = n.c2
+            returning {table}_id as id",
+            names.join(", "),
+            rows.join(", ")
+        );
+        let mut query = sqlx::query(AssertSqlSafe(sql));
+        for one in some {
+            let metadata = one.value.metadata();
+            query = query.bind(metadata.name.clone()).bind(one.version).bind(metadata.uid.clone());
+            query = query.bind(encode(&one.value)?);
+            for value in one.value.index() {
+                query = query.bind(value);
+            }
+        }
+        for row in query.bind(now.0).fetch_all(tx.conn()).await? {
+            written.insert(row.try_get::<String, _>("id")?);
+        }
+    }
+    let there = |one: &&&Stored<T>| written.contains(&one.value.metadata().name);
+    let subjects = stored.iter().filter(there).map(|one| {
+        let metadata = one.value.metadata();
+        subject::<T>(&metadata.name, &metadata.uid, one.version + 1, false)
+    });
+    feed::append_all(tx, &subjects.collect::<Vec<_>>(), now).await?;
+    let outcome = stored.iter().map(|one| {
+        there(&one).then(|| Stored {
+            version: one.version + 1,
+            updated_at: now,
+            ..(*one).clone()
+        })
+    });
+    Ok(outcome.collect())
+}
+
+/// Rows that are written in one statement.
+const AT_ONCE: usize = 64;
+
 /// Deletes the version that was read.
 pub async fn delete<T: Record>(tx: &mut Tx, stored: &Stored<T>, now: Timestamp) -> Result<Outcome<()>> {
     let table = T::TABLE;

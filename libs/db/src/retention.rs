@@ -29,7 +29,9 @@ impl Retention {
 
     /// Forgets what is due, a few rows at a time; how many.
     pub async fn apply(&self, db: &Db, now: Timestamp) -> Result<u64> {
-        let Self { table, key, over, most, .. } = self;
+        let Self {
+            table, key, over, most, ..
+        } = self;
         let ago = |time: Duration| now.0.saturating_sub(i64::try_from(time.as_micros()).unwrap_or(i64::MAX));
         let sql = format!("select created_at from {table} where {over} order by created_at desc limit 1 offset $1");
         let oldest = sqlx::query(AssertSqlSafe(sql)).bind(*most).fetch_optional(db.pool()).await?;

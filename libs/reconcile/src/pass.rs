@@ -83,23 +83,32 @@ impl Pass {
         if !self.queue.holds(&mut tx, &self.lease).await? {
             return Err(SaveError::Lost);
         }
-        let mut written = Vec::with_capacity(stored.len());
-        for (i, stored) in stored.iter().enumerate() {
-            let mut next = stored.clone();
-            change(i, &mut next.value);
-            let done = if next.value == stored.value {
-                Some(next)
-            } else {
-                match record::update(&mut tx, &next, now).await? {
-                    Outcome::Written(written) => Some(written),
-                    Outcome::Stale | Outcome::Missing => None,
-                }
-            };
-            if let (Some(done), Some(queue)) = (&done, then) {
-                let name = &done.value.metadata().name;
-                queue.poke_in(&mut tx, name, name).await?;
+        let next: Vec<Stored<T>> = stored
+            .iter()
+            .enumerate()
+            .map(|(i, stored)| {
+                let mut next = stored.clone();
+                change(i, &mut next.value);
+                next
+            })
+            .collect();
+        let changed = |i: &usize| {
+            stored
+                .get(*i)
+                .is_some_and(|stored| next.get(*i).is_some_and(|next| next.value != stored.value))
+        };
+        let indices: Vec<usize> = (0..stored.len()).filter(changed).collect();
+        let rows: Vec<&Stored<T>> = indices.iter().filter_map(|i| next.get(*i)).collect();
+        let outcomes = record::update_all(&mut tx, &rows, now).await?;
+        let mut written: Vec<Option<Stored<T>>> = next.iter().cloned().map(Some).collect();
+        for (i, outcome) in indices.into_iter().zip(outcomes) {
+            if let Some(place) = written.get_mut(i) {
+                *place = outcome;
             }
-            written.push(done);
+        }
+        if let Some(queue) = then {
+            let names = written.iter().flatten().map(|done| done.value.metadata().name.clone());
+            queue.poke_all_in(&mut tx, &names.collect::<Vec<_>>()).await?;
         }
         tx.commit().await?;
         if let Some(queue) = then {

@@ -1,4 +1,4 @@
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use ironyard_db::{Db, Result, Tx, dialect::Dialect};
 use sqlx::{
@@ -36,6 +36,13 @@ pub struct Queue {
 
 /// A key that an earlier process wanted to look at later is looked at after this at the latest: its clock may have been ahead.
 const SOON: Duration = Duration::from_secs(60);
+
+/// A key that is held is due when its pass has ended, be that late or not; one that is due and that nobody has taken stays as it is.
+const POKE: &str = "on conflict (queue, work_key) do update set
+    due_at = case when work_item.lease_until > {now} then work_item.due_at else {now} end,
+    dirty = work_item.dirty + 1, slot = excluded.slot
+    where work_item.due_at > {now} or work_item.lease_until > 0 or work_item.slot <> excluded.slot";
+const KNOW: &str = "on conflict (queue, work_key) do nothing";
 
 impl Queue {
     /// The queue of this name.
@@ -89,20 +96,18 @@ impl Queue {
 
     /// The same, within the transaction that made it necessary. Call [`Queue::wake`] after the commit.
     pub async fn poke_in(&self, tx: &mut Tx, key: &str, of: &str) -> Result<()> {
-        let now = tx.dialect().now(4);
-        // A key that is held is due when its pass has ended, be that late or not; one that is due and that nobody has taken stays as it is.
-        let again = format!(
-            "on conflict (queue, work_key) do update set
-            due_at = case when work_item.lease_until > {now} then work_item.due_at else {now} end,
-            dirty = work_item.dirty + 1, slot = excluded.slot
-            where work_item.due_at > {now} or work_item.lease_until > 0 or work_item.slot <> excluded.slot"
-        );
-        self.put_in(tx, key, of, &again).await
+        self.put_in(tx, &[(key, of)], POKE).await
+    }
+
+    /// The same for many keys.
+    pub async fn poke_all_in(&self, tx: &mut Tx, keys: &[String]) -> Result<()> {
+        let keys: Vec<(&str, &str)> = keys.iter().map(|key| (key.as_str(), key.as_str())).collect();
+        self.put_in(tx, &keys, POKE).await
     }
 
     /// Makes the key due now unless the queue has it.
     pub async fn know_in(&self, tx: &mut Tx, key: &str, of: &str) -> Result<()> {
-        self.put_in(tx, key, of, "on conflict (queue, work_key) do nothing").await
+        self.put_in(tx, &[(key, of)], KNOW).await
     }
 
     /// Makes those keys due now that the queue does not have.
@@ -111,26 +116,34 @@ impl Queue {
             return Ok(());
         }
         let mut tx = self.db.begin().await?;
-        for key in keys {
-            self.know_in(&mut tx, key, key).await?;
-        }
+        let all: Vec<(&str, &str)> = keys.iter().map(|key| (key.as_str(), key.as_str())).collect();
+        self.put_in(&mut tx, &all, KNOW).await?;
         tx.commit().await?;
         self.wake();
         Ok(())
     }
 
-    async fn put_in(&self, tx: &mut Tx, key: &str, of: &str, otherwise: &str) -> Result<()> {
-        let sql = format!(
-            "insert into work_item (queue, work_key, due_at, lease_until, fence, dirty, attempts, slot)
-            values ($1, $2, {}, 0, 0, 1, 0, $3)
-            {otherwise}",
-            tx.dialect().now(4)
-        );
-        let query = sqlx::query(AssertSqlSafe(sql))
-            .bind(self.name)
-            .bind(key.to_owned())
-            .bind(i64::try_from(share::slot(of)).unwrap_or(-1));
-        self.timed(query).execute(tx.conn()).await?;
+    /// Keys, and of what they are; `otherwise` is for those that the queue has.
+    async fn put_in(&self, tx: &mut Tx, keys: &[(&str, &str)], otherwise: &str) -> Result<()> {
+        // In one order everywhere, so that two who put the same keys do not wait for each other; and each once.
+        let keys: BTreeMap<&str, &str> = keys.iter().copied().collect();
+        let keys: Vec<(&str, &str)> = keys.into_iter().collect();
+        for some in keys.chunks(100) {
+            let now = tx.dialect().now(some.len() * 2 + 2);
+            let rows: Vec<String> = (0..some.len())
+                .map(|row| format!("($1, ${}, {now}, 0, 0, 1, 0, ${})", row * 2 + 2, row * 2 + 3))
+                .collect();
+            let sql = format!(
+                "insert into work_item (queue, work_key, due_at, lease_until, fence, dirty, attempts, slot) values {} {}",
+                rows.join(", "),
+                otherwise.replace("{now}", &now)
+            );
+            let mut query = sqlx::query(AssertSqlSafe(sql)).bind(self.name);
+            for (key, of) in some {
+                query = query.bind((*key).to_owned()).bind(i64::try_from(share::slot(of)).unwrap_or(-1));
+            }
+            self.timed(query).execute(tx.conn()).await?;
+        }
         Ok(())
     }
 

@@ -71,7 +71,8 @@ impl ServerClaimService for Grpc {
         let ledger = request("CreateServerClaim", &message.request_id, &message);
         let (claim, _) = claim_from(message.server_claim)?;
         let stored = create(&self.0.cx, &ledger, claim).await?;
-        self.poke(&stored.value.metadata.name).await?;
+        // What has no server yet is the binder's alone.
+        self.0.binder.poke(BIND).await.map_err(store_fault)?;
         Ok(Response::new(claim_to(stored)))
     }
 

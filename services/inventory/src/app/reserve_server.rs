@@ -6,7 +6,7 @@ use ironyard_resource::{Context, Page, fault_of, list};
 use ironyard_rpc::{Fault, Reason};
 use ironyard_types::{Category, Reference};
 
-use super::{store_fault, write};
+use super::store_fault;
 use crate::{
     domain::{
         claimability::{Unfit, Wanted, check},
@@ -36,20 +36,24 @@ pub async fn reserve_servers(cx: &Context, asked: &[Asked], actor: &str) -> Resu
     let mut held: HashMap<String, Stored<Server>> = held.into_iter().filter_map(|s| Some((holder(&s)?, s))).collect();
     let mut pools: HashMap<String, Pool> = HashMap::new();
     let mut taken: HashSet<String> = HashSet::new();
-    let mut answers = Vec::with_capacity(asked.len());
-    for Asked { claim, wanted } in asked {
-        if let Some(server) = held.remove(&claim.uid) {
-            answers.push(Some(server));
+    let mut answers: Vec<Option<Stored<Server>>> = Vec::with_capacity(asked.len());
+    let mut picks: Vec<(usize, Stored<Server>, Stored<Server>)> = Vec::new();
+    for (i, Asked { claim, wanted }) in asked.iter().enumerate() {
+        answers.push(held.remove(&claim.uid));
+        if answers.last().is_some_and(Option::is_some) {
             continue;
         }
         let pool = pools.entry(format!("{wanted:?}")).or_insert_with(|| Pool::new(wanted, asked.len()));
         let picked = pool.next(&mut tx, wanted, &taken).await?;
-        let Some(before) = picked else {
-            answers.push(None);
-            continue;
-        };
-        taken.insert(before.value.metadata.name.clone());
-        answers.push(Some(reserve(cx, &mut tx, before, claim, actor).await?));
+        if let Some(before) = picked {
+            taken.insert(before.value.metadata.name.clone());
+            picks.push((i, before.clone(), reserved(cx, before, claim)?));
+        }
+    }
+    for (i, server) in write_all(cx, &mut tx, &picks, actor).await? {
+        if let Some(answer) = answers.get_mut(i) {
+            *answer = Some(server);
+        }
     }
     tx.commit().await.map_err(store_fault)?;
     let mut seen = None;
@@ -72,42 +76,67 @@ pub async fn reserve_servers(cx: &Context, asked: &[Asked], actor: &str) -> Resu
     Ok(reservations)
 }
 
-/// Reserves a server that was read in this transaction.
-async fn reserve(
-    cx: &Context,
-    tx: &mut ironyard_db::Tx,
-    before: Stored<Server>,
-    claim: &Reference,
-    actor: &str,
-) -> Result<Stored<Server>, Fault> {
-    let mut after = before.clone();
+/// A server, as it is once a claim holds it.
+fn reserved(cx: &Context, before: Stored<Server>, claim: &Reference) -> Result<Stored<Server>, Fault> {
+    let mut after = before;
     let event = Event::Reserve {
         claim: claim.clone(),
         debt: ironyard_types::random_id(),
         at: cx.now(),
-        drives: before.value.known_drives(),
-        minimum: Category::parse(&before.value.spec.sanitization_minimum),
-        retain: before.value.spec.retain,
+        drives: after.value.known_drives(),
+        minimum: Category::parse(&after.value.spec.sanitization_minimum),
+        retain: after.value.spec.retain,
     };
-    if let Ok(Step::Moved(state, facts)) = step(before.value.state, &before.value.facts, event) {
-        (after.value.state, after.value.facts, after.value.waiting) = (state, facts, None);
-    } else {
-        return Err(fault_of::<Server>(&before.value.metadata.name, MutateError::Stale));
+    let Ok(Step::Moved(state, facts)) = step(after.value.state, &after.value.facts, event) else {
+        return Err(fault_of::<Server>(&after.value.metadata.name, MutateError::Stale));
+    };
+    (after.value.state, after.value.facts, after.value.waiting) = (state, facts, None);
+    Ok(after)
+}
+
+/// Writes what was reserved in this transaction, and its history; each by the place of its claim.
+async fn write_all(
+    cx: &Context,
+    tx: &mut ironyard_db::Tx,
+    picks: &[(usize, Stored<Server>, Stored<Server>)],
+    actor: &str,
+) -> Result<Vec<(usize, Stored<Server>)>, Fault> {
+    let servers: Vec<&Stored<Server>> = picks.iter().map(|(.., after)| after).collect();
+    let written = store::server::take_all(tx, &servers, cx.now()).await.map_err(store_fault)?;
+    let mut taken = Vec::with_capacity(picks.len());
+    let mut entries = Vec::with_capacity(picks.len());
+    for ((i, before, after), written) in picks.iter().zip(written) {
+        // The rows were read for update: nobody else can have written them.
+        let Some(stored) = written else {
+            return Err(fault_of::<Server>(&before.value.metadata.name, MutateError::Stale));
+        };
+        let holder = after
+            .value
+            .facts
+            .claim
+            .as_ref()
+            .map(|claim| claim.name.as_str())
+            .unwrap_or_default();
+        entries.push(Entry {
+            event: "Reserve".to_owned(),
+            from: Some(before.value.state),
+            to: Some(after.value.state),
+            actor: actor.to_owned(),
+            reason: format!("claim {holder}"),
+            at: cx.now(),
+        });
+        taken.push((*i, stored));
     }
-    let stored = write(cx, tx, &before, &after).await?;
-    let entry = Entry {
-        event: "Reserve".to_owned(),
-        from: Some(before.value.state),
-        to: Some(after.value.state),
-        actor: actor.to_owned(),
-        reason: format!("claim {}", claim.name),
-        at: cx.now(),
-    };
-    let metadata = &stored.value.metadata;
-    store::history::append(tx, &metadata.name, &metadata.uid, &entry)
-        .await
-        .map_err(store_fault)?;
-    Ok(stored)
+    let rows: Vec<(&str, &str, &Entry)> = taken
+        .iter()
+        .zip(&entries)
+        .map(|((_, server), entry)| {
+            let metadata = &server.value.metadata;
+            (metadata.name.as_str(), metadata.uid.as_str(), entry)
+        })
+        .collect();
+    store::history::append_all(tx, &rows).await.map_err(store_fault)?;
+    Ok(taken)
 }
 
 /// The servers that will do for some claims that want the same, read a few at a time.

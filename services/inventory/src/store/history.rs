@@ -1,6 +1,6 @@
 use ironyard_db::{Db, Result, Tx};
 use ironyard_types::Timestamp;
-use sqlx::Row;
+use sqlx::{AssertSqlSafe, Row};
 
 use crate::domain::lifecycle::State;
 
@@ -23,21 +23,31 @@ pub struct Entry {
 
 /// Adds an entry, in the transaction that made it true.
 pub async fn append(tx: &mut Tx, server: &str, uid: &str, entry: &Entry) -> Result<()> {
+    append_all(tx, &[(server, uid, entry)]).await
+}
+
+/// The same for many servers: name, uid and entry.
+pub async fn append_all(tx: &mut Tx, entries: &[(&str, &str, &Entry)]) -> Result<()> {
     let text = |state: Option<State>| state.map(|s| s.to_string()).unwrap_or_default();
-    sqlx::query(
-        "insert into server_history (server_id, server_uid, event, state_from, state_to, actor, reason, created_at)
-        values ($1, $2, $3, $4, $5, $6, $7, $8)",
-    )
-    .bind(server.to_owned())
-    .bind(uid.to_owned())
-    .bind(entry.event.clone())
-    .bind(text(entry.from))
-    .bind(text(entry.to))
-    .bind(entry.actor.clone())
-    .bind(entry.reason.clone())
-    .bind(entry.at.0)
-    .execute(tx.conn())
-    .await?;
+    for some in entries.chunks(100) {
+        let rows: Vec<String> = (0..some.len())
+            .map(|row| {
+                let marks: Vec<String> = (1..=8).map(|column| format!("${}", row * 8 + column)).collect();
+                format!("({})", marks.join(", "))
+            })
+            .collect();
+        let sql = format!(
+            "insert into server_history (server_id, server_uid, event, state_from, state_to, actor, reason, created_at) values {}",
+            rows.join(", ")
+        );
+        let mut query = sqlx::query(AssertSqlSafe(sql));
+        for (server, uid, entry) in some {
+            query = query.bind((*server).to_owned()).bind((*uid).to_owned()).bind(entry.event.clone());
+            query = query.bind(text(entry.from)).bind(text(entry.to)).bind(entry.actor.clone());
+            query = query.bind(entry.reason.clone()).bind(entry.at.0);
+        }
+        query.execute(tx.conn()).await?;
+    }
     Ok(())
 }
 

@@ -5,7 +5,7 @@ use ironyard_types::{
     Metadata, Timestamp,
     labels::{Requirement, Selector},
 };
-use sqlx::Row;
+use sqlx::{AssertSqlSafe, Row};
 
 use crate::domain::{claimability, server::Server};
 
@@ -55,6 +55,29 @@ pub async fn update(tx: &mut Tx, before: &Server, after: &Stored<Server>, now: T
             .await?;
     }
     Ok(outcome)
+}
+
+/// Writes many servers over the versions that were read, whose labels are as they were and none of which can be claimed any more; each as it
+/// is then, `None` where somebody else was faster.
+pub async fn take_all(tx: &mut Tx, servers: &[&Stored<Server>], now: Timestamp) -> Result<Vec<Option<Stored<Server>>>> {
+    let written = record::update_all(tx, servers, now).await?;
+    let labelled: Vec<&Server> = written
+        .iter()
+        .flatten()
+        .map(|s| &s.value)
+        .filter(|s| !s.metadata.labels.is_empty())
+        .collect();
+    for some in labelled.chunks(100) {
+        let marks: Vec<String> = (2..some.len() + 2).map(|n| format!("${n}")).collect();
+        let sql = format!("update server_label set claimable = $1 where server_id in ({})", marks.join(", "));
+        let column = some.first().map_or("", |server| claimability::column(server));
+        let mut query = sqlx::query(AssertSqlSafe(sql)).bind(column);
+        for server in some {
+            query = query.bind(server.metadata.name.clone());
+        }
+        query.execute(tx.conn()).await?;
+    }
+    Ok(written)
 }
 
 /// Deletes a server and its labels.
