@@ -206,15 +206,6 @@ fn pgbench(url: &str, clients: usize) -> Option<String> {
     text.lines().find(|line| line.starts_with("tps")).map(str::to_owned)
 }
 
-/// How many transactions PostgreSQL has committed, as far as it has counted them.
-async fn commits(postgres: Option<&Postgres>) -> i64 {
-    let Some(postgres) = postgres else { return 0 };
-    let mut connection = AnyConnection::connect(&postgres.url()).await.unwrap();
-    let sql = "select coalesce(sum(xact_commit), 0)::bigint as commits from pg_stat_database";
-    let row = sqlx::query(sql).fetch_one(&mut connection).await.unwrap();
-    row.try_get("commits").unwrap()
-}
-
 /// What it costs when nobody asks for anything: the first look at everything, and what comes after that.
 async fn rest(postgres: Option<&Postgres>, seconds: usize) {
     let theirs = || postgres.map_or(0.0, |p| cpu_of_family(p.pid()));
@@ -231,7 +222,13 @@ async fn rest(postgres: Option<&Postgres>, seconds: usize) {
         before = now;
     }
     println!("  first look: {first:.1} s of CPU in {:.0} s", begun.elapsed().as_secs_f64());
-    let (started, own, other, done) = (Instant::now(), cpu_of("self"), theirs(), commits(postgres).await);
+    if let Some(mut counting) = counting(postgres).await {
+        sqlx::query("select public.pg_stat_statements_reset()::text")
+            .execute(&mut counting)
+            .await
+            .unwrap();
+    }
+    let (started, own, other) = (Instant::now(), cpu_of("self"), theirs());
     let (mut last, mut most) = (own, 0.0_f64);
     for _ in 0..seconds {
         tokio::time::sleep(Duration::from_secs(1)).await;
@@ -240,15 +237,42 @@ async fn rest(postgres: Option<&Postgres>, seconds: usize) {
         last = now;
     }
     let (all, own, other) = (started.elapsed().as_secs_f64(), cpu_of("self") - own, theirs() - other);
-    #[expect(clippy::cast_precision_loss, reason = "a few thousand")]
-    let done = (commits(postgres).await - done) as f64;
     println!(
-        "  at rest for {all:.0} s: {:.2} % of a core here (most in a second: {:.0} %), {:.2} % in PostgreSQL, {:.2} commits/s",
+        "  at rest for {all:.0} s: {:.2} % of a core here (most in a second: {:.0} %), {:.2} % in PostgreSQL",
         own / all * 100.0,
         most * 100.0,
         other / all * 100.0,
-        done / all,
     );
+    if let Some(mut counting) = counting(postgres).await {
+        // Whatever is not within a transaction of its own is one.
+        let sql =
+            "select sum(calls)::double precision as calls, coalesce(sum(calls) filter (where query ilike 'commit%'), 0)::double precision
+            as commits from public.pg_stat_statements";
+        let row = sqlx::query(sql).fetch_one(&mut counting).await.unwrap();
+        let (calls, commits) = (row.try_get::<f64, _>("calls").unwrap(), row.try_get::<f64, _>("commits").unwrap());
+        println!(
+            "  {:.2} statements/s, {:.2} commits/s of transactions; most often:",
+            calls / all,
+            commits / all
+        );
+        let sql = "select calls, left(regexp_replace(query, '\\s+', ' ', 'g'), 110) as text from public.pg_stat_statements
+            order by calls desc limit 8";
+        for row in sqlx::query(sql).fetch_all(&mut counting).await.unwrap() {
+            println!(
+                "    {:>6} {}",
+                row.try_get::<i64, _>("calls").unwrap(),
+                row.try_get::<String, _>("text").unwrap()
+            );
+        }
+    }
+}
+
+/// A connection to a PostgreSQL that counts statements.
+async fn counting(postgres: Option<&Postgres>) -> Option<AnyConnection> {
+    let mut connection = AnyConnection::connect(&postgres?.url()).await.ok()?;
+    let create = "create extension if not exists pg_stat_statements schema public";
+    sqlx::query(create).execute(&mut connection).await.ok()?;
+    Some(connection)
 }
 
 #[tokio::main]
@@ -272,7 +296,14 @@ async fn main() {
         println!("{database}: {servers} servers, {hopeless} hopeless claims of {SELECTORS} selectors");
         if setting("REST", 0) > 0 {
             stack.stop().await;
-            stack = Stack::start(config).await.unwrap();
+            stack = loop {
+                // SQLite's files are free once the last task has let go of them.
+                match Stack::start(config.clone()).await {
+                    Ok(stack) => break stack,
+                    Err(error) => println!("  {error}"),
+                }
+                tokio::time::sleep(Duration::from_millis(500)).await;
+            };
             clients = Clients::at(&stack.address).unwrap();
             rest(postgres.as_ref(), setting("REST", 0)).await;
         }
