@@ -184,7 +184,7 @@ fn table() -> String {
         }
     }
     text.push_str(
-        "\nA server owes a wipe from the moment it is Reserved. Only a passing certificate that is newer than the reservation, is for that \
+        "\nA server owes a wipe from the moment it is Reserved. Only a passing certificate that names that very reservation's debt, is for that \
         claim and names\nevery drive that the server was known to have pays it; or an administrator waives it, by name and on record. What the wipe must \
         be at least, and\nwhether the server is kept first, is fixed at the reservation; an administrator may forgive that part, by name and on \
         record.\n",
