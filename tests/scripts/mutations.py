@@ -68,8 +68,14 @@ MUTATIONS = [
     (
         "a claim that asks again gets another server",
         "services/inventory/src/app/reserve_server.rs",
-        "if let Some(server) = held.remove(&claim.uid) {",
-        "if let Some(server) = held.remove(&claim.uid).filter(|_| asked.len() > 1) {",
+        "answers.push(held.remove(&claim.uid));",
+        "answers.push(held.remove(&claim.uid).filter(|_| asked.len() > 1));",
+    ),
+    (
+        "two claims of a batch get the server that both name",
+        "services/inventory/src/app/reserve_server.rs",
+        "if taken.contains(&wanted.server) {",
+        "if taken.contains(&wanted.server) && wanted.tolerations.len() > 9 {",
     ),
     (
         "an erase is begun again with each look",

@@ -440,3 +440,65 @@ async fn an_image_that_is_not_applied_is_said() {
     .await;
     assert!(format!("{:?}", world.machine(0).writes()).contains(image), "it was inserted");
 }
+
+/// Two claims of one batch that name the same server, or of which one names what the other's selector finds: one gets it.
+async fn a_batch_gives_no_server_twice(on: On) {
+    let Some(world) = World::with(on, 1, InBand::Off).await else {
+        return;
+    };
+    let name = world
+        .clients
+        .servers
+        .clone()
+        .list_servers(inventory::ListServersRequest::default())
+        .await
+        .unwrap()
+        .into_inner()
+        .servers[0]
+        .metadata
+        .clone()
+        .unwrap()
+        .name;
+    let ask = |n: usize, server: &str| inventory::ReserveServerRequest {
+        claim: Some(common::Reference {
+            name: format!("claim-{n}"),
+            uid: format!("uid-{n}"),
+        }),
+        server: server.to_owned(),
+        selector: server.is_empty().then(LabelSelector::default),
+        tolerations: vec![],
+    };
+    let reserve = async |claims: Vec<inventory::ReserveServerRequest>| {
+        let request = inventory::ReserveServersRequest { requests: claims };
+        let answers = world
+            .clients
+            .servers
+            .clone()
+            .reserve_servers(request)
+            .await
+            .unwrap()
+            .into_inner()
+            .reservations;
+        answers.iter().map(|answer| answer.server.is_some()).collect::<Vec<_>>()
+    };
+    assert_eq!(reserve(vec![ask(0, ""), ask(1, &name), ask(2, &name)]).await, [true, false, false]);
+    assert_eq!(
+        reserve(vec![ask(1, &name), ask(0, "")]).await,
+        [false, true],
+        "who has one gets it again"
+    );
+    let held = world.server(&name).await.unwrap();
+    assert_eq!(held.claim_ref.unwrap().uid, "uid-0");
+    let reserved = world.history(&name).await.iter().filter(|entry| entry.event == "Reserve").count();
+    assert_eq!(reserved, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_gives_no_server_twice_on_sqlite() {
+    a_batch_gives_no_server_twice(On::Sqlite).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_gives_no_server_twice_on_postgres() {
+    a_batch_gives_no_server_twice(On::Postgres).await;
+}

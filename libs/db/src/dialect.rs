@@ -98,6 +98,22 @@ impl Dialect {
         }
     }
 
+    /// Many rows from one parameter, a JSON array of objects: the text of a statement does not depend on how many they are, so that it is
+    /// prepared once. Columns have a name and are of type `text` or `bigint`.
+    pub fn rows(self, parameter: usize, columns: &[(&str, &str)]) -> String {
+        let list = |column: &dyn Fn(&(&str, &str)) -> String| columns.iter().map(column).collect::<Vec<_>>().join(", ");
+        match self {
+            Self::Sqlite => format!(
+                "select {} from json_each(${parameter})",
+                list(&|(name, _)| format!("json_extract(value, '$.{name}') as {name}"))
+            ),
+            Self::Postgres => format!(
+                "select * from json_to_recordset(${parameter}::json) as t({})",
+                list(&|(name, kind)| format!("{name} {kind}"))
+            ),
+        }
+    }
+
     /// Makes calls with the same request id (`$1`) wait for each other until the transaction ends; SQLite has one writer anyway.
     pub fn lock_request(self) -> Option<&'static str> {
         match self {

@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use ironyard_types::{Timestamp, random_id, sha256_hex};
+use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Row, any::AnyRow};
 
 use crate::{Db, Result, Tx};
@@ -90,31 +91,27 @@ pub(crate) async fn append(tx: &mut Tx, subject: Subject<'_>, now: Timestamp) ->
 
 /// The same for many, in their order.
 pub(crate) async fn append_all(tx: &mut Tx, subjects: &[Subject<'_>], now: Timestamp) -> Result<()> {
-    for some in subjects.chunks(100) {
-        let rows: Vec<String> = (0..some.len())
-            .map(|row| {
-                format!(
-                    "(${}, ${}, ${}, ${}, ${}, $1)",
-                    row * 5 + 2,
-                    row * 5 + 3,
-                    row * 5 + 4,
-                    row * 5 + 5,
-                    row * 5 + 6
-                )
-            })
-            .collect();
-        let sql = format!(
-            "insert into change (kind, name, uid, version, deleted, created_at) values {}",
-            rows.join(", ")
-        );
-        let mut query = sqlx::query(AssertSqlSafe(sql)).bind(now.0);
-        for subject in some {
-            query = query.bind(subject.kind).bind(subject.name.to_owned()).bind(subject.uid.to_owned());
-            query = query.bind(subject.version).bind(i64::from(subject.deleted));
-        }
-        query.execute(tx.conn()).await?;
-        tx.feed_grew = true;
+    if subjects.is_empty() {
+        return Ok(());
     }
+    let columns = [
+        ("kind", "text"),
+        ("name", "text"),
+        ("uid", "text"),
+        ("version", "bigint"),
+        ("deleted", "bigint"),
+    ];
+    let sql = format!(
+        "insert into change (kind, name, uid, version, deleted, created_at)
+        select n.kind, n.name, n.uid, n.version, n.deleted, $2 from ({}) n",
+        tx.dialect().rows(1, &columns)
+    );
+    let rows = subjects
+        .iter()
+        .map(|s| json!({"kind": s.kind, "name": s.name, "uid": s.uid, "version": s.version, "deleted": i64::from(s.deleted)}));
+    let rows = Value::Array(rows.collect()).to_string();
+    sqlx::query(AssertSqlSafe(sql)).bind(rows).bind(now.0).execute(tx.conn()).await?;
+    tx.feed_grew = true;
     Ok(())
 }
 

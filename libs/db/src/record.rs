@@ -3,8 +3,11 @@
 //! Table `<table>` has columns `<table>_id` (name, primary key), `uid`, `version`, `body`, `created_at`, `updated_at` and one text
 //! column for each entry of [`Record::index`]. Every write goes into the change feed.
 
+use std::collections::HashSet;
+
 use ironyard_types::{Metadata, Timestamp};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Row, any::AnyRow};
 
 use crate::{
@@ -214,57 +217,48 @@ pub async fn update<T: Record>(tx: &mut Tx, stored: &Stored<T>, now: Timestamp) 
 /// Writes many changed ones over the versions that were read, with as many statements as for one; each as it is then, `None` where somebody
 /// else was faster.
 pub async fn update_all<T: Record>(tx: &mut Tx, stored: &[&Stored<T>], now: Timestamp) -> Result<Vec<Option<Stored<T>>>> {
-    let (table, columns) = (T::TABLE, T::INDEX.len() + 4);
-    let mut written = std::collections::HashSet::new();
-    for some in stored.chunks(AT_ONCE) {
-        let rows: Vec<String> = (0..some.len())
-            .map(|row| {
-                let marks: Vec<String> = (1..=columns).map(|column| format!("${}", row * columns + column)).collect();
-                format!("({})", marks.join(", "))
-            })
-            .collect();
-        let names: Vec<String> = (0..columns).map(|column| format!("c{column}")).collect();
-        let mut set = format!("version = version + 1, updated_at = ${}, body = n.c3", some.len() * columns + 1);
-        for (i, column) in T::INDEX.iter().enumerate() {
-            set.push_str(&format!(", {column} = n.c{}", i + 4));
-        }
-        let sql = format!(
-            "with n({}) as (values {}) update {table} set {set} from n where {table}_id = n.c0 and version = n.c1 and uid = n.c2
-            returning {table}_id as id",
-            names.join(", "),
-            rows.join(", ")
-        );
-        let mut query = sqlx::query(AssertSqlSafe(sql));
-        for one in some {
-            let metadata = one.value.metadata();
-            query = query.bind(metadata.name.clone()).bind(one.version).bind(metadata.uid.clone());
-            query = query.bind(encode(&one.value)?);
-            for value in one.value.index() {
-                query = query.bind(value);
-            }
-        }
-        for row in query.bind(now.0).fetch_all(tx.conn()).await? {
-            written.insert(row.try_get::<String, _>("id")?);
-        }
+    if stored.is_empty() {
+        return Ok(vec![]);
     }
-    let there = |one: &&&Stored<T>| written.contains(&one.value.metadata().name);
-    let subjects = stored.iter().filter(there).map(|one| {
+    let table = T::TABLE;
+    let mut columns = vec![("c0", "text"), ("c1", "bigint"), ("c2", "text"), ("c3", "text")];
+    columns.extend(T::INDEX.iter().map(|column| (*column, "text")));
+    let index: String = T::INDEX.iter().map(|column| format!(", {column} = n.{column}")).collect();
+    let sql = format!(
+        "with n as ({}) update {table} set version = version + 1, updated_at = $2, body = n.c3{index} from n
+        where {table}_id = n.c0 and version = n.c1 and uid = n.c2 returning {table}_id as id",
+        tx.dialect().rows(1, &columns)
+    );
+    let rows = stored.iter().map(|one| {
         let metadata = one.value.metadata();
-        subject::<T>(&metadata.name, &metadata.uid, one.version + 1, false)
+        let mut row = json!({"c0": metadata.name, "c1": one.version, "c2": metadata.uid, "c3": encode(&one.value)?});
+        for (column, value) in T::INDEX.iter().zip(one.value.index()) {
+            row[*column] = json!(value);
+        }
+        Ok(row)
     });
-    feed::append_all(tx, &subjects.collect::<Vec<_>>(), now).await?;
+    let rows = Value::Array(rows.collect::<Result<_>>()?).to_string();
+    let query = sqlx::query(AssertSqlSafe(sql)).bind(rows).bind(now.0);
+    let mut written = HashSet::new();
+    for row in query.fetch_all(tx.conn()).await? {
+        written.insert(row.try_get::<String, _>("id")?);
+    }
+    // A name that is there twice was written once.
     let outcome = stored.iter().map(|one| {
-        there(&one).then(|| Stored {
+        written.remove(&one.value.metadata().name).then(|| Stored {
             version: one.version + 1,
             updated_at: now,
             ..(*one).clone()
         })
     });
-    Ok(outcome.collect())
+    let outcome: Vec<Option<Stored<T>>> = outcome.collect();
+    let subjects = outcome.iter().flatten().map(|one| {
+        let metadata = one.value.metadata();
+        subject::<T>(&metadata.name, &metadata.uid, one.version, false)
+    });
+    feed::append_all(tx, &subjects.collect::<Vec<_>>(), now).await?;
+    Ok(outcome)
 }
-
-/// Rows that are written in one statement.
-const AT_ONCE: usize = 64;
 
 /// Deletes the version that was read.
 pub async fn delete<T: Record>(tx: &mut Tx, stored: &Stored<T>, now: Timestamp) -> Result<Outcome<()>> {

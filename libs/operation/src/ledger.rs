@@ -83,6 +83,7 @@ pub const REQUESTS: Retention = Retention {
     table: "request",
     key: "request_id",
     over: "1 = 1",
+    since: "created_at",
     keep: Duration::from_secs(30 * 24 * 3600),
     most: 1_000_000,
 };

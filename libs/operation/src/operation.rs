@@ -101,6 +101,7 @@ pub const ENDED: Retention = Retention {
     table: "operation",
     key: "operation_id",
     over: "done = 'true'",
+    since: "updated_at",
     keep: Duration::from_secs(30 * 24 * 3600),
     most: 20_000,
 };

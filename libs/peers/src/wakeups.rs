@@ -33,6 +33,8 @@ struct Waiter {
 
 /// A key whose change was not told is looked at after this.
 const FALLBACK: Duration = Duration::from_secs(5);
+/// And one whose change was told before it waited, after this.
+const AT_ONCE: Duration = Duration::from_millis(20);
 /// As many names are remembered.
 const NAMES: usize = 20_000;
 
@@ -45,7 +47,7 @@ impl Wakeups {
     pub fn after(&self, queue: &Queue, key: &str, name: &str, seen: i64) -> Duration {
         let mut state = self.state();
         if state.heard.get(name).is_some_and(|version| *version > seen) {
-            return Duration::ZERO;
+            return AT_ONCE;
         }
         if state.waiting.len() >= NAMES {
             // Nobody told of their ends; they are looked at after a while.
@@ -69,7 +71,8 @@ impl Wakeups {
             state.order.push_back(change.name.clone());
             change.version
         });
-        *heard = change.version.max(*heard);
+        // Versions grow, unless a backup was restored.
+        *heard = change.version;
         if state.order.len() > NAMES
             && let Some(oldest) = state.order.pop_front()
         {
@@ -153,7 +156,7 @@ mod tests {
         assert_eq!(due.iter().map(|w| w.key.as_str()).collect::<Vec<_>>(), ["a"]);
         assert!(wakeups.hear(&change("op", 3)).is_empty(), "once");
         // It changed between the answer and the wait.
-        assert_eq!(wakeups.after(&queue, "a", "op", 2), Duration::ZERO);
+        assert_eq!(wakeups.after(&queue, "a", "op", 2), AT_ONCE);
         assert_eq!(wakeups.after(&queue, "a", "op", 3), FALLBACK);
         // Memory is bounded.
         for n in 0..NAMES * 2 {

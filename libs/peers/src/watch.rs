@@ -22,8 +22,14 @@ where
     F: Future<Output = Result<(), E>> + Send,
     E: std::fmt::Display + Send,
 {
-    let open = |resume_token| {
+    let known: Mutex<HashMap<String, (i64, u64)>> = Mutex::default();
+    let known = || known.lock().unwrap_or_else(PoisonError::into_inner);
+    let open = |resume_token: String| {
         let mut client = peer.servers.clone();
+        if resume_token.is_empty() {
+            // It may have missed anything.
+            known().clear();
+        }
         async move {
             Ok(client
                 .watch_servers(inventory::WatchServersRequest { resume_token })
@@ -31,30 +37,38 @@ where
                 .into_inner())
         }
     };
-    let known: Mutex<HashMap<String, u64>> = Mutex::default();
     let item = |event: inventory::WatchServersResponse| {
         let (seen, known) = (&seen, &known);
         async move {
             let gone = event.r#type() == ChangeType::Deleted;
             if let Some(server) = event.server {
-                let (name, concern) = (crate::name(&server), concern(&server));
-                let known = || known.lock().unwrap_or_else(PoisonError::into_inner);
-                if gone || known().get(&name) != Some(&concern) {
+                let (name, now) = (crate::name(&server), (version(&server), concern(&server)));
+                // Of two changes that were told as one, the first may have been undone by the second.
+                let same = known()
+                    .get(&name)
+                    .is_some_and(|(last, concern)| *concern == now.1 && now.0 <= last + 1);
+                if gone || !same {
                     while let Err(error) = seen(server.clone()).await {
                         tracing::warn!(%error, "could not take in what became of a server");
                         tokio::time::sleep(Duration::from_secs(1)).await;
                     }
-                    if gone {
-                        known().remove(&name);
-                    } else {
-                        known().insert(name, concern);
-                    }
+                }
+                if gone {
+                    known().remove(&name);
+                } else {
+                    known().insert(name, now);
                 }
             }
             event.resume_token
         }
     };
     ironyard_resource::follow("servers", open, item).await;
+}
+
+/// The version in its etag.
+fn version(server: &inventory::Server) -> i64 {
+    let etag = server.metadata.as_ref().map(|m| m.etag.as_str()).unwrap_or_default();
+    etag.split('-').next().and_then(|version| version.parse().ok()).unwrap_or(0)
 }
 
 /// What others decide by, in one number.

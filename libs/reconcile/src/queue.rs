@@ -1,6 +1,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use ironyard_db::{Db, Result, Tx, dialect::Dialect};
+use serde_json::{Value, json};
 use sqlx::{
     Any, AssertSqlSafe, Row,
     any::{AnyArguments, AnyRow},
@@ -127,23 +128,18 @@ impl Queue {
     async fn put_in(&self, tx: &mut Tx, keys: &[(&str, &str)], otherwise: &str) -> Result<()> {
         // In one order everywhere, so that two who put the same keys do not wait for each other; and each once.
         let keys: BTreeMap<&str, &str> = keys.iter().copied().collect();
-        let keys: Vec<(&str, &str)> = keys.into_iter().collect();
-        for some in keys.chunks(100) {
-            let now = tx.dialect().now(some.len() * 2 + 2);
-            let rows: Vec<String> = (0..some.len())
-                .map(|row| format!("($1, ${}, {now}, 0, 0, 1, 0, ${})", row * 2 + 2, row * 2 + 3))
-                .collect();
-            let sql = format!(
-                "insert into work_item (queue, work_key, due_at, lease_until, fence, dirty, attempts, slot) values {} {}",
-                rows.join(", "),
-                otherwise.replace("{now}", &now)
-            );
-            let mut query = sqlx::query(AssertSqlSafe(sql)).bind(self.name);
-            for (key, of) in some {
-                query = query.bind((*key).to_owned()).bind(i64::try_from(share::slot(of)).unwrap_or(-1));
-            }
-            self.timed(query).execute(tx.conn()).await?;
-        }
+        let now = tx.dialect().now(3);
+        // SQLite wants a condition between a select and what is to be done on a conflict.
+        let sql = format!(
+            "insert into work_item (queue, work_key, due_at, lease_until, fence, dirty, attempts, slot)
+            select $1, n.work_key, {now}, 0, 0, 1, 0, n.slot from ({}) n where 1 = 1 {}",
+            tx.dialect().rows(2, &[("work_key", "text"), ("slot", "bigint")]),
+            otherwise.replace("{now}", &now)
+        );
+        let rows = keys.iter().map(|(key, of)| json!({"work_key": key, "slot": share::slot(of)}));
+        let rows = Value::Array(rows.collect()).to_string();
+        let query = sqlx::query(AssertSqlSafe(sql)).bind(self.name).bind(rows);
+        self.timed(query).execute(tx.conn()).await?;
         Ok(())
     }
 

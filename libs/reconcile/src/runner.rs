@@ -112,6 +112,8 @@ impl<R: Reconcile> Runner<R> {
                         () = shutdown.cancelled() => {}
                         () = ended.told.notified() => {}
                     }
+                    // It was told when its key is due again: that is asked with all the rest.
+                    next = None;
                     continue;
                 }
                 due = false;

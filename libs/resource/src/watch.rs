@@ -144,7 +144,7 @@ async fn produce_names<T: Record>(
         Position::parse(token).ok_or_else(expired)?
     };
     // Tells the client where it begins, so that it can go on there.
-    let mut due = true;
+    let (mut due, mut checked) = (true, Instant::now());
     let mut grown = cx.db.subscribe();
     loop {
         grown.mark_unchanged();
@@ -157,18 +157,20 @@ async fn produce_names<T: Record>(
         let ours: Vec<NameChange> = ours
             .map(|feed::Change { name, version, .. }| NameChange { name, version })
             .collect();
-        due |= !ours.is_empty();
-        if due && sender.send(Ok((ours, position.to_string()))).await.is_err() {
-            return Ok(());
+        due |= !ours.is_empty() || checked.elapsed() >= CHECKPOINT;
+        if due {
+            if sender.send(Ok((ours, position.to_string()))).await.is_err() {
+                return Ok(());
+            }
+            (due, checked) = (false, Instant::now());
         }
-        due = false;
         if more {
             continue;
         }
         tokio::select! {
             () = sender.closed() => return Ok(()),
             _ = grown.changed() => {}
-            () = tokio::time::sleep(CHECKPOINT) => due = true,
+            () = tokio::time::sleep(CHECKPOINT) => {}
         }
     }
 }

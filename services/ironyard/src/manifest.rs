@@ -297,63 +297,84 @@ fn word<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
 /// Reads all documents of a YAML text; an error names the document, the line and the field.
 pub fn parse(text: &str) -> Result<Vec<Document>, String> {
     let mut documents = Vec::new();
-    for (i, yaml) in split(text).iter().enumerate() {
-        let value: Value = serde_saphyr::from_str(yaml).map_err(|e| format!("not YAML: {}", told("", &e)))?;
+    for yaml in split(text) {
+        let value: Value = serde_saphyr::from_str(&yaml.text).map_err(|e| format!("not YAML: {}", yaml.told("", &e)))?;
         if value.is_null() {
             continue;
         }
         let kind = value.get("kind").and_then(Value::as_str).unwrap_or("?").to_owned();
         let name = value.pointer("/metadata/name").and_then(Value::as_str).unwrap_or("?").to_owned();
-        documents.push(document(&value, yaml).map_err(|e| format!("document {} ({kind} {name}): {e}", i + 1))?);
+        let number = documents.len() + 1;
+        documents.push(document(&value, &yaml).map_err(|e| format!("document {number} ({kind} {name}): {e}"))?);
     }
     Ok(documents)
 }
 
-/// The documents of a stream, each behind as many empty lines as precede it, so that its lines keep their numbers.
-fn split(text: &str) -> Vec<String> {
-    let mut documents = vec![String::new()];
-    let mut begun = false;
+/// The text of one document, and how many lines precede it.
+#[derive(Default)]
+struct Yaml {
+    text: String,
+    above: usize,
+}
+
+/// The documents of a stream: each begins with its marker, where it has one.
+fn split(text: &str) -> Vec<Yaml> {
+    let is = |line: &str, marker: &str| {
+        line.strip_prefix(marker)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t']))
+    };
+    let mut documents = vec![Yaml::default()];
+    // Whether the document has its marker or its first content, and whether it has ended.
+    let (mut begun, mut ended) = (false, false);
     for (n, line) in text.lines().enumerate() {
-        let marker = line == "---" || line.starts_with("--- ");
-        if marker && begun {
-            documents.push("\n".repeat(n));
+        let marker = is(line, "---");
+        if ended || (marker && begun) {
+            documents.push(Yaml {
+                text: String::new(),
+                above: n,
+            });
             begun = false;
         }
-        begun |= !marker && !line.trim().is_empty() && !line.starts_with('#');
+        ended = is(line, "...");
+        begun |= marker || !(line.trim().is_empty() || line.trim_start().starts_with('#') || line.starts_with('%'));
         if let Some(last) = documents.last_mut() {
-            last.push_str(if marker { "" } else { line });
-            last.push('\n');
+            last.text.push_str(line);
+            last.text.push('\n');
         }
     }
     documents
 }
 
-/// An error of the YAML reader, in one line: where, and what.
-fn told(path: &str, error: &serde_saphyr::Error) -> String {
-    let plain = error.without_snippet().to_string();
-    let what = plain.split(" at line ").next().unwrap_or(&plain).trim();
-    let what = what.replace("invalid i32", "is not a whole number");
-    let line = error.location().map_or(String::new(), |at| format!("line {}: ", at.line()));
-    let path = if path.is_empty() || path == "." {
-        String::new()
-    } else {
-        format!("{path}: ")
-    };
-    format!("{line}{path}{what}")
-}
+impl Yaml {
+    /// An error of the YAML reader, in one line: where, and what.
+    fn told(&self, path: &str, error: &serde_saphyr::Error) -> String {
+        let plain = error.without_snippet().to_string();
+        let what = plain.split(" at line ").next().unwrap_or(&plain).trim();
+        let what = what.replace("invalid i32", "is not a whole number");
+        let line = error.location().map_or(String::new(), |at| {
+            format!("line {}: ", usize::try_from(at.line()).unwrap_or(0) + self.above)
+        });
+        let path = if path.is_empty() || path == "." {
+            String::new()
+        } else {
+            format!("{path}: ")
+        };
+        format!("{line}{path}{what}")
+    }
 
-fn read<T: DeserializeOwned>(yaml: &str) -> Result<T, String> {
-    let mut path = String::new();
-    serde_saphyr::with_deserializer_from_str(yaml, |from| {
-        serde_path_to_error::deserialize(from).map_err(|error| {
-            path = error.path().to_string();
-            error.into_inner()
+    fn read<T: DeserializeOwned>(&self) -> Result<T, String> {
+        let mut path = String::new();
+        serde_saphyr::with_deserializer_from_str(&self.text, |from| {
+            serde_path_to_error::deserialize(from).map_err(|error| {
+                path = error.path().to_string();
+                error.into_inner()
+            })
         })
-    })
-    .map_err(|error| told(&path, &error))
+        .map_err(|error| self.told(&path, &error))
+    }
 }
 
-fn document(value: &Value, yaml: &str) -> Result<Document, String> {
+fn document(value: &Value, yaml: &Yaml) -> Result<Document, String> {
     let Value::Object(map) = value else {
         return Err("is not a mapping".to_owned());
     };
@@ -368,9 +389,9 @@ fn document(value: &Value, yaml: &str) -> Result<Document, String> {
     }
     let kind = text("kind")?;
     let resource = match kind {
-        "BMCSecret" => Resource::Secret(secret(read(yaml)?)?),
+        "BMCSecret" => Resource::Secret(secret(yaml.read()?)?),
         "Endpoint" => {
-            let Manifest { metadata, spec, .. } = read::<Manifest<EndpointSpec>>(yaml)?;
+            let Manifest { metadata, spec, .. } = yaml.read::<Manifest<EndpointSpec>>()?;
             let EndpointSpec { mac_address, ip } = spec;
             Resource::Endpoint(discovery::Endpoint {
                 metadata: Some(metadata_of(metadata)),
@@ -379,7 +400,7 @@ fn document(value: &Value, yaml: &str) -> Result<Document, String> {
             })
         }
         "BMC" => {
-            let Manifest { metadata, spec, .. } = read(yaml)?;
+            let Manifest { metadata, spec, .. } = yaml.read()?;
             Resource::Bmc(bmc::Bmc {
                 metadata: Some(metadata_of(metadata)),
                 spec: Some(bmc_spec(spec)?),
@@ -387,7 +408,7 @@ fn document(value: &Value, yaml: &str) -> Result<Document, String> {
             })
         }
         "Server" => {
-            let Manifest { metadata, spec, .. } = read(yaml)?;
+            let Manifest { metadata, spec, .. } = yaml.read()?;
             Resource::Server(Box::new(inventory::Server {
                 metadata: Some(metadata_of(metadata)),
                 spec: Some(server_spec(spec)?),
@@ -395,7 +416,7 @@ fn document(value: &Value, yaml: &str) -> Result<Document, String> {
             }))
         }
         "ServerClaim" => {
-            let Manifest { metadata, spec, .. } = read(yaml)?;
+            let Manifest { metadata, spec, .. } = yaml.read()?;
             Resource::Claim(claim::ServerClaim {
                 metadata: Some(metadata_of(metadata)),
                 spec: Some(claim_spec(spec)?),
@@ -403,7 +424,7 @@ fn document(value: &Value, yaml: &str) -> Result<Document, String> {
             })
         }
         "ServerMaintenance" => {
-            let Manifest { metadata, spec, .. } = read::<Manifest<MaintenanceSpec>>(yaml)?;
+            let Manifest { metadata, spec, .. } = yaml.read::<Manifest<MaintenanceSpec>>()?;
             let MaintenanceSpec {
                 server_ref,
                 reason,
@@ -700,6 +721,22 @@ mod tests {
             error.contains("document 2 (Server b): line 18: spec.bootOrder[0].priority: "),
             "{error}"
         );
+    }
+
+    #[test]
+    fn documents_are_told_apart() {
+        let one = "{apiVersion: v1alpha1, kind: Server, metadata: {name: a}, spec: {}}";
+        for (text, count) in [
+            (format!("--- {one}\n"), 1),
+            (format!("%YAML 1.2\n---\n{one}\n"), 1),
+            (format!("---\n---\n{one}\n---\n# nothing\n"), 1),
+            (format!("{one}\n---\t# another\n{one}\n"), 2),
+            (format!("{one}\n...\n{one}\n...\n"), 2),
+            (format!("{one}\r\n---\r\n{one}\r\n"), 2),
+            (String::new(), 0),
+        ] {
+            assert_eq!(parse(&text).map(|d| d.len()), Ok(count), "{text:?}");
+        }
     }
 
     #[test]

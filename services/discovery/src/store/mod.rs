@@ -13,6 +13,7 @@ pub const ENDED: Retention = Retention {
     table: "agent_run",
     key: "agent_run_id",
     over: "ended = 'true'",
+    since: "updated_at",
     keep: Duration::from_secs(30 * 24 * 3600),
     most: 2_000,
 };

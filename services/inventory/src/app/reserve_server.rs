@@ -168,6 +168,10 @@ impl Pool {
     /// The next server that will do and is not taken.
     async fn next(&mut self, tx: &mut ironyard_db::Tx, wanted: &Wanted, taken: &HashSet<String>) -> Result<Option<Stored<Server>>, Fault> {
         if !wanted.server.is_empty() {
+            // What an older claim of this batch gets is written at its end.
+            if taken.contains(&wanted.server) {
+                return Ok(None);
+            }
             let server = record::get_for_update::<Server>(tx, &wanted.server).await.map_err(store_fault)?;
             return Ok(server.filter(|s| check(&s.value, wanted).is_ok()));
         }

@@ -1,5 +1,6 @@
 use ironyard_db::{Db, Result, Tx};
 use ironyard_types::Timestamp;
+use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Row};
 
 use crate::domain::lifecycle::State;
@@ -29,25 +30,25 @@ pub async fn append(tx: &mut Tx, server: &str, uid: &str, entry: &Entry) -> Resu
 /// The same for many servers: name, uid and entry.
 pub async fn append_all(tx: &mut Tx, entries: &[(&str, &str, &Entry)]) -> Result<()> {
     let text = |state: Option<State>| state.map(|s| s.to_string()).unwrap_or_default();
-    for some in entries.chunks(100) {
-        let rows: Vec<String> = (0..some.len())
-            .map(|row| {
-                let marks: Vec<String> = (1..=8).map(|column| format!("${}", row * 8 + column)).collect();
-                format!("({})", marks.join(", "))
-            })
-            .collect();
-        let sql = format!(
-            "insert into server_history (server_id, server_uid, event, state_from, state_to, actor, reason, created_at) values {}",
-            rows.join(", ")
-        );
-        let mut query = sqlx::query(AssertSqlSafe(sql));
-        for (server, uid, entry) in some {
-            query = query.bind((*server).to_owned()).bind((*uid).to_owned()).bind(entry.event.clone());
-            query = query.bind(text(entry.from)).bind(text(entry.to)).bind(entry.actor.clone());
-            query = query.bind(entry.reason.clone()).bind(entry.at.0);
-        }
-        query.execute(tx.conn()).await?;
+    if entries.is_empty() {
+        return Ok(());
     }
+    let columns = ["server_id", "server_uid", "event", "state_from", "state_to", "actor", "reason"];
+    let list = columns.join(", ");
+    let mut typed = columns.map(|column| (column, "text")).to_vec();
+    typed.push(("created_at", "bigint"));
+    let sql = format!(
+        "insert into server_history ({list}, created_at) select {list}, created_at from ({}) n",
+        tx.dialect().rows(1, &typed)
+    );
+    let rows = entries.iter().map(|(server, uid, entry)| {
+        json!({
+            "server_id": server, "server_uid": uid, "event": entry.event, "state_from": text(entry.from), "state_to": text(entry.to),
+            "actor": entry.actor, "reason": entry.reason, "created_at": entry.at.0,
+        })
+    });
+    let rows = Value::Array(rows.collect()).to_string();
+    sqlx::query(AssertSqlSafe(sql)).bind(rows).execute(tx.conn()).await?;
     Ok(())
 }
 

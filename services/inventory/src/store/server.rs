@@ -5,6 +5,7 @@ use ironyard_types::{
     Metadata, Timestamp,
     labels::{Requirement, Selector},
 };
+use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Row};
 
 use crate::domain::{claimability, server::Server};
@@ -67,15 +68,14 @@ pub async fn take_all(tx: &mut Tx, servers: &[&Stored<Server>], now: Timestamp) 
         .map(|s| &s.value)
         .filter(|s| !s.metadata.labels.is_empty())
         .collect();
-    for some in labelled.chunks(100) {
-        let marks: Vec<String> = (2..some.len() + 2).map(|n| format!("${n}")).collect();
-        let sql = format!("update server_label set claimable = $1 where server_id in ({})", marks.join(", "));
-        let column = some.first().map_or("", |server| claimability::column(server));
-        let mut query = sqlx::query(AssertSqlSafe(sql)).bind(column);
-        for server in some {
-            query = query.bind(server.metadata.name.clone());
-        }
-        query.execute(tx.conn()).await?;
+    if let Some(column) = labelled.first().map(|server| claimability::column(server)) {
+        let sql = format!(
+            "update server_label set claimable = $1 where server_id in (select server_id from ({}) n)",
+            tx.dialect().rows(2, &[("server_id", "text")])
+        );
+        let rows = labelled.iter().map(|server| json!({"server_id": server.metadata.name}));
+        let rows = Value::Array(rows.collect()).to_string();
+        sqlx::query(AssertSqlSafe(sql)).bind(column).bind(rows).execute(tx.conn()).await?;
     }
     Ok(written)
 }

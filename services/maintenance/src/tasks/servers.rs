@@ -47,6 +47,10 @@ impl Reconcile for Servers {
         let spec = server.spec.clone().unwrap_or_default();
         if !wants_anything(&spec) {
             app.inventory.at_rest(&server).await?;
+            if server.conditions.iter().any(|c| c.r#type == "AsWanted") {
+                let message = "nothing is wanted of the hardware";
+                app.inventory.condition(&server, "AsWanted", true, "NothingWanted", message).await?;
+            }
             return Ok(Next::Done);
         }
         let seen = app.gateway.system(&system).await?;
