@@ -103,7 +103,7 @@ thread_local! {
 }
 
 /// Makes everything random on this thread follow from a seed, so that a simulation can be repeated. A service never does this.
-pub fn repeatable_ids(seed: u64) {
+pub fn seed_ids(seed: u64) {
     REPEATABLE.set(Some(u128::from(seed) << 64));
 }
 

@@ -15,8 +15,8 @@ use crate::{
         discovery_run::DiscoveryRun,
         endpoint::Endpoint,
     },
+    notifier::RunNotifier,
     store,
-    told::Told,
 };
 
 macro_rules! kind {
@@ -54,7 +54,7 @@ pub struct App {
     /// Runs of the agent that are due.
     pub runs: Queue,
     /// Runs whose agents are on the line.
-    pub told: Told,
+    pub notifier: RunNotifier,
     /// What waits for the gateway's operations.
     pub wakeups: Wakeups,
 }

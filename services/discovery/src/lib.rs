@@ -4,9 +4,9 @@ mod app;
 mod config;
 pub mod domain;
 pub mod grpc;
+mod notifier;
 pub mod store;
 pub mod tasks;
-mod told;
 
 use std::sync::Arc;
 
@@ -26,9 +26,9 @@ use ironyard_proto::{
 use ironyard_reconcile::{Controller, Queue, Runner, run_all};
 use ironyard_resource::Context;
 use ironyard_types::Clock;
+use notifier::RunNotifier;
 use tasks::{agent_runs::AgentRuns, bmcs::Bmcs, endpoints::Endpoints, servers::Servers};
 use tokio_util::sync::CancellationToken;
-use told::Told;
 use tonic::service::RoutesBuilder;
 
 /// Schema of its database.
@@ -103,7 +103,7 @@ impl Service {
             bmcs: queue("bmc"),
             servers: queue("server"),
             runs: queue("agent_run"),
-            told: Told::default(),
+            notifier: RunNotifier::default(),
             wakeups: Wakeups::default(),
             cx: Context { db, clock },
         };
@@ -162,7 +162,7 @@ impl Service {
                 resync_on_servers(inventory, servers, |server| vec![name(server)]),
                 poke_on_bmcs(gateway.clone(), bmcs, metadata_name),
                 self.app.wakeups.follow_operations(gateway),
-                self.app.told.follow(&cx),
+                self.app.notifier.follow(&cx),
             )
         };
         let watches = async {

@@ -9,6 +9,7 @@ mod actors;
 mod hardware;
 mod record;
 mod schedule;
+mod users;
 mod world;
 
 use std::time::Instant;

@@ -41,19 +41,19 @@ pub const MAINTENANCE: usize = 3;
 
 /// How often in a thousand calls something happens to one.
 #[derive(Default)]
-pub struct Weather {
+pub struct NetworkFaults {
     /// The call never arrives.
     pub lost: AtomicU64,
     /// It arrives, its answer does not.
-    pub deaf: AtomicU64,
+    pub unanswered: AtomicU64,
     /// It arrives long after its caller gave up.
-    pub late: AtomicU64,
+    pub delayed: AtomicU64,
 }
 
 /// What the network needs to know.
 pub struct Net {
     gate: Gate,
-    pub weather: Weather,
+    pub faults: NetworkFaults,
     pub chance: Mutex<Chance>,
     /// Who answers for a service: its replicas.
     answering: Mutex<[Vec<Local>; 5]>,
@@ -69,7 +69,7 @@ impl Net {
             let replicas = &answering[to as usize];
             let target = replicas[chance.below(replicas.len())].clone();
             let mut fate = 0;
-            for (n, rate) in [(1, &self.weather.lost), (2, &self.weather.deaf), (3, &self.weather.late)] {
+            for (n, rate) in [(1, &self.faults.lost), (2, &self.faults.unanswered), (3, &self.faults.delayed)] {
                 if chance.permille(rate.load(Ordering::Relaxed)) {
                     fate = n;
                     break;
@@ -182,7 +182,7 @@ impl World {
         }
         let net = Arc::new(Net {
             gate: gate.clone(),
-            weather: Weather::default(),
+            faults: NetworkFaults::default(),
             chance: Mutex::new(Chance::new(0)),
             answering: Mutex::default(),
             stray: Mutex::default(),
@@ -217,7 +217,7 @@ impl World {
                     .unwrap();
             }
         }
-        ironyard_types::repeatable_ids(seed);
+        ironyard_types::seed_ids(seed);
         self.hardware.reset();
         *self.net.chance.lock().unwrap() = Chance::new(seed ^ 0x5EED);
         *self.net.answering.lock().unwrap() = Default::default();

@@ -220,7 +220,7 @@ impl AgentService for Grpc {
         let token = request.into_inner().token;
         let line = tokio::time::sleep(LINE);
         tokio::pin!(line);
-        let told = self.0.told.of(&self.run_of(&token).await?.value.metadata.name);
+        let told = self.0.notifier.of(&self.run_of(&token).await?.value.metadata.name);
         loop {
             let changed = told.notified();
             tokio::pin!(changed);

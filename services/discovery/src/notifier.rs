@@ -12,18 +12,18 @@ use crate::domain::agent_run::AgentRun;
 
 /// Tells agents on the line that their run has changed, each its own.
 #[derive(Clone, Default)]
-pub struct Told(Arc<Mutex<HashMap<String, Weak<Notify>>>>);
+pub struct RunNotifier(Arc<Mutex<HashMap<String, Weak<Notify>>>>);
 
-impl Told {
+impl RunNotifier {
     /// Is notified when this run changes, as long as somebody keeps it.
     pub fn of(&self, run: &str) -> Arc<Notify> {
-        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(there) = told.get(run).and_then(Weak::upgrade) {
+        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(there) = waiting.get(run).and_then(Weak::upgrade) {
             return there;
         }
-        told.retain(|_, line| line.strong_count() > 0);
+        waiting.retain(|_, line| line.strong_count() > 0);
         let line = Arc::default();
-        told.insert(run.to_owned(), Arc::downgrade(&line));
+        waiting.insert(run.to_owned(), Arc::downgrade(&line));
         line
     }
 
@@ -38,8 +38,8 @@ impl Told {
                     break;
                 };
                 token = next;
-                let told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-                for line in changes.iter().filter_map(|change| told.get(&change.name)?.upgrade()) {
+                let waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+                for line in changes.iter().filter_map(|change| waiting.get(&change.name)?.upgrade()) {
                     line.notify_waiters();
                 }
             }
