@@ -43,12 +43,10 @@ MUTATIONS = [
         "} else if debt.reclaim_policy() == ReclaimPolicy::Retain && wanted {",
     ),
     (
-        "a debt is forgotten on the way",
+        "a debt is forgotten on the way back from Error or a maintenance",
         "services/inventory/src/domain/lifecycle.rs",
-        """    match (&facts.debt, &facts.claim) {
-        (Some(debt), _) => Err(Rejected::Owes {""",
-        """    match (facts.debt.as_ref().filter(|debt| debt.retain), &facts.claim) {
-        (Some(debt), _) => Err(Rejected::Owes {""",
+        "(None, Some(_), _) => Ok(Step::Moved(State::Cleanup, facts)),",
+        "(None, Some(_), _) => available(Facts { debt: None, ..facts }),",
     ),
     (
         "a change of power has no name of its own",
