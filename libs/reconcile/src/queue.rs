@@ -7,7 +7,7 @@ use sqlx::{
     any::{AnyArguments, AnyRow},
     query::Query,
 };
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::Instant};
 
 use crate::{Share, share};
 
@@ -22,6 +22,8 @@ pub struct Lease {
     pub attempts: u32,
     /// For how long it has failed in a row.
     pub failing_for: Duration,
+    /// Until when it surely lasts, by this process's own clock.
+    pub until: Instant,
     dirty: i64,
 }
 
@@ -158,6 +160,7 @@ impl Queue {
 
     /// Takes up to `limit` keys that are due. A key that is held is due again when its lease runs out.
     pub async fn take(&self, limit: i64) -> Result<Vec<Lease>> {
+        let until = Instant::now() + self.lease;
         let dialect = self.db.dialect();
         let (now, greatest) = (dialect.now(4), dialect.greatest());
         let sql = format!(
@@ -178,6 +181,7 @@ impl Queue {
                     fence: row.try_get("fence")?,
                     attempts: u32::try_from(row.try_get::<i64, _>("attempts")?).unwrap_or(u32::MAX),
                     failing_for: Duration::from_micros(u64::try_from(failing_for).unwrap_or(0)),
+                    until,
                     dirty: row.try_get("dirty")?,
                 })
             })

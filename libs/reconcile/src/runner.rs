@@ -4,6 +4,7 @@ use std::{
 };
 
 use futures_util::{FutureExt, future::BoxFuture};
+use ironyard_rpc::fence::Hold;
 use tokio::{
     sync::{Notify, Semaphore},
     task::JoinSet,
@@ -213,16 +214,17 @@ async fn pass<R: Reconcile>(queue: &Queue, reconciler: &R, lease: Lease) -> Dura
     let pass = Pass::new(queue.clone(), lease);
     let lease = &pass.lease;
     let (scope, number) = pass.fence();
-    let work = ironyard_rpc::fence::within(scope, number, reconciler.reconcile(&pass));
+    let hold = Hold::until(lease.until);
+    let work = ironyard_rpc::fence::within(scope, number, hold.clone(), reconciler.reconcile(&pass));
     let work = std::panic::AssertUnwindSafe(work).catch_unwind().instrument(span);
     let renewals = async {
-        let mut held = Instant::now();
         loop {
             tokio::time::sleep(queue.lease() / 3).await;
+            let until = Instant::now() + queue.lease();
             match queue.renew(lease).await {
-                Ok(true) => held = Instant::now(),
+                Ok(true) => hold.extend(until),
                 // It has run out meanwhile.
-                Err(_) if held.elapsed() > queue.lease() => return,
+                Err(_) if hold.is_over() => return,
                 Ok(false) => return,
                 Err(error) => warn!(queue = queue.name(), key = %lease.key, error = chain(&error), "could not renew a lease"),
             }

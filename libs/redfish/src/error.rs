@@ -79,6 +79,9 @@ pub enum Error {
     /// The connection broke after the request was sent: nobody knows whether it took effect. Read, never repeat blindly.
     #[error("the connection to the BMC broke in the middle of a change: {0}")]
     Lost(String),
+    /// Whoever wanted the change had no right to it any more when it was its turn: it was not sent.
+    #[error("the change was not sent: whoever asked for it may not make it any more")]
+    NotPermitted,
     /// Nonsense.
     #[error("the BMC answered nonsense at {at}: {problem}")]
     Protocol {
@@ -118,6 +121,7 @@ impl Error {
             | Self::LicenseRequired(_)
             | Self::InvalidValue { .. }
             | Self::NotApplied(_)
+            | Self::NotPermitted
             | Self::Forbidden(_)
             | Self::NotFound(_)
             | Self::Unsupported(_)

@@ -9,7 +9,7 @@ use reqwest::{
 };
 use serde_json::Value;
 
-use crate::{Client, Doc, Error, Reply, Result, error, glance::parse_only, session::Session, uri};
+use crate::{Client, Doc, Error, Reply, Result, error, glance::parse_only, permission, session::Session, uri};
 
 /// What a request carries.
 pub(crate) enum Body<'a> {
@@ -68,6 +68,9 @@ impl Client {
                     .header(header::CONTENT_LENGTH, length)
                     .body(file),
             };
+            if !read && !permission::holds() {
+                return Err(Error::NotPermitted);
+            }
             let response = request.send().await.map_err(|e| transport(e, method))?;
             let status = response.status();
             if read && status.is_redirection() && status != StatusCode::NOT_MODIFIED {

@@ -2,13 +2,16 @@
 //!
 //! A reconciler's calls carry the scope of its lease and a number that grows with every lease. A service remembers the greatest number of
 //! each scope and refuses smaller ones. It remembers in memory: what it heard before it started, it does not know.
+//!
+//! What a fence cannot stop, since nobody checks it there, asks [`hold`] right before: whether the lease is over by this process's own clock.
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use http::{HeaderMap, HeaderValue};
+use tokio::time::Instant;
 
 use crate::{Fault, Reason};
 
@@ -18,15 +21,45 @@ const SCOPES: usize = 100_000;
 
 tokio::task_local! {
     static CURRENT: HeaderValue;
+    static HOLD: Hold;
 }
 
-/// Does some work whose calls carry this fence.
-pub async fn within<F: Future>(scope: String, number: i64, work: F) -> F::Output {
+/// Until when a lease surely lasts, by this process's own monotonic clock: counted from before it was asked for, so that whoever grants
+/// leases never ends it sooner, whatever was slow. Clones are the same hold.
+#[derive(Debug, Clone)]
+pub struct Hold(Arc<Mutex<Instant>>);
+
+impl Hold {
+    /// A hold until then.
+    pub fn until(end: Instant) -> Self {
+        Self(Arc::new(Mutex::new(end)))
+    }
+
+    /// It was renewed.
+    pub fn extend(&self, end: Instant) {
+        let mut until = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *until = end.max(*until);
+    }
+
+    /// Whether somebody else may have the lease by now.
+    pub fn is_over(&self) -> bool {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) <= Instant::now()
+    }
+}
+
+/// Does some work under a lease: its calls carry this fence.
+pub async fn within<F: Future>(scope: String, number: i64, hold: Hold, work: F) -> F::Output {
+    let work = HOLD.scope(hold, work);
     match HeaderValue::from_str(&format!("{number} {scope}")) {
         Ok(value) => CURRENT.scope(value, work).await,
         // A key that no header can carry goes without.
         Err(_) => work.await,
     }
+}
+
+/// The hold under which this is done; none: it is not done under a lease.
+pub fn hold() -> Option<Hold> {
+    HOLD.try_with(Clone::clone).ok()
 }
 
 pub(crate) fn inject(headers: &mut HeaderMap) {
@@ -45,7 +78,7 @@ impl Fences {
         let Some((number, scope)) = parts.and_then(|(number, scope)| Some((number.parse::<i64>().ok()?, scope))) else {
             return Err(Fault::field(HEADER, "write a number, a space and a scope"));
         };
-        let mut known = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (caller.to_owned(), scope.to_owned());
         match known.get_mut(&key) {
             Some(greatest) if *greatest > number => {
@@ -110,7 +143,24 @@ mod tests {
         let mut headers = HeaderMap::new();
         inject(&mut headers);
         assert!(headers.is_empty());
-        within("cleanup/a".to_owned(), 5, async { inject(&mut headers) }).await;
+        let hold = Hold::until(Instant::now());
+        within("cleanup/a".to_owned(), 5, hold, async { inject(&mut headers) }).await;
         assert_eq!(headers.get(HEADER).unwrap(), "5 cleanup/a");
+    }
+
+    #[tokio::test]
+    async fn a_hold_is_over_unless_it_is_renewed() {
+        assert!(hold().is_none());
+        let minute = std::time::Duration::from_secs(60);
+        let held = Hold::until(Instant::now());
+        within("cleanup/a".to_owned(), 5, held.clone(), async {
+            let current = hold().unwrap();
+            assert!(current.is_over());
+            held.extend(Instant::now() + minute);
+            assert!(!current.is_over());
+            held.extend(Instant::now());
+            assert!(!current.is_over(), "a renewal that is told late takes nothing away");
+        })
+        .await;
     }
 }

@@ -5,10 +5,10 @@ use std::{
 };
 
 use ironyard_redfish::{
-    Client, Doc, Error, Result as RedfishResult, Url,
+    Client, Doc, Error, Result as RedfishResult, Url, changing_while,
     ops::{events, systems},
 };
-use ironyard_rpc::{Fault, Reason, caller};
+use ironyard_rpc::{Fault, Reason, caller, fence};
 use ironyard_types::{Clock, Timestamp};
 use tokio::{sync::oneshot, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
@@ -68,6 +68,7 @@ impl From<DeviceError> for Fault {
                 Error::LicenseRequired(_) => (Reason::BmcLicenseRequired, None),
                 Error::InvalidValue { .. } => (Reason::BmcInvalidValue, None),
                 Error::NotApplied(_) => (Reason::BmcRefused, None),
+                Error::NotPermitted => (Reason::StaleFence, None),
                 Error::SessionLimit => (Reason::BmcBusy, Some(Duration::from_secs(30))),
                 Error::Busy { retry_after, .. } => (Reason::BmcBusy, Some(retry_after.unwrap_or(Duration::from_secs(5)))),
                 Error::NotFound(_) | Error::Unsupported(_) => (Reason::BmcUnsupported, None),
@@ -206,13 +207,17 @@ impl Device {
     {
         self.admit()?;
         let (reply, answer) = oneshot::channel();
-        let device = self.clone();
+        let (device, hold) = (self.clone(), fence::hold());
         let writing = async move {
             // Whoever asked has gone, and may have lost the right to ask: what has not begun does not begin.
             if reply.is_closed() {
                 return;
             }
-            let outcome = work(device.0.client.clone()).await;
+            let work = work(device.0.client.clone());
+            let outcome = match hold {
+                Some(hold) => changing_while(Arc::new(move || !hold.is_over()), work).await,
+                None => work.await,
+            };
             device.record(&outcome);
             let _ = reply.send(outcome);
         };
@@ -330,4 +335,86 @@ async fn own(client: Arc<Client>, writes: Mailbox) {
         let _ = tokio::spawn(work).await;
     }
     client.logout().await;
+}
+
+#[cfg(test)]
+mod tests {
+    use ironyard_redfish::{Limits, Target, Trust};
+    use ironyard_rpc::fence::Hold;
+    use ironyard_types::SystemClock;
+    use serde_json::json;
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+        time::Instant,
+    };
+
+    use super::*;
+
+    /// A BMC that does whatever it is asked, and tells what that was.
+    async fn bmc() -> (Device, tokio::sync::mpsc::UnboundedReceiver<String>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (tell, told) = tokio::sync::mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut request = vec![0; 64 << 10];
+                let length = stream.read(&mut request).await.unwrap();
+                let line = String::from_utf8_lossy(&request[..length])
+                    .lines()
+                    .next()
+                    .unwrap_or_default()
+                    .to_owned();
+                let answer = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{}";
+                stream.write_all(answer.as_bytes()).await.unwrap();
+                tell.send(line).unwrap();
+            }
+        });
+        let target = Target {
+            scheme: "http".to_owned(),
+            name: None,
+            address: address.ip(),
+            port: address.port(),
+        };
+        ironyard_redfish::install_crypto();
+        let client = Client::new(&target, &Trust::Any, None, Limits::default()).unwrap();
+        let (device, _) = Device::start(client, Arc::new(SystemClock), Breaker::default(), String::new());
+        (device, told)
+    }
+
+    #[tokio::test]
+    async fn a_change_is_not_sent_after_its_lease() {
+        let (device, mut told) = bmc().await;
+        let erase = || device.write(|client| async move { client.post("/erase", &json!({})).await });
+        let over = Hold::until(Instant::now());
+        let outcome = ironyard_rpc::fence::within("operations/a".to_owned(), 1, over.clone(), erase()).await;
+        assert!(matches!(outcome, Err(DeviceError::Redfish(Error::NotPermitted))), "{outcome:?}");
+        assert!(told.try_recv().is_err(), "nothing was sent");
+
+        // One whose lease ends after it has read what it changes.
+        let ends = Hold::until(Instant::now() + Duration::from_millis(50));
+        let held = ends.clone();
+        let both = device.write(|client| async move {
+            client.get("/drive").await?;
+            while !held.is_over() {
+                tokio::task::yield_now().await;
+            }
+            client.post("/erase", &json!({})).await
+        });
+        let outcome = ironyard_rpc::fence::within("operations/a".to_owned(), 2, ends.clone(), both).await;
+        assert!(matches!(outcome, Err(DeviceError::Redfish(Error::NotPermitted))), "{outcome:?}");
+        assert_eq!(told.recv().await.unwrap(), "GET /drive HTTP/1.1");
+        assert!(told.try_recv().is_err(), "nothing was changed");
+
+        // Renewed, it goes on; and so does what nobody holds a lease for.
+        over.extend(Instant::now() + Duration::from_secs(60));
+        ironyard_rpc::fence::within("operations/a".to_owned(), 3, over, erase())
+            .await
+            .unwrap();
+        erase().await.unwrap();
+        for _ in 0..2 {
+            assert_eq!(told.recv().await.unwrap(), "POST /erase HTTP/1.1");
+        }
+    }
 }

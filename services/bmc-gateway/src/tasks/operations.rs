@@ -196,7 +196,8 @@ impl Operations {
 
     /// A BMC that is away is waited for, within limits; a refusal is final.
     async fn after_fault(&self, mut row: Stored<Operation>, fault: Fault) -> Result<Next, Fault> {
-        if fault.reason == Reason::PeerUnavailable {
+        // Neither is about the BMC: another one goes on with it, or this one in a new pass.
+        if matches!(fault.reason, Reason::PeerUnavailable | Reason::StaleFence) {
             return Err(fault);
         }
         let now = self.cx.now();

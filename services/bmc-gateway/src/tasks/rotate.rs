@@ -77,6 +77,8 @@ impl Operations {
                 progress.sets += 1;
                 match set {
                     Ok(()) => progress.set = true,
+                    // It was not sent.
+                    Err(DeviceError::Redfish(Error::NotPermitted)) => return Err(DeviceError::from(Error::NotPermitted).into()),
                     // Whatever it says, it may have taken it: the logins tell.
                     Err(error) => {
                         let fault = Fault::from(error);
