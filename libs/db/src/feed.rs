@@ -10,7 +10,7 @@ use ironyard_types::{Timestamp, random_id, sha256_hex};
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Row, any::AnyRow};
 
-use crate::{Db, Result, Tx};
+use crate::{Db, Result, Tx, dialect::Dialect};
 
 /// Changes that are read at once.
 const BATCH: i64 = 512;
@@ -85,12 +85,39 @@ pub(crate) struct Subject<'a> {
     pub deleted: bool,
 }
 
-pub(crate) async fn append(tx: &mut Tx, subject: Subject<'_>, now: Timestamp) -> Result<()> {
+impl Subject<'_> {
+    /// A statement that writes one record, and tells the feed of it where the database takes both at once. The parameters that are named
+    /// carry what the feed is told.
+    pub(crate) fn with_write(dialect: Dialect, kind: &str, write: &str, [name, uid, version, now]: [&str; 4], deleted: bool) -> String {
+        match dialect {
+            Dialect::Sqlite => write.to_owned(),
+            Dialect::Postgres => format!(
+                "with written as ({write} returning 1)
+                insert into change (kind, name, uid, version, deleted, created_at)
+                select '{kind}', {name}, {uid}, {version}, {}, {now} from written",
+                i64::from(deleted)
+            ),
+        }
+    }
+}
+
+/// After such a statement: tells the feed where the statement has not.
+pub(crate) async fn written(tx: &mut Tx, subjects: &[Subject<'_>], now: Timestamp) -> Result<()> {
+    match tx.dialect() {
+        Dialect::Sqlite => append_all(tx, subjects, now).await,
+        Dialect::Postgres => {
+            tx.feed_grew |= !subjects.is_empty();
+            Ok(())
+        }
+    }
+}
+
+async fn append(tx: &mut Tx, subject: Subject<'_>, now: Timestamp) -> Result<()> {
     append_all(tx, &[subject], now).await
 }
 
 /// The same for many, in their order.
-pub(crate) async fn append_all(tx: &mut Tx, subjects: &[Subject<'_>], now: Timestamp) -> Result<()> {
+async fn append_all(tx: &mut Tx, subjects: &[Subject<'_>], now: Timestamp) -> Result<()> {
     if subjects.is_empty() {
         return Ok(());
     }

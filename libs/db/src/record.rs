@@ -12,6 +12,7 @@ use sqlx::{AssertSqlSafe, Row, any::AnyRow};
 
 use crate::{
     Db, Error, Result, Tx,
+    dialect::Dialect,
     feed::{self, Subject},
 };
 
@@ -99,6 +100,23 @@ pub async fn get<T: Record>(db: &Db, name: &str) -> Result<Option<Stored<T>>> {
         .transpose()
 }
 
+/// Reads those of these names that exist.
+pub async fn get_all<T: Record>(db: &Db, names: &[&str]) -> Result<Vec<Stored<T>>> {
+    if names.is_empty() {
+        return Ok(vec![]);
+    }
+    let named = db.dialect().rows(1, &[("name", "text")]);
+    let sql = select::<T>(&format!("where {}_id in (select name from ({named}) n)", T::TABLE));
+    let names = Value::Array(names.iter().map(|name| json!({"name": name})).collect()).to_string();
+    sqlx::query(sql)
+        .bind(names)
+        .fetch_all(db.pool())
+        .await?
+        .iter()
+        .map(decode)
+        .collect()
+}
+
 /// Reads one by name, for a change in the same transaction.
 pub async fn get_for_update<T: Record>(tx: &mut Tx, name: &str) -> Result<Option<Stored<T>>> {
     let sql = select::<T>(&format!("where {}_id = $1 {}", T::TABLE, tx.dialect().for_update()));
@@ -159,6 +177,14 @@ async fn list_by_age<T: Record>(db: &Db, order: &str, limit: i64, filters: &[(&'
 
 /// Inserts a new one.
 pub async fn insert<T: Record>(tx: &mut Tx, value: T, now: Timestamp) -> Result<Stored<T>> {
+    let taken = || Error::Unique {
+        constraint: format!("{}_id", T::TABLE),
+    };
+    insert_new(tx, value, now).await?.ok_or_else(taken)
+}
+
+/// Inserts a new one; `None` when there is one of its name.
+pub async fn insert_new<T: Record>(tx: &mut Tx, value: T, now: Timestamp) -> Result<Option<Stored<T>>> {
     let table = T::TABLE;
     let mut columns = format!("{table}_id, uid, version, body, created_at, updated_at");
     let mut values = "$1, $2, 1, $3, $4, $4".to_owned();
@@ -168,19 +194,26 @@ pub async fn insert<T: Record>(tx: &mut Tx, value: T, now: Timestamp) -> Result<
     }
     let body = encode(&value)?;
     let (name, uid) = (value.metadata().name.clone(), value.metadata().uid.clone());
-    let sql = AssertSqlSafe(format!("insert into {table} ({columns}) values ({values})"));
-    let mut query = sqlx::query(sql).bind(name.clone()).bind(uid.clone()).bind(body).bind(now.0);
+    let sql = format!("insert into {table} ({columns}) values ({values}) on conflict ({table}_id) do nothing");
+    let sql = Subject::with_write(tx.dialect(), table, &sql, ["$1", "$2", "1", "$4"], false);
+    let mut query = sqlx::query(AssertSqlSafe(sql))
+        .bind(name.clone())
+        .bind(uid.clone())
+        .bind(body)
+        .bind(now.0);
     for value in value.index() {
         query = query.bind(value);
     }
-    query.execute(tx.conn()).await?;
-    feed::append(tx, subject::<T>(&name, &uid, 1, false), now).await?;
-    Ok(Stored {
+    if query.execute(tx.conn()).await?.rows_affected() == 0 {
+        return Ok(None);
+    }
+    feed::written(tx, &[subject::<T>(&name, &uid, 1, false)], now).await?;
+    Ok(Some(Stored {
         value,
         version: 1,
         created_at: now,
         updated_at: now,
-    })
+    }))
 }
 
 /// Writes a changed one over the version that was read.
@@ -191,10 +224,9 @@ pub async fn update<T: Record>(tx: &mut Tx, stored: &Stored<T>, now: Timestamp) 
         set.push_str(&format!(", {column} = ${}", i + 6));
     }
     let (name, uid) = (stored.value.metadata().name.clone(), stored.value.metadata().uid.clone());
-    let sql = AssertSqlSafe(format!(
-        "update {table} set {set} where {table}_id = $1 and version = $2 and uid = $3"
-    ));
-    let mut query = sqlx::query(sql)
+    let sql = format!("update {table} set {set} where {table}_id = $1 and version = $2 and uid = $3");
+    let sql = Subject::with_write(tx.dialect(), table, &sql, ["$1", "$3", "$2 + 1", "$5"], false);
+    let mut query = sqlx::query(AssertSqlSafe(sql))
         .bind(name.clone())
         .bind(stored.version)
         .bind(uid.clone())
@@ -206,7 +238,7 @@ pub async fn update<T: Record>(tx: &mut Tx, stored: &Stored<T>, now: Timestamp) 
     if query.execute(tx.conn()).await?.rows_affected() == 0 {
         return missing_or_stale::<T, _>(tx, &name).await;
     }
-    feed::append(tx, subject::<T>(&name, &uid, stored.version + 1, false), now).await?;
+    feed::written(tx, &[subject::<T>(&name, &uid, stored.version + 1, false)], now).await?;
     Ok(Outcome::Written(Stored {
         version: stored.version + 1,
         updated_at: now,
@@ -224,11 +256,20 @@ pub async fn update_all<T: Record>(tx: &mut Tx, stored: &[&Stored<T>], now: Time
     let mut columns = vec![("c0", "text"), ("c1", "bigint"), ("c2", "text"), ("c3", "text")];
     columns.extend(T::INDEX.iter().map(|column| (*column, "text")));
     let index: String = T::INDEX.iter().map(|column| format!(", {column} = n.{column}")).collect();
-    let sql = format!(
-        "with n as ({}) update {table} set version = version + 1, updated_at = $2, body = n.c3{index} from n
-        where {table}_id = n.c0 and version = n.c1 and uid = n.c2 returning {table}_id as id",
-        tx.dialect().rows(1, &columns)
+    let write = format!(
+        "update {table} set version = version + 1, updated_at = $2, body = n.c3{index} from n
+        where {table}_id = n.c0 and version = n.c1 and uid = n.c2 returning {table}_id as id"
     );
+    let rows = tx.dialect().rows(1, &columns);
+    let sql = match tx.dialect() {
+        Dialect::Sqlite => format!("with n as ({rows}) {write}"),
+        Dialect::Postgres => format!(
+            "with n as ({rows}), written as ({write}), told as (
+                insert into change (kind, name, uid, version, deleted, created_at)
+                select distinct '{table}', n.c0, n.c2, n.c1 + 1, 0, $2 from n join written on written.id = n.c0)
+            select id from written"
+        ),
+    };
     let rows = stored.iter().map(|one| {
         let metadata = one.value.metadata();
         let mut row = json!({"c0": metadata.name, "c1": one.version, "c2": metadata.uid, "c3": encode(&one.value)?});
@@ -256,7 +297,7 @@ pub async fn update_all<T: Record>(tx: &mut Tx, stored: &[&Stored<T>], now: Time
         let metadata = one.value.metadata();
         subject::<T>(&metadata.name, &metadata.uid, one.version, false)
     });
-    feed::append_all(tx, &subjects.collect::<Vec<_>>(), now).await?;
+    feed::written(tx, &subjects.collect::<Vec<_>>(), now).await?;
     Ok(outcome)
 }
 
@@ -264,12 +305,21 @@ pub async fn update_all<T: Record>(tx: &mut Tx, stored: &[&Stored<T>], now: Time
 pub async fn delete<T: Record>(tx: &mut Tx, stored: &Stored<T>, now: Timestamp) -> Result<Outcome<()>> {
     let table = T::TABLE;
     let (name, uid) = (&stored.value.metadata().name, &stored.value.metadata().uid);
-    let sql = AssertSqlSafe(format!("delete from {table} where {table}_id = $1 and version = $2 and uid = $3"));
-    let query = sqlx::query(sql).bind(name.clone()).bind(stored.version).bind(uid.clone());
+    let sql = format!("delete from {table} where {table}_id = $1 and version = $2 and uid = $3");
+    let sql = Subject::with_write(tx.dialect(), table, &sql, ["$1", "$3", "$2", "$4"], true);
+    let query = sqlx::query(AssertSqlSafe(sql))
+        .bind(name.clone())
+        .bind(stored.version)
+        .bind(uid.clone());
+    // Only where the feed is told at once.
+    let query = match tx.dialect() {
+        Dialect::Sqlite => query,
+        Dialect::Postgres => query.bind(now.0),
+    };
     if query.execute(tx.conn()).await?.rows_affected() == 0 {
         return missing_or_stale::<T, _>(tx, name).await;
     }
-    feed::append(tx, subject::<T>(name, uid, stored.version, true), now).await?;
+    feed::written(tx, &[subject::<T>(name, uid, stored.version, true)], now).await?;
     Ok(Outcome::Written(()))
 }
 

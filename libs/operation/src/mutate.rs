@@ -50,10 +50,7 @@ pub async fn create<T: Record, E: std::error::Error + 'static>(
         Known::Reused => return Err(MutateError::RequestReused),
         Known::Fresh => {}
     }
-    if record::get_for_update::<T>(&mut tx, &value.metadata().name).await?.is_some() {
-        return Err(MutateError::Exists);
-    }
-    let stored = record::insert(&mut tx, value, now).await?;
+    let stored = record::insert_new(&mut tx, value, now).await?.ok_or(MutateError::Exists)?;
     request.answered(&mut tx, &stored, now).await?;
     tx.commit().await?;
     Ok(stored)

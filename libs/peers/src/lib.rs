@@ -12,7 +12,7 @@ use ironyard_rpc::{Channel, Fault, Reason, client};
 use serde::Deserialize;
 pub use task::{Failed, TaskError};
 pub use wakeups::Wakeups;
-pub use watch::{follow_servers, poke_on_bmcs, resync_on_servers, sweep_servers};
+pub use watch::{follow_servers, poke_on_bmcs, resync_on_servers, sweep_servers, version};
 
 /// Where the peers are.
 #[derive(Debug, Clone, Deserialize)]

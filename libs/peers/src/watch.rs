@@ -66,7 +66,7 @@ where
 }
 
 /// The version in its etag.
-fn version(server: &inventory::Server) -> i64 {
+pub fn version(server: &inventory::Server) -> i64 {
     let etag = server.metadata.as_ref().map(|m| m.etag.as_str()).unwrap_or_default();
     etag.split('-').next().and_then(|version| version.parse().ok()).unwrap_or(0)
 }

@@ -77,7 +77,7 @@ impl Pass {
         stored: &[Stored<T>],
         now: Timestamp,
         change: impl Fn(usize, &mut T),
-        then: Option<&Queue>,
+        then: Option<(&Queue, &(dyn Fn(usize) -> bool + Sync))>,
     ) -> Result<Vec<Option<Stored<T>>>, SaveError> {
         let mut tx = self.queue.db.begin().await?;
         if !self.queue.holds(&mut tx, &self.lease).await? {
@@ -106,12 +106,14 @@ impl Pass {
                 *place = outcome;
             }
         }
-        if let Some(queue) = then {
-            let names = written.iter().flatten().map(|done| done.value.metadata().name.clone());
-            queue.poke_all_in(&mut tx, &names.collect::<Vec<_>>()).await?;
+        let mut due = Vec::new();
+        if let Some((queue, which)) = then {
+            let those = written.iter().enumerate().filter(|(i, _)| which(*i));
+            due.extend(those.filter_map(|(_, done)| Some(done.as_ref()?.value.metadata().name.clone())));
+            queue.poke_all_in(&mut tx, &due).await?;
         }
         tx.commit().await?;
-        if let Some(queue) = then {
+        if let Some((queue, _)) = then.filter(|_| !due.is_empty()) {
             queue.wake();
         }
         Ok(written)

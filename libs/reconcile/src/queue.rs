@@ -90,10 +90,10 @@ impl Queue {
 
     /// The same, for the replica that has `of`.
     pub async fn poke_for(&self, key: &str, of: &str) -> Result<()> {
-        let mut tx = self.db.begin().await?;
-        self.poke_in(&mut tx, key, of).await?;
-        tx.commit().await?;
-        self.wake.notify_one();
+        let (sql, rows) = self.put(&BTreeMap::from([(key, of)]), POKE);
+        let query = sqlx::query(AssertSqlSafe(sql)).bind(self.name).bind(rows);
+        self.in_one(self.timed(query)).await?;
+        self.wake();
         Ok(())
     }
 
@@ -128,21 +128,29 @@ impl Queue {
 
     /// Keys, and of what they are; `otherwise` is for those that the queue has.
     async fn put_in(&self, tx: &mut Tx, keys: &[(&str, &str)], otherwise: &str) -> Result<()> {
+        if keys.is_empty() {
+            return Ok(());
+        }
         // In one order everywhere, so that two who put the same keys do not wait for each other; and each once.
-        let keys: BTreeMap<&str, &str> = keys.iter().copied().collect();
-        let now = tx.dialect().now(3);
+        let (sql, rows) = self.put(&keys.iter().copied().collect(), otherwise);
+        let query = sqlx::query(AssertSqlSafe(sql)).bind(self.name).bind(rows);
+        self.timed(query).execute(tx.conn()).await?;
+        Ok(())
+    }
+
+    /// The statement that puts keys, and what it binds as its second parameter.
+    fn put(&self, keys: &BTreeMap<&str, &str>, otherwise: &str) -> (String, String) {
+        let dialect = self.db.dialect();
+        let now = dialect.now(3);
         // SQLite wants a condition between a select and what is to be done on a conflict.
         let sql = format!(
             "insert into work_item (queue, work_key, due_at, lease_until, fence, dirty, attempts, slot)
             select $1, n.work_key, {now}, 0, 0, 1, 0, n.slot from ({}) n where 1 = 1 {}",
-            tx.dialect().rows(2, &[("work_key", "text"), ("slot", "bigint")]),
+            dialect.rows(2, &[("work_key", "text"), ("slot", "bigint")]),
             otherwise.replace("{now}", &now)
         );
         let rows = keys.iter().map(|(key, of)| json!({"work_key": key, "slot": share::slot(of)}));
-        let rows = Value::Array(rows.collect()).to_string();
-        let query = sqlx::query(AssertSqlSafe(sql)).bind(self.name).bind(rows);
-        self.timed(query).execute(tx.conn()).await?;
-        Ok(())
+        (sql, Value::Array(rows.collect()).to_string())
     }
 
     /// Binds the time, where the database does not know it by itself.

@@ -1,4 +1,7 @@
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::{BTreeSet, HashMap},
+    time::Duration,
+};
 
 use futures_util::Stream;
 use ironyard_db::{Record, Stored, feed, feed::Position, record};
@@ -23,6 +26,8 @@ pub enum Event<T> {
 
 /// Checkpoints at least this often, so that a resume token stays young.
 const CHECKPOINT: Duration = Duration::from_secs(30);
+/// Resources that are read at once.
+const READ: usize = 64;
 
 /// Streams everything that exists, then every change; or, from a resume token, every change since.
 pub fn watch<T: Kind, M: Send + 'static>(
@@ -74,34 +79,39 @@ async fn produce<T: Kind, M: Send + 'static>(
         grown.mark_unchanged();
         let changes = feed::after(&cx.db, position).await.map_err(store)?.ok_or_else(expired)?;
         // A resource that changed twice is sent once, as it is now.
-        let mut sent = HashMap::new();
-        for change in &changes {
-            position = change.position;
-            if change.kind != T::TABLE {
-                continue;
-            }
-            let event = if change.deleted {
-                Event::Gone(WireMetadata {
-                    name: change.name.clone(),
-                    uid: change.uid.clone(),
-                    ..WireMetadata::default()
-                })
-            } else if sent.get(&change.uid).is_some_and(|version| *version >= change.version) {
-                continue;
-            } else {
-                match record::get::<T>(&cx.db, &change.name).await.map_err(store)? {
-                    Some(row) if row.value.metadata().uid == change.uid => {
-                        sent.insert(change.uid.clone(), row.version);
-                        Event::Present(ChangeType::Modified, row)
-                    }
-                    // It is gone, or another one has its name now: both follow in the feed.
-                    Some(_) | None => continue,
-                }
+        let mut sent: HashMap<String, i64> = HashMap::new();
+        for some in changes.chunks(READ) {
+            let is_news = |change: &&feed::Change| {
+                let known = sent.get(&change.uid).is_some_and(|version| *version >= change.version);
+                change.kind == T::TABLE && !change.deleted && !known
             };
-            if sender.send(Ok(render(event, position.to_string()))).await.is_err() {
-                return Ok(());
+            let names: BTreeSet<&str> = some.iter().filter(is_news).map(|change| change.name.as_str()).collect();
+            let names: Vec<&str> = names.into_iter().collect();
+            let rows = record::get_all::<T>(&cx.db, &names).await.map_err(store)?;
+            let uid = |row: &Stored<T>| row.value.metadata().uid.clone();
+            let mut rows: HashMap<String, Stored<T>> = rows.into_iter().map(|row| (uid(&row), row)).collect();
+            for change in some {
+                position = change.position;
+                if change.kind != T::TABLE {
+                    continue;
+                }
+                let event = if change.deleted {
+                    Event::Gone(WireMetadata {
+                        name: change.name.clone(),
+                        uid: change.uid.clone(),
+                        ..WireMetadata::default()
+                    })
+                } else {
+                    // Where it is not there, it was sent, or is gone: that follows in the feed.
+                    let Some(row) = rows.remove(&change.uid) else { continue };
+                    sent.insert(change.uid.clone(), row.version);
+                    Event::Present(ChangeType::Modified, row)
+                };
+                if sender.send(Ok(render(event, position.to_string()))).await.is_err() {
+                    return Ok(());
+                }
+                checkpoint_due = true;
             }
-            checkpoint_due = true;
         }
         if feed::is_full(&changes) {
             continue;

@@ -1,6 +1,12 @@
 //! What gRPC and the reconcilers share.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 pub use ironyard_peers::TaskError as Error;
 use ironyard_peers::{Gateway, Inventory, Wakeups};
@@ -19,7 +25,7 @@ use crate::{
         cleanup::{Certificate, CleanupRun},
         server_claim::{Request, ServerClaim},
     },
-    tasks::pending::Pending,
+    tasks::{binder::Reserved, pending::Pending},
 };
 
 impl Kind for ServerClaim {
@@ -87,12 +93,24 @@ pub struct App {
     pub settings: Settings,
     /// The binder: one key, so that claims are served in order.
     pub binder: Queue,
+    /// Those who wake the binder.
+    pub waking: Arc<Waking>,
+    /// Servers as the binder got them.
+    pub reserved: Arc<Reserved>,
     /// What pending claims ask for.
     pub pending: Arc<Pending>,
     /// Claims that are due.
     pub claims: Queue,
     /// Servers whose cleanup is due.
     pub cleanups: Queue,
+}
+
+/// Who wakes the binder while another is at it waits for that one, and then wakes it once for all who came meanwhile.
+#[derive(Default)]
+pub struct Waking {
+    asked: AtomicU64,
+    /// How many of those who asked have been served.
+    served: tokio::sync::Mutex<u64>,
 }
 
 /// The binder's one key.
@@ -125,6 +143,19 @@ pub fn reservation(claim: &ServerClaim) -> inventory::ReserveServerRequest {
 }
 
 impl App {
+    /// Has the binder look at claims.
+    pub async fn wake_binder(&self) -> ironyard_db::Result<()> {
+        let mine = self.waking.asked.fetch_add(1, Ordering::Relaxed) + 1;
+        let mut served = self.waking.served.lock().await;
+        if *served < mine {
+            // Whoever has asked by now has written what the binder is to see.
+            let all = self.waking.asked.load(Ordering::Relaxed);
+            self.binder.poke(BIND).await?;
+            *served = all;
+        }
+        Ok(())
+    }
+
     /// A run of the agent.
     pub async fn agent_run(&self, name: &str) -> Result<discovery::AgentRun, Error> {
         Ok(self

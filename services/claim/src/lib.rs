@@ -94,6 +94,8 @@ impl Service {
             settings,
             binder: queue("binder"),
             pending: Arc::default(),
+            waking: Arc::default(),
+            reserved: Arc::default(),
             claims: queue("claim"),
             cleanups: queue("cleanup"),
             cx: Context { db, clock },
@@ -121,7 +123,9 @@ impl Service {
     pub async fn saw(&self, server: &Server) -> ironyard_db::Result<()> {
         let app = &self.app;
         tasks::binder::wake(app, server).await?;
-        if let Some(claim) = &server.claim_ref {
+        if let Some(claim) = &server.claim_ref
+            && app.reserved.is_news(server)
+        {
             app.claims.poke(&claim.name).await?;
         }
         if server.state() == ServerState::Cleanup {

@@ -12,7 +12,7 @@ use tonic::{Request, Response, Status};
 
 use super::convert::{claim_from, claim_to};
 use crate::{
-    app::{App, BIND, store_fault},
+    app::{App, store_fault},
     domain::server_claim::{Phase, ServerClaim},
 };
 
@@ -34,7 +34,7 @@ pub struct Grpc(pub App);
 impl Grpc {
     async fn poke(&self, name: &str) -> Result<(), Fault> {
         self.0.claims.poke(name).await.map_err(store_fault)?;
-        self.0.binder.poke(BIND).await.map_err(store_fault)
+        self.0.wake_binder().await.map_err(store_fault)
     }
 }
 
@@ -72,7 +72,7 @@ impl ServerClaimService for Grpc {
         let (claim, _) = claim_from(message.server_claim)?;
         let stored = create(&self.0.cx, &ledger, claim).await?;
         // What has no server yet is the binder's alone.
-        self.0.binder.poke(BIND).await.map_err(store_fault)?;
+        self.0.wake_binder().await.map_err(store_fault)?;
         Ok(Response::new(claim_to(stored)))
     }
 

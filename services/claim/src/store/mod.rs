@@ -1,10 +1,11 @@
 //! Records and their tables.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use ironyard_db::{Db, Record, Result, Stored};
 use ironyard_types::Metadata;
-use sqlx::{AssertSqlSafe, Row};
+use serde_json::{Value, json};
+use sqlx::{AssertSqlSafe, Row, any::AnyRow};
 
 use crate::domain::{
     cleanup::{Certificate, CleanupRun},
@@ -12,25 +13,32 @@ use crate::domain::{
 };
 
 /// How often something happened that could serve these claims.
-pub async fn woken(db: &Db, claims: &[Stored<ServerClaim>]) -> Result<Vec<i64>> {
+pub async fn woken(db: &Db, claims: &[Stored<ServerClaim>]) -> Result<HashMap<String, i64>> {
     if claims.is_empty() {
-        return Ok(vec![]);
+        return Ok(HashMap::new());
     }
-    let marks: Vec<String> = (1..=claims.len()).map(|n| format!("${n}")).collect();
     let sql = format!(
-        "select server_claim_id, woken from server_claim where server_claim_id in ({})",
-        marks.join(", ")
+        "select server_claim_id, woken from server_claim where server_claim_id in (select name from ({}) n)",
+        db.dialect().rows(1, &[("name", "text")])
     );
-    let mut query = sqlx::query(AssertSqlSafe(sql));
-    for claim in claims {
-        query = query.bind(claim.value.metadata.name.clone());
-    }
-    let mut counts = HashMap::new();
-    for row in query.fetch_all(db.pool()).await? {
-        counts.insert(row.try_get::<String, _>("server_claim_id")?, row.try_get::<i64, _>("woken")?);
-    }
-    let count = |claim: &Stored<ServerClaim>| counts.get(&claim.value.metadata.name).copied().unwrap_or(-1);
-    Ok(claims.iter().map(count).collect())
+    let names = claims.iter().map(|claim| json!({"name": claim.value.metadata.name}));
+    let query = sqlx::query(AssertSqlSafe(sql)).bind(Value::Array(names.collect()).to_string());
+    let rows = query.fetch_all(db.pool()).await?;
+    let count = |row: &AnyRow| Ok((row.try_get("server_claim_id")?, row.try_get("woken")?));
+    rows.iter().map(count).collect()
+}
+
+/// Of the requests of these claims, those that claims have which are not due. Seldom any: who asks for what there is has a server.
+pub async fn not_due_of(db: &Db, claims: &[Stored<ServerClaim>]) -> Result<BTreeSet<String>> {
+    let sql = format!(
+        "select n.request from ({}) n where exists (select 1 from server_claim c where c.request = n.request and c.due is null)",
+        db.dialect().rows(1, &[("request", "text")])
+    );
+    let requests: BTreeSet<String> = claims.iter().map(|claim| claim.value.request_key()).collect();
+    let requests = requests.iter().map(|request| json!({"request": request}));
+    let query = sqlx::query(AssertSqlSafe(sql)).bind(Value::Array(requests.collect()).to_string());
+    let rows = query.fetch_all(db.pool()).await?;
+    rows.iter().map(|row| Ok(row.try_get("request")?)).collect()
 }
 
 /// A server was looked for on behalf of these claims, and there is none: they are not due, unless something happened since they had been

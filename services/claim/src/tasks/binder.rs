@@ -1,18 +1,18 @@
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Mutex,
     time::Duration,
 };
 
 use ironyard_db::{Stored, record};
-use ironyard_peers::PeerError;
+use ironyard_peers::{Gateway, PeerError, version};
 use ironyard_proto::inventory::{Server, ServerEvent, ServerState};
 use ironyard_reconcile::{Next, Pass, Reconcile, SaveError};
 use ironyard_types::{Reference, Timestamp, Waiting};
 use tracing::Instrument;
 
 use crate::{
-    app::{App, BIND, Error, reservation, store_fault},
+    app::{App, Error, reservation, store_fault},
     domain::server_claim::{Phase, ServerClaim},
     store,
 };
@@ -25,6 +25,37 @@ pub struct Binder {
     app: App,
     /// When a claim of every request was made due last.
     resynced_at: Mutex<Option<Timestamp>>,
+}
+
+/// Servers as they were reserved lately: the events of these reservations tell nothing that the binder does not know.
+#[derive(Default)]
+pub struct Reserved(Mutex<HashMap<String, i64>>);
+
+impl Reserved {
+    /// Enough for those whose events are on their way.
+    const MOST: usize = 10_000;
+
+    fn note(&self, server: &Server) {
+        let mut known = self.known();
+        if known.len() >= Self::MOST {
+            // That costs a look at their claims.
+            known.clear();
+        }
+        known.insert(uid(server), version(server));
+    }
+
+    /// Whether this tells of anything since the server was reserved here.
+    pub fn is_news(&self, server: &Server) -> bool {
+        self.known().get(&uid(server)) != Some(&version(server))
+    }
+
+    fn known(&self) -> std::sync::MutexGuard<'_, HashMap<String, i64>> {
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+fn uid(server: &Server) -> String {
+    server.metadata.as_ref().map(|m| m.uid.clone()).unwrap_or_default()
 }
 
 /// Claims that are served at once.
@@ -48,7 +79,8 @@ impl Reconcile for Binder {
                 .await
                 .map_err(store_fault)
         };
-        let leaving = list("leaving").await?;
+        let (leaving, due) = tokio::join!(list("leaving"), list("yes"));
+        let leaving = leaving?;
         for claim in &leaving {
             match self.give_up(pass, claim).await {
                 Ok(()) | Err(Error::Save(SaveError::Lost)) => {}
@@ -59,10 +91,9 @@ impl Reconcile for Binder {
                 ),
             }
         }
-        let due = list("yes").await?;
+        let due = due?;
         let full = leaving.len() == BATCH || due.len() == BATCH;
-        let batch = self.oldest(&due).await?;
-        let left = self.serve(pass, batch, due).await?;
+        let left = self.serve(pass, due).await?;
         Ok(Next::After(if full || left { Duration::ZERO } else { Duration::from_secs(60) }))
     }
 }
@@ -108,17 +139,25 @@ impl Binder {
         Ok(batch.into_values().take(BATCH).collect())
     }
 
-    /// Gives some claims their servers, or says why they have none; whether others that ask for the same may be served too.
-    async fn serve(&self, pass: &Pass, batch: Vec<Claim>, due: Vec<Claim>) -> Result<bool, Error> {
-        if batch.is_empty() {
+    /// Gives claims that are due their servers, or says why they have none; whether others that ask for the same may be served too.
+    async fn serve(&self, pass: &Pass, due: Vec<Claim>) -> Result<bool, Error> {
+        if due.is_empty() {
             return Ok(false);
         }
+        let db = &self.app.cx.db;
+        // Before anything is asked: what happens after that makes them due again.
+        let (batch, woken, waiting) = tokio::join!(self.oldest(&due), store::woken(db, &due), store::not_due_of(db, &due));
+        let (batch, mut woken, waiting) = (batch?, woken.map_err(store_fault)?, waiting.map_err(store_fault)?);
+        let others = batch
+            .iter()
+            .filter(|claim| !woken.contains_key(&claim.value.metadata.name))
+            .cloned();
+        woken.extend(store::woken(db, &others.collect::<Vec<_>>()).await.map_err(store_fault)?);
+        let woken = |claim: &Claim| woken.get(&claim.value.metadata.name).copied().unwrap_or(-1);
         // Those that ask for the same as an older one, and are due too: what there is none of for that one, there is none of for them.
         let served: BTreeSet<&str> = batch.iter().map(|claim| claim.value.metadata.name.as_str()).collect();
         let younger = due.into_iter().filter(|claim| !served.contains(claim.value.metadata.name.as_str()));
         let younger: Vec<Claim> = younger.collect();
-        let woken = store::woken(&self.app.cx.db, &batch).await.map_err(store_fault)?;
-        let younger_woken = store::woken(&self.app.cx.db, &younger).await.map_err(store_fault)?;
         let answers = match self.reserve(&batch).await {
             Ok(answers) => answers,
             Err(error) => {
@@ -129,10 +168,16 @@ impl Binder {
             }
         };
         let (mut bound, mut none) = (Vec::new(), Vec::new());
-        for ((claim, answer), woken) in batch.into_iter().zip(answers).zip(woken) {
+        for (claim, answer) in batch.into_iter().zip(answers) {
             match answer.server {
-                Some(server) => bound.push((claim, server)),
-                None => none.push((claim, answer.reason, answer.message, woken)),
+                Some(server) => {
+                    self.app.reserved.note(&server);
+                    bound.push((claim, server));
+                }
+                None => {
+                    let woken = woken(&claim);
+                    none.push((claim, answer.reason, answer.message, woken));
+                }
             }
         }
         self.bind(pass, &bound).await?;
@@ -140,16 +185,20 @@ impl Binder {
             .iter()
             .map(|(claim, reason, why, _)| (claim.value.request_key(), (reason.clone(), why.clone())));
         let refused: BTreeMap<String, (String, String)> = refused.collect();
-        for (claim, woken) in younger.into_iter().zip(younger_woken) {
+        for claim in younger {
             if let Some((reason, why)) = refused.get(&claim.value.request_key()).cloned() {
+                let woken = woken(&claim);
                 none.push((claim, reason, why, woken));
             }
         }
         self.explain(pass, &none).await?;
         // Where nobody was refused, the next who asks for the same may be served, due or not.
         let open: BTreeSet<String> = bound.iter().map(|(claim, _)| claim.value.request_key()).collect();
-        let open: Vec<String> = open.into_iter().filter(|request| !refused.contains_key(request)).collect();
-        store::make_due(&self.app.cx.db, &open).await.map_err(store_fault)?;
+        let open = open
+            .into_iter()
+            .filter(|request| waiting.contains(request) && !refused.contains_key(request));
+        let open: Vec<String> = open.collect();
+        store::make_due(db, &open).await.map_err(store_fault)?;
         Ok(!open.is_empty())
     }
 
@@ -195,7 +244,13 @@ impl Binder {
             claim.bound_at = Some(now);
             claim.waiting = None;
         };
-        let written = pass.save_all(&claims, now, change, Some(&self.app.claims)).await?;
+        // A claim that stays, of a server that has no BMC, asks nothing of anybody.
+        let rests = |(claim, server): &(Claim, Server)| {
+            let stays = claim.value.metadata.deleted_at.is_none() && server.state() == ServerState::Reserved;
+            stays && Gateway::system_of(server).is_none()
+        };
+        let looks = |i: usize| bound.get(i).is_some_and(|one| !rests(one));
+        let written = pass.save_all(&claims, now, change, Some((&self.app.claims, &looks))).await?;
         for ((claim, server), _) in bound.iter().zip(written).filter(|(_, written)| written.is_none()) {
             let (name, uid) = (&claim.value.metadata.name, &claim.value.metadata.uid);
             let there = record::get::<ServerClaim>(&cx.db, name).await.map_err(store_fault)?;
@@ -265,5 +320,5 @@ pub async fn wake(app: &App, server: &Server) -> ironyard_db::Result<()> {
         return Ok(());
     }
     store::make_due(&app.cx.db, &requests).await?;
-    app.binder.poke(BIND).await
+    app.wake_binder().await
 }

@@ -13,7 +13,7 @@ use ironyard_types::{Waiting, hardware::PowerState};
 use tracing::Instrument;
 
 use crate::{
-    app::{App, BIND, Error, store_fault},
+    app::{App, Error, store_fault},
     domain::server_claim::{Next as Plan, Phase, ServerClaim, plan},
 };
 
@@ -51,7 +51,7 @@ impl Claims {
         let app = &self.0;
         if claim.value.phase == Phase::Pending {
             // Binding, and letting go of what was never bound, is the binder's.
-            app.binder.poke(BIND).await.map_err(store_fault)?;
+            app.wake_binder().await.map_err(store_fault)?;
             return Ok(Next::Done);
         }
         let reference = claim.value.server.clone().unwrap_or_default();
