@@ -263,6 +263,31 @@ async fn a_connection_that_never_opens_ends_every_operation() {
     }
 }
 
+/// A BMC that hangs for longer than its caller waits: the caller learns in time that it was the BMC.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_caller_whose_deadline_passes_is_told_what_it_waited_for() {
+    let (fleet, config) = fleet(1, [127, 94, 193, 1], Timing::default(), false);
+    let serving = served(&fleet, false);
+    let alone = Alone::start(|settings| settings.read_timeout = Duration::from_secs(600)).await;
+    let machine = fleet.machines().remove(0);
+    let name = name_of(&machine);
+    enroll(&alone.clients, &machine, &config, serving.port, "http").await;
+    ready(&alone.clients, &name).await;
+    spoil(&machine, &Fault::Rule(Action::Hang));
+    for _ in 0..2 {
+        let mut request = tonic::Request::new(ironyard_proto::bmc::GetManagerRequest { bmc: name.clone() });
+        request.set_timeout(Duration::from_secs(1));
+        let status = alone.clients.managers.clone().get_manager(request).await.unwrap_err();
+        assert_eq!(status.code(), tonic::Code::DeadlineExceeded, "{status:?}");
+        assert_eq!(ironyard_rpc::reason_of(&status).as_deref(), Some("DEADLINE_EXCEEDED"));
+        assert!(
+            status.message().contains("waits for the BMC at 127.94.193."),
+            "{}",
+            status.message()
+        );
+    }
+}
+
 async fn run(table: Table, tls: bool, first: [u8; 4]) {
     let (verbs, scheme) = (VERBS, if tls { "https" } else { "http" });
     let cells = u32::try_from(table.len() * verbs.len()).unwrap();

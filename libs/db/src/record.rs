@@ -105,11 +105,9 @@ pub async fn get_all<T: Record>(db: &Db, names: &[&str]) -> Result<Vec<Stored<T>
     if names.is_empty() {
         return Ok(vec![]);
     }
-    let named = db.dialect().rows(1, &[("name", "text")]);
-    let sql = select::<T>(&format!("where {}_id in (select name from ({named}) n)", T::TABLE));
-    let names = Value::Array(names.iter().map(|name| json!({"name": name})).collect()).to_string();
+    let sql = select::<T>(&format!("where {}_id {}", T::TABLE, db.dialect().any_of(1)));
     sqlx::query(sql)
-        .bind(names)
+        .bind(json!(names).to_string())
         .fetch_all(db.pool())
         .await?
         .iter()
@@ -256,15 +254,20 @@ pub async fn update_all<T: Record>(tx: &mut Tx, stored: &[&Stored<T>], now: Time
     let mut columns = vec![("c0", "text"), ("c1", "bigint"), ("c2", "text"), ("c3", "text")];
     columns.extend(T::INDEX.iter().map(|column| (*column, "text")));
     let index: String = T::INDEX.iter().map(|column| format!(", {column} = n.{column}")).collect();
+    let looked_up = match tx.dialect() {
+        Dialect::Sqlite => String::new(),
+        Dialect::Postgres => format!(" and {table}_id = any (array (select c0 from n))"),
+    };
     let write = format!(
         "update {table} set version = version + 1, updated_at = $2, body = n.c3{index} from n
-        where {table}_id = n.c0 and version = n.c1 and uid = n.c2 returning {table}_id as id"
+        where {table}_id = n.c0 and version = n.c1 and uid = n.c2{looked_up} returning {table}_id as id"
     );
     let rows = tx.dialect().rows(1, &columns);
     let sql = match tx.dialect() {
         Dialect::Sqlite => format!("with n as ({rows}) {write}"),
+        // Looked up in the index, however many the planner takes the rows to be.
         Dialect::Postgres => format!(
-            "with n as ({rows}), written as ({write}), told as (
+            "with n as materialized ({rows}), written as ({write}), told as (
                 insert into change (kind, name, uid, version, deleted, created_at)
                 select distinct '{table}', n.c0, n.c2, n.c1 + 1, 0, $2 from n join written on written.id = n.c0)
             select id from written"

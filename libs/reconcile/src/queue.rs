@@ -35,6 +35,8 @@ pub struct Queue {
     pub(crate) wake: Arc<Notify>,
     lease: Duration,
     share: Option<Share>,
+    /// What a take returns beside the keys.
+    taken: &'static str,
 }
 
 /// A key that an earlier process wanted to look at later is looked at after this at the latest: its clock may have been ahead.
@@ -57,7 +59,15 @@ impl Queue {
             wake: Arc::default(),
             lease: Duration::from_secs(10),
             share: None,
+            taken: "",
         }
+    }
+
+    /// The same queue, whose leases a crash of the database may forget: somebody else may then take a key that is held. That is right where
+    /// a pass does nothing but what its fence guards.
+    pub fn with_relaxed_leases(self) -> Self {
+        let taken = self.db.dialect().relaxed();
+        Self { taken, ..self }
     }
 
     /// Whether every key is this replica's to take.
@@ -175,9 +185,10 @@ impl Queue {
             "update work_item set lease_until = {now} + $1, due_at = {now} + $1, fence = {greatest}(fence + 1, {now})
             where queue = $2 and work_key in (
                 select work_key from work_item where queue = $2 and due_at <= {now}{} order by due_at limit $3 {})
-            returning work_key, fence, dirty, attempts, coalesce({now} - failing_since, 0) as failing_for",
+            returning work_key, fence, dirty, attempts, coalesce({now} - failing_since, 0) as failing_for{}",
             self.mine(),
-            dialect.skip_locked()
+            dialect.skip_locked(),
+            self.taken
         );
         let query = sqlx::query(AssertSqlSafe(sql)).bind(micros(self.lease)).bind(self.name).bind(limit);
         let rows = self.in_one(self.timed(query)).await?;
@@ -231,8 +242,11 @@ impl Queue {
         let sql = format!(
             "update work_item set lease_until = 0, attempts = {attempts}, failing_since = {failing},
             due_at = case when dirty > {} then {now} else {now} + $4 end
-            where queue = $1 and work_key = $2 and fence = $3 returning case when dirty > {} then 0 else 1 end as waits",
-            lease.dirty, lease.dirty
+            where queue = $1 and work_key = $2 and fence = $3 returning case when dirty > {} then 0 else 1 end as waits{}",
+            lease.dirty,
+            lease.dirty,
+            // What a crash forgets of this is a lease that runs out by itself.
+            self.db.dialect().relaxed()
         );
         let row = self.write(&sql, lease, micros(wait)).await?;
         let waits = row.map(|row| {
@@ -245,10 +259,11 @@ impl Queue {
     /// Ends a pass that wants no other; after how long there is one. A poke that came meanwhile keeps the key.
     pub async fn done(&self, lease: &Lease) -> Result<Option<Duration>> {
         let sql = format!(
-            "delete from work_item where queue = $1 and work_key = $2 and fence = $3 and dirty <= {} and $4 = 0{} returning fence",
+            "delete from work_item where queue = $1 and work_key = $2 and fence = $3 and dirty <= {} and $4 = 0{} returning fence{}",
             lease.dirty,
             // SQLite counts its parameters.
-            self.db.now().map_or("", |_| " and $5 > 0")
+            self.db.now().map_or("", |_| " and $5 > 0"),
+            self.db.dialect().relaxed()
         );
         if self.write(&sql, lease, 0).await?.is_some() {
             return Ok(Some(Duration::MAX));

@@ -17,7 +17,7 @@ use tonic::{
 use tower::Service;
 use tracing::Instrument;
 
-use crate::{access, fence, telemetry};
+use crate::{Fault, Reason, access, fence, telemetry};
 
 /// Deadline of a call that sets none itself.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -167,7 +167,7 @@ async fn send(inner: Inner, request: Request<Body>, method: &str, tries: u32) ->
             .insert("grpc-timeout", timeout_value(if slow { SLOW_DEADLINE } else { DEADLINE }));
     }
     if tries == 1 || streams {
-        return inner.call(Request::from_parts(head, body)).await;
+        return in_time(inner.call(Request::from_parts(head, body)).await, method);
     }
     // Requests that may be repeated are single messages: small enough to keep.
     let Ok(body) = body.collect().await.map(http_body_util::Collected::to_bytes) else {
@@ -184,10 +184,21 @@ async fn send(inner: Inner, request: Request<Body>, method: &str, tries: u32) ->
             Err(error) => !caused_by::<tonic::TimeoutExpired>(error),
         };
         if !unavailable || attempt == tries {
-            return outcome;
+            return in_time(outcome, method);
         }
         tokio::time::sleep(Duration::from_millis(100 << attempt)).await;
         attempt += 1;
+    }
+}
+
+/// The service answers before the deadline passes; where even that did not come, the caller is told the same.
+fn in_time(outcome: Result<Response<Body>, tonic::transport::Error>, method: &str) -> Result<Response<Body>, tonic::transport::Error> {
+    match outcome {
+        Err(error) if caused_by::<tonic::TimeoutExpired>(&error) => {
+            let late = Fault::new(Reason::DeadlineExceeded, format!("{method} was not answered in time"));
+            Ok(tonic::Status::from(late).into_http())
+        }
+        outcome => outcome,
     }
 }
 

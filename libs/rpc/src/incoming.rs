@@ -7,7 +7,7 @@ use tower::{Layer, Service};
 use tracing::{Instrument, Span, info_span};
 
 use crate::{
-    Fault, Identity, Reason, access,
+    Fault, Identity, Reason, access, deadline,
     fence::Fences,
     forward::{ON_BEHALF_OF, PassedOn},
     identity::serving,
@@ -99,7 +99,13 @@ where
         let work = async move {
             let response = match refused {
                 Some(status) => Ok(status.into_http()),
-                None => inner.call(request).await,
+                None => {
+                    let deadline = deadline::of(request.headers());
+                    match deadline::keep(deadline, inner.call(request)).await {
+                        Ok(answer) => answer,
+                        Err(late) => Ok(Status::from(late).into_http()),
+                    }
+                }
             };
             let code = response.as_ref().map_or(Code::Unknown, status_of);
             call.end(code as i32);

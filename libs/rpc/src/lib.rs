@@ -5,6 +5,7 @@ pub mod access;
 pub mod client;
 pub mod config;
 pub mod convert;
+mod deadline;
 mod fault;
 pub mod fence;
 pub mod forward;
@@ -18,6 +19,7 @@ pub mod telemetry;
 mod tls;
 
 pub use client::Channel;
+pub use deadline::waits_for;
 pub use fault::{Fault, Kind, reason_of};
 pub use identity::{Identity, Role, caller, serving};
 pub use reason::Reason;

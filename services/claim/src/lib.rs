@@ -92,7 +92,8 @@ impl Service {
             agent: AgentRunServiceClient::new(discovery).max_decoding_message_size(64 << 20),
             wakeups: Wakeups::default(),
             settings,
-            binder: queue("binder"),
+            // It changes its own records and asks inventory to reserve, both under its fence.
+            binder: queue("binder").with_relaxed_leases(),
             pending: Arc::default(),
             waking: Arc::default(),
             reserved: Arc::default(),

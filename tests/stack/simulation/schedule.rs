@@ -22,6 +22,9 @@ use super::{
 };
 use crate::checkers::history::{Expected, Fact, judge};
 
+/// Why a claim may wait for ever where nothing but machinery fails: there is no server for it.
+const NONE: [&str; 2] = ["NO_SERVER_MATCHES", "SERVER_NOT_AVAILABLE"];
+
 /// Steps of a cleanup, as its documentation has them.
 const STEPS: [&str; 15] = [
     "PowerOff",
@@ -508,7 +511,9 @@ impl Schedule<'_> {
             let settled = row["spec"]["power"].is_null() || row["applied"]["power"] == row["spec"]["power"];
             // Where nothing but machinery fails, waiting is no place to stay for a claim that has its server, or that leaves.
             let excused = waits && !self.plan.sound;
-            if (phase == "Bound" && !settled && !excused) || (phase == "Pending" && !waits) || (leaves && !excused) {
+            let reason = row["waiting"]["reason"].as_str().unwrap_or_default();
+            let none = waits && (!self.plan.sound || NONE.contains(&reason));
+            if (phase == "Bound" && !settled && !excused) || (phase == "Pending" && !none) || (leaves && !excused) {
                 unrest.push(format!("claim {} is {phase}: {}", row["metadata"]["name"], row));
             }
         }

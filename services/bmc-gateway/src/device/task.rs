@@ -181,7 +181,7 @@ impl Device {
             drop(place);
             outcome
         };
-        match tokio::spawn(reading.in_current_span()).await {
+        match self.waits(tokio::spawn(reading.in_current_span())).await {
             Ok(outcome) => Ok(outcome?),
             Err(_) => Err(DeviceError::Full),
         }
@@ -195,7 +195,7 @@ impl Device {
         // Nobody waits for what would not be asked; a copy, since the one probe after a pause is not sent yet.
         let mut breaker = *self.breaker();
         self.admitted(&mut breaker)?;
-        self.0.reads.wait(&caller()).await.ok_or(DeviceError::Full)
+        self.waits(self.0.reads.wait(&caller())).await.ok_or(DeviceError::Full)
     }
 
     /// Writes. One write at a time, and no caller who hangs up interrupts one that has begun.
@@ -224,7 +224,7 @@ impl Device {
         if !self.0.writes.put(&caller(), Box::pin(writing.in_current_span())) {
             return Err(DeviceError::Full);
         }
-        match answer.await {
+        match self.waits(answer).await {
             Ok(outcome) => Ok(outcome?),
             Err(_) => Err(DeviceError::Full),
         }
@@ -246,6 +246,13 @@ impl Device {
             outcome = events::stream(&self.0.client, uri, idle, hear) => Ok(outcome?),
             () = self.0.retired.cancelled() => Ok(()),
         }
+    }
+
+    /// A caller whose deadline passes is told that it waited for the BMC.
+    async fn waits<F: Future>(&self, work: F) -> F::Output {
+        let url = self.0.client.resolve("/");
+        let host = url.ok().and_then(|url| url.host_str().map(str::to_owned)).unwrap_or_default();
+        ironyard_rpc::waits_for(format!("the BMC at {host}, which is slow or hangs"), work).await
     }
 
     fn admit(&self) -> Result<(), DeviceError> {
@@ -279,7 +286,8 @@ impl Device {
         let place = self.place().await?;
         self.admit()?;
         // No task of its own, as a read has: what never logs in may be interrupted.
-        let outcome = self.0.client.glance(&url, &["@odata.id", "Id", "PowerState", "Status"]).await;
+        let glance = self.0.client.glance(&url, &["@odata.id", "Id", "PowerState", "Status"]);
+        let outcome = self.waits(glance).await;
         drop(place);
         match outcome {
             // There is no session, or it may have another path by now. It answers: what was admitted is over.

@@ -18,11 +18,11 @@ pub async fn woken(db: &Db, claims: &[Stored<ServerClaim>]) -> Result<HashMap<St
         return Ok(HashMap::new());
     }
     let sql = format!(
-        "select server_claim_id, woken from server_claim where server_claim_id in (select name from ({}) n)",
-        db.dialect().rows(1, &[("name", "text")])
+        "select server_claim_id, woken from server_claim where server_claim_id {}",
+        db.dialect().any_of(1)
     );
-    let names = claims.iter().map(|claim| json!({"name": claim.value.metadata.name}));
-    let query = sqlx::query(AssertSqlSafe(sql)).bind(Value::Array(names.collect()).to_string());
+    let names: Vec<&str> = claims.iter().map(|claim| claim.value.metadata.name.as_str()).collect();
+    let query = sqlx::query(AssertSqlSafe(sql)).bind(json!(names).to_string());
     let rows = query.fetch_all(db.pool()).await?;
     let count = |row: &AnyRow| Ok((row.try_get("server_claim_id")?, row.try_get("woken")?));
     rows.iter().map(count).collect()
@@ -31,7 +31,8 @@ pub async fn woken(db: &Db, claims: &[Stored<ServerClaim>]) -> Result<HashMap<St
 /// Of the requests of these claims, those that claims have which are not due. Seldom any: who asks for what there is has a server.
 pub async fn not_due_of(db: &Db, claims: &[Stored<ServerClaim>]) -> Result<BTreeSet<String>> {
     let sql = format!(
-        "select n.request from ({}) n where exists (select 1 from server_claim c where c.request = n.request and c.due is null)",
+        "select n.request from ({}) n
+        where (select c.request from server_claim c where c.request = n.request and c.due is null limit 1) is not null",
         db.dialect().rows(1, &[("request", "text")])
     );
     let requests: BTreeSet<String> = claims.iter().map(|claim| claim.value.request_key()).collect();

@@ -5,7 +5,7 @@ use ironyard_types::{
     Metadata, Timestamp,
     labels::{Requirement, Selector},
 };
-use serde_json::{Value, json};
+use serde_json::json;
 use sqlx::{AssertSqlSafe, Row};
 
 use crate::domain::{claimability, server::Server};
@@ -69,13 +69,10 @@ pub async fn take_all(tx: &mut Tx, servers: &[&Stored<Server>], now: Timestamp) 
         .filter(|s| !s.metadata.labels.is_empty())
         .collect();
     if let Some(column) = labelled.first().map(|server| claimability::column(server)) {
-        let sql = format!(
-            "update server_label set claimable = $1 where server_id in (select server_id from ({}) n)",
-            tx.dialect().rows(2, &[("server_id", "text")])
-        );
-        let rows = labelled.iter().map(|server| json!({"server_id": server.metadata.name}));
-        let rows = Value::Array(rows.collect()).to_string();
-        sqlx::query(AssertSqlSafe(sql)).bind(column).bind(rows).execute(tx.conn()).await?;
+        let sql = format!("update server_label set claimable = $1 where server_id {}", tx.dialect().any_of(2));
+        let names: Vec<&str> = labelled.iter().map(|server| server.metadata.name.as_str()).collect();
+        let query = sqlx::query(AssertSqlSafe(sql)).bind(column).bind(json!(names).to_string());
+        query.execute(tx.conn()).await?;
     }
     Ok(written)
 }
