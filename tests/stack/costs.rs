@@ -149,7 +149,7 @@ async fn a_claim_costs_so_many_statements() {
         }
     }
     let spent = count.since(before, 20.0).await;
-    within(&mut count, "a claim", spent, 90.0, 10.0).await;
+    within(&mut count, "a claim", spent, 55.0, 5.0).await;
 }
 
 /// A machine with its BMC and agent: found, claimed, given back, wiped, and Available again.
@@ -174,7 +174,7 @@ async fn a_life_costs_so_many_statements() {
     world.register().await;
     reaches(ServerState::Available).await;
     let spent = count.since(before, 1.0).await;
-    within(&mut count, "a discovery", spent, 300.0, 25.0).await;
+    within(&mut count, "a discovery", spent, 230.0, 16.0).await;
 
     let before = count.rest().await;
     world.claim("mine").await;
@@ -182,5 +182,5 @@ async fn a_life_costs_so_many_statements() {
     world.release("mine").await;
     reaches(ServerState::Available).await;
     let spent = count.since(before, 1.0).await;
-    within(&mut count, "a claim and its wipe", spent, 2500.0, 220.0).await;
+    within(&mut count, "a claim and its wipe", spent, 1900.0, 150.0).await;
 }

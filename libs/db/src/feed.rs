@@ -4,7 +4,7 @@
 //! reader's position names a place and the change that stood there. Where that change is not to be found any more (it was forgotten, or the
 //! database was restored or emptied), the reader is told to begin again.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ironyard_types::{Timestamp, random_id, sha256_hex};
 use serde_json::{Value, json};
@@ -181,8 +181,42 @@ pub fn is_full(batch: &[Change]) -> bool {
     i64::try_from(batch.len()).is_ok_and(|length| length >= BATCH)
 }
 
+/// What was read last, for the other readers of this process: most stand at the same place, and are woken by the same change.
+pub(crate) struct Recent {
+    /// How far the feed had grown, as far as this process knew, before it was read.
+    grown: i64,
+    at: Instant,
+    position: Position,
+    changes: Option<Vec<Change>>,
+}
+
+impl Recent {
+    /// A growth that nobody told this process of is found after this.
+    const KEEP: Duration = Duration::from_millis(200);
+}
+
 /// What comes after `position`, of all kinds, at most a batch of it; `None` when `position` is not part of the feed any more.
 pub async fn after(db: &Db, position: Position) -> Result<Option<Vec<Change>>> {
+    let mut recent = db.recent.lock().await;
+    let (grown, at) = (db.grown_to(), Instant::now());
+    if let Some(recent) = &*recent
+        && recent.position == position
+        && recent.grown == grown
+        && at.duration_since(recent.at) < Recent::KEEP
+    {
+        return Ok(recent.changes.clone());
+    }
+    let changes = read_after(db, position).await?;
+    *recent = Some(Recent {
+        grown,
+        at,
+        position,
+        changes: changes.clone(),
+    });
+    Ok(changes)
+}
+
+async fn read_after(db: &Db, position: Position) -> Result<Option<Vec<Change>>> {
     let sql = select(db, "where {place} >= $1 order by {place} limit $2");
     let rows = sqlx::query(sql).bind(position.place).bind(BATCH + 1).fetch_all(db.pool()).await?;
     let mut changes = rows.iter().map(Change::read).collect::<Result<Vec<_>>>()?;

@@ -16,7 +16,7 @@ use sqlx::{
 };
 use tokio::sync::{Mutex, Notify, OwnedMutexGuard, watch};
 
-use crate::{Error, Result, dialect::Dialect};
+use crate::{Error, Result, dialect::Dialect, feed::Recent};
 
 /// Where a service keeps its records.
 #[derive(Debug, Clone, Deserialize)]
@@ -97,6 +97,8 @@ pub struct Db {
     writer: Arc<Mutex<()>>,
     /// The place of the last change, as far as this process knows.
     changed: watch::Sender<i64>,
+    /// What was last read of the feed.
+    pub(crate) recent: Arc<Mutex<Option<Recent>>>,
     /// Wakes the task that gives changes their places.
     grown: Arc<Notify>,
     clock: Arc<dyn Clock>,
@@ -138,6 +140,7 @@ impl Db {
             dialect,
             writer: Arc::default(),
             changed: watch::Sender::new(0),
+            recent: Arc::default(),
             grown: Arc::default(),
             clock,
             between: None,
@@ -195,6 +198,11 @@ impl Db {
     /// Tells when the change feed has grown, whoever wrote.
     pub fn subscribe(&self) -> watch::Receiver<i64> {
         self.changed.subscribe()
+    }
+
+    /// The place of the last change, as far as this process knows.
+    pub(crate) fn grown_to(&self) -> i64 {
+        *self.changed.borrow()
     }
 
     /// Whether the database answers.

@@ -1,9 +1,9 @@
 use std::time::Duration;
 
-use ironyard_db::{Error, Result, Retention, Tx};
+use ironyard_db::{Db, Error, Result, Retention, Tx};
 use ironyard_types::{Timestamp, sha256_hex};
 use serde::{Serialize, de::DeserializeOwned};
-use sqlx::Row;
+use sqlx::{Row, any::AnyRow};
 
 /// A call that may be repeated: a replay gets the first answer, the same id with another body is refused.
 #[derive(Debug, Clone, Default)]
@@ -22,6 +22,8 @@ pub enum Known<T> {
     /// The id was used for something else.
     Reused,
 }
+
+const KNOWN: &str = "select method, body_sha256, answer from request where request_id = $1";
 
 impl Request {
     /// A request with its caller's id (empty: not idempotent) and its encoded body.
@@ -42,10 +44,20 @@ impl Request {
         if let Some(lock) = tx.dialect().lock_request() {
             sqlx::query(lock).bind(self.id.clone()).execute(tx.conn()).await?;
         }
-        let row = sqlx::query("select method, body_sha256, answer from request where request_id = $1")
-            .bind(self.id.clone())
-            .fetch_optional(tx.conn())
-            .await?;
+        let query = sqlx::query(KNOWN).bind(self.id.clone());
+        self.judge(query.fetch_optional(tx.conn()).await?)
+    }
+
+    /// What is known of it without waiting for anybody: where that is nothing, the same request may be in work.
+    pub async fn known_already<T: DeserializeOwned>(&self, db: &Db) -> Result<Known<T>> {
+        if self.id.is_empty() {
+            return Ok(Known::Fresh);
+        }
+        let query = sqlx::query(KNOWN).bind(self.id.clone());
+        self.judge(query.fetch_optional(db.pool()).await?)
+    }
+
+    fn judge<T: DeserializeOwned>(&self, row: Option<AnyRow>) -> Result<Known<T>> {
         let Some(row) = row else { return Ok(Known::Fresh) };
         let (method, hash): (String, String) = (row.try_get("method")?, row.try_get("body_sha256")?);
         if method != self.method || hash != self.body_sha256 {

@@ -17,6 +17,10 @@ pub async fn begin_operation<A: Serialize>(
 ) -> Result<Stored<Operation>, Fault> {
     let store = |e: ironyard_db::Error| Fault::internal(&e);
     let asked = serde_json::to_value(asked).map_err(|e| Fault::internal(&e))?;
+    // Most calls ask how it goes.
+    if let Some(begun) = begun_before(cx, request).await? {
+        return Ok(begun);
+    }
     let mut tx = cx.db.begin().await.map_err(store)?;
     let name: String = match request.known(&mut tx).await.map_err(store)? {
         Known::Reused => return Err(Fault::new(Reason::RequestIdReused, "this request_id was used for another request")),
@@ -44,10 +48,7 @@ pub async fn begin_operation<A: Serialize>(
 /// The operation that this very request began before.
 pub async fn begun_before(cx: &Context, request: &Request) -> Result<Option<Stored<Operation>>, Fault> {
     let store = |e: ironyard_db::Error| Fault::internal(&e);
-    let mut tx = cx.db.begin().await.map_err(store)?;
-    let known = request.known::<String>(&mut tx).await.map_err(store)?;
-    drop(tx);
-    match known {
+    match request.known_already::<String>(&cx.db).await.map_err(store)? {
         Known::Replay(name) => find(cx, &name).await.map(Some),
         Known::Fresh | Known::Reused => Ok(None),
     }
