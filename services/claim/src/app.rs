@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
@@ -19,6 +19,8 @@ use ironyard_resource::{Context, Kind};
 use ironyard_rpc::{Channel, Fault, Reason, convert::selector_to};
 use ironyard_types::labels::Selector;
 use serde::Deserialize;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     domain::{
@@ -105,12 +107,12 @@ pub struct App {
     pub cleanups: Queue,
 }
 
-/// Who wakes the binder while another is at it waits for that one, and then wakes it once for all who came meanwhile.
+/// Those who want the binder woken, for the task that wakes it: once for all who came while it was at it.
 #[derive(Default)]
 pub struct Waking {
-    asked: AtomicU64,
-    /// How many of those who asked have been served.
-    served: tokio::sync::Mutex<u64>,
+    asked: Notify,
+    /// Whether that task runs.
+    runs: AtomicBool,
 }
 
 /// The binder's one key.
@@ -145,15 +147,30 @@ pub fn reservation(claim: &ServerClaim) -> inventory::ReserveServerRequest {
 impl App {
     /// Has the binder look at claims.
     pub async fn wake_binder(&self) -> ironyard_db::Result<()> {
-        let mine = self.waking.asked.fetch_add(1, Ordering::Relaxed) + 1;
-        let mut served = self.waking.served.lock().await;
-        if *served < mine {
-            // Whoever has asked by now has written what the binder is to see.
-            let all = self.waking.asked.load(Ordering::Relaxed);
-            self.binder.poke(BIND).await?;
-            *served = all;
+        if self.waking.runs.load(Ordering::SeqCst) {
+            self.waking.asked.notify_one();
+            return Ok(());
         }
-        Ok(())
+        self.binder.poke(BIND).await
+    }
+
+    /// Wakes the binder for all who ask, until `shutdown`. Where a process dies in between, the binder looks by itself within a minute.
+    pub async fn keep_waking(&self, shutdown: &CancellationToken) {
+        self.waking.runs.store(true, Ordering::SeqCst);
+        loop {
+            tokio::select! {
+                () = self.waking.asked.notified() => {}
+                () = shutdown.cancelled() => break,
+            }
+            while let Err(error) = self.binder.poke(BIND).await {
+                tracing::warn!(%error, "could not wake the binder");
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                if shutdown.is_cancelled() {
+                    break;
+                }
+            }
+        }
+        self.waking.runs.store(false, Ordering::SeqCst);
     }
 
     /// A run of the agent.

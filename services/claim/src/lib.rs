@@ -173,6 +173,7 @@ impl Service {
         };
         tokio::join!(
             run_all(self.controllers(), &shutdown),
+            self.app.keep_waking(&shutdown),
             ironyard_resource::housekeep(&cx, &[], shutdown.clone()),
             watches,
         );
