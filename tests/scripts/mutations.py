@@ -111,6 +111,12 @@ MUTATIONS = [
         "(ServerState::Maintenance, true) => self.look_after",
         "(ServerState::Maintenance, true) | (ServerState::Reserved, _) if maintenance.begun => self.look_after",
     ),
+    (
+        "maintenance begins on a server that was claimed first",
+        "services/maintenance/src/tasks/maintenances.rs",
+        "            (ServerState::Maintenance, true) => self.look_after",
+        "            (ServerState::Maintenance, true) | (ServerState::Reserved, false) if !maintenance.task.is_empty() => {\n                self.look_after(pass, stored, &server).await\n            }\n            (ServerState::Maintenance, true) => self.look_after",
+    ),
 ]
 
 

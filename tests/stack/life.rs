@@ -382,3 +382,57 @@ async fn bios_settings_that_cannot_be_had_are_said() {
     })
     .await;
 }
+
+/// The power that the spec of a free server wants is given to it out of the pool, so that it cannot meet a claim.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_free_server_is_switched_in_a_maintenance() {
+    let Some(world) = World::with(On::Sqlite, 1, InBand::Off).await else {
+        return;
+    };
+    let name = "bmc-0-1";
+    for (switched, wanted, power) in [(1, PowerState::On, "On"), (2, PowerState::Off, "Off")] {
+        let request = inventory::UpdateServerRequest {
+            server: Some(inventory::Server {
+                metadata: Some(Metadata {
+                    name: name.to_owned(),
+                    ..Default::default()
+                }),
+                spec: Some(inventory::ServerSpec {
+                    power: wanted.into(),
+                    ..Default::default()
+                }),
+                ..Default::default()
+            }),
+            update_mask: Some(prost_types::FieldMask {
+                paths: vec!["spec.power".to_owned()],
+            }),
+            request_id: String::new(),
+        };
+        world.clients.servers.clone().update_server(request).await.unwrap();
+        let entries = async || {
+            let request = inventory::ListServerHistoryRequest {
+                name: name.to_owned(),
+                ..Default::default()
+            };
+            let history = world
+                .clients
+                .servers
+                .clone()
+                .list_server_history(request)
+                .await
+                .unwrap()
+                .into_inner();
+            let seen = history
+                .entries
+                .into_iter()
+                .filter(|entry| entry.reason.contains("as its spec wants it"));
+            seen.count()
+        };
+        ironyard_testkit::poll::until(&format!("{name} is {power}"), || async {
+            let server = world.server(name).await?;
+            let rests = server.state() == ServerState::Available && server.maintenance_ref.is_none();
+            (rests && world.machine(0).power().to_string() == power && entries().await == switched).then_some(())
+        })
+        .await;
+    }
+}

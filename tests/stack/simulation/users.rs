@@ -55,6 +55,11 @@ pub enum Act {
     Done {
         server: usize,
     },
+    /// What power the server should have while it is free.
+    Want {
+        server: usize,
+        on: bool,
+    },
     Reach {
         server: usize,
         reachable: bool,
@@ -134,6 +139,10 @@ pub fn plan(world: &World, chance: &mut Chance) -> Plan {
             let power = chance.permille(500).then(|| chance.permille(500));
             acts.push((begin, Act::Maintain { server, power }));
             acts.push((begin + chance.between(1, 60) * SECOND, Act::Done { server }));
+        }
+        if chance.permille(300) {
+            let on = chance.permille(500);
+            acts.push((at(chance), Act::Want { server, on }));
         }
         if chance.permille(150) {
             let begin = at(chance);
@@ -243,6 +252,23 @@ pub async fn act(act: Act, world: Clients) {
                 }),
                 update_mask: Some(prost_types::FieldMask {
                     paths: vec!["spec.reclaim_policy".to_owned()],
+                }),
+                request_id: String::new(),
+            };
+            drop(world.servers.update_server(request).await);
+        }
+        Act::Want { server: n, on } => {
+            let request = inventory::UpdateServerRequest {
+                server: Some(Server {
+                    metadata: metadata(server(n)),
+                    spec: Some(ServerSpec {
+                        power: if on { PowerState::On } else { PowerState::Off }.into(),
+                        ..Default::default()
+                    }),
+                    ..Default::default()
+                }),
+                update_mask: Some(prost_types::FieldMask {
+                    paths: vec!["spec.power".to_owned()],
                 }),
                 request_id: String::new(),
             };

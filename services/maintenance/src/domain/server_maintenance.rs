@@ -41,6 +41,9 @@ pub struct Spec {
 /// Task of a maintenance that applies BIOS settings.
 pub const BIOS_SETTINGS: &str = "BiosSettings";
 
+/// Task of a maintenance that gives a free server the power that its spec wants.
+pub const POWER: &str = "Power";
+
 /// How far the application of BIOS settings is.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]

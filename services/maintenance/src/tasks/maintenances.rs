@@ -5,15 +5,15 @@ use ironyard_peers::{Failed, Gateway, PeerError};
 use ironyard_proto::{
     bmc::PowerAction,
     common::Reference,
-    inventory::{Server, ServerEvent, ServerState},
+    inventory::{ReportServerRequest, Server, ServerEvent, ServerState},
 };
 use ironyard_reconcile::{Next, Pass, Reconcile};
-use ironyard_rpc::Reason;
+use ironyard_rpc::{Reason, convert::power_from};
 use ironyard_types::{Waiting, hardware::PowerState};
 
 use crate::{
     app::{App, Error, store_fault},
-    domain::server_maintenance::{BIOS_SETTINGS, ServerMaintenance},
+    domain::server_maintenance::{BIOS_SETTINGS, POWER, ServerMaintenance},
 };
 
 /// How long the end of a maintenance waits for a BMC that should put out its lamp.
@@ -132,13 +132,28 @@ impl Maintenances {
     /// LED and power of a server in maintenance, and the task, if it has one.
     async fn look_after(&self, pass: &Pass, stored: &mut Stored<ServerMaintenance>, server: &Server) -> Result<Next, Error> {
         let (app, maintenance) = (&self.0, &stored.value.clone());
+        let does_power = maintenance.task == POWER;
+        // What the server's spec wants may have changed since, and where there is no BMC, nothing can be done about it.
+        let moot =
+            || server.spec.as_ref().and_then(|s| power_from(s.power())) != maintenance.spec.power || Gateway::system_of(server).is_none();
+        if does_power && moot() {
+            return self.end(pass, stored, Some(server.clone())).await;
+        }
         let Some(system) = Gateway::system_of(server) else {
             return Ok(Next::Done);
         };
         if maintenance.task == BIOS_SETTINGS {
             return self.bios(pass, stored, server, &system).await;
         }
-        match app.gateway.led(&system, maintenance.spec.locator_led).await {
+        let led = async {
+            // The lamp of a server that is at work for itself is its spec's.
+            if does_power {
+                Ok(())
+            } else {
+                app.gateway.led(&system, maintenance.spec.locator_led).await.map(drop)
+            }
+        };
+        match led.await {
             Err(error) if !error.is(Reason::BmcUnsupported) => return Err(error.into()),
             Ok(_) | Err(_) => {}
         }
@@ -164,6 +179,15 @@ impl Maintenances {
                     .await?
                 }
             }
+        }
+        if does_power {
+            let report = ReportServerRequest {
+                name: maintenance.spec.server.clone(),
+                power_state: ironyard_rpc::convert::power_to(maintenance.spec.power).into(),
+                ..Default::default()
+            };
+            app.inventory.report(report).await?;
+            return self.end(pass, stored, Some(server.clone())).await;
         }
         self.change(pass, stored, |m| m.waiting = None).await?;
         Ok(Next::Done)

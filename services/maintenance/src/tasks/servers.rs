@@ -4,8 +4,8 @@ use ironyard_db::record;
 use ironyard_operation::Request;
 use ironyard_peers::{Gateway, name};
 use ironyard_proto::{
-    bmc::{PowerAction, System, SystemName},
-    inventory::{ReportServerRequest, Server, ServerSpec, ServerState},
+    bmc::{System, SystemName},
+    inventory::{Server, ServerSpec, ServerState},
 };
 use ironyard_reconcile::{Next, Pass, Reconcile};
 use ironyard_rpc::{Reason, convert::power_from};
@@ -15,11 +15,11 @@ use crate::{
     app::{App, Error, store_fault},
     domain::{
         drift::{Mend, Seen, differing, mark, mend, wanted_settings},
-        server_maintenance::{BIOS_SETTINGS, BiosProgress, ServerMaintenance, Spec},
+        server_maintenance::{BIOS_SETTINGS, BiosProgress, POWER, ServerMaintenance, Spec},
     },
 };
 
-/// Makes Available servers what their owners want: boot order, LED and power at once, BIOS settings in a maintenance.
+/// Makes Available servers what their owners want: boot order and LED at once, power and BIOS settings in a maintenance.
 pub struct Servers(pub App);
 
 impl Reconcile for Servers {
@@ -89,6 +89,15 @@ enum Bios {
     Other(&'static str, String),
 }
 
+/// A maintenance that a server's spec asks for.
+struct Maintenance {
+    task: &'static str,
+    /// Of its name, after the server's.
+    suffix: &'static str,
+    reason: String,
+    power: Option<PowerState>,
+}
+
 fn wants_anything(spec: &ServerSpec) -> bool {
     power_from(spec.power()).is_some() || !spec.boot_order.is_empty() || !spec.bios.is_empty() || spec.locator_led
 }
@@ -116,48 +125,25 @@ impl Servers {
     async fn apply(&self, server: &Server, system: &SystemName, todo: Mend) -> Result<Next, Error> {
         let app = &self.0;
         let outcome = match todo {
-            Mend::BootOrder(devices) => app.gateway.boot_order(system, devices).await.map(|_| None),
-            Mend::Led(on) => app.gateway.led(system, on).await.map(|_| None),
+            Mend::BootOrder(devices) => app.gateway.boot_order(system, devices).await.map(drop),
+            Mend::Led(on) => app.gateway.led(system, on).await.map(drop),
             Mend::Power(wanted) => {
-                let action = if wanted == PowerState::On {
-                    PowerAction::On
-                } else {
-                    PowerAction::GracefulOff
+                // Whoever claims the server first keeps the power that it has.
+                let maintenance = Maintenance {
+                    task: POWER,
+                    suffix: "power",
+                    reason: format!(
+                        "switch it {}, as its spec wants it",
+                        if wanted == PowerState::On { "on" } else { "off" }
+                    ),
+                    power: Some(wanted),
                 };
-                // One operation for each version of the server: a repeat after a crash finds it.
-                let etag = server
-                    .metadata
-                    .as_ref()
-                    .map(|m| format!("{}-{}", m.uid, m.etag))
-                    .unwrap_or_default();
-                app.gateway
-                    .power(system, action, 0, &format!("want-{etag}"))
-                    .await
-                    .map(|operation| Some((wanted, operation)))
+                self.maintain(server, maintenance).await?;
+                return Ok(Next::Done);
             }
         };
         match outcome {
-            Ok(None) => Ok(Next::After(Duration::from_millis(100))),
-            Ok(Some((wanted, operation))) => match (operation.done, &operation.error) {
-                (false, _) => Ok(Next::After(app.after(&app.servers, &name(server), &operation))),
-                (true, None) => {
-                    let power_state = ironyard_rpc::convert::power_to(Some(wanted)).into();
-                    app.inventory
-                        .report(ReportServerRequest {
-                            name: name(server),
-                            power_state,
-                            ..Default::default()
-                        })
-                        .await?;
-                    Ok(Next::After(Duration::from_secs(1)))
-                }
-                (true, Some(error)) => {
-                    app.inventory
-                        .condition(server, "AsWanted", false, "PowerFailed", &error.message)
-                        .await?;
-                    Ok(Next::After(Duration::from_secs(60)))
-                }
-            },
+            Ok(()) => Ok(Next::After(Duration::from_millis(100))),
             Err(error) if error.is(Reason::BmcUnsupported) || error.is(Reason::BmcRefused) => {
                 app.inventory
                     .condition(server, "AsWanted", false, "Refused", &error.message)
@@ -210,19 +196,33 @@ impl Servers {
             // What the BIOS would not take once is not forced on it in a circle; a change of the spec is a new attempt.
             return Ok(Bios::Other("NotApplied", failed.message.clone()));
         }
+        let maintenance = Maintenance {
+            task: BIOS_SETTINGS,
+            suffix: "bios-settings",
+            reason: "apply BIOS settings".to_owned(),
+            power: None,
+        };
+        self.maintain(server, maintenance).await?;
+        Ok(Bios::InHand)
+    }
+
+    /// Takes a server out of the pool for what must not meet a claim, if nobody else has it by then.
+    async fn maintain(&self, server: &Server, wanted: Maintenance) -> Result<(), Error> {
+        let app = &self.0;
         let maintenance = ServerMaintenance {
             metadata: Metadata {
-                name: format!("{}-bios-settings", name(server)),
+                name: format!("{}-{}", name(server), wanted.suffix),
                 uid: ironyard_types::random_id(),
                 ..Metadata::default()
             },
             spec: Spec {
                 server: name(server),
-                reason: "apply BIOS settings".to_owned(),
+                reason: wanted.reason,
+                power: wanted.power,
                 ..Spec::default()
             },
             begun: false,
-            task: BIOS_SETTINGS.to_owned(),
+            task: wanted.task.to_owned(),
             bios: BiosProgress::default(),
             power_applied: None,
             power_changes: 0,
@@ -234,7 +234,6 @@ impl Servers {
             Err(fault) if fault.reason == Reason::MaintenanceExists => {}
             Err(fault) => return Err(fault.into()),
         }
-        app.maintenances.poke(&key).await.map_err(store_fault)?;
-        Ok(Bios::InHand)
+        Ok(app.maintenances.poke(&key).await.map_err(store_fault)?)
     }
 }
