@@ -410,10 +410,7 @@ async fn a_free_server_is_switched_in_a_maintenance() {
         };
         world.clients.servers.clone().update_server(request).await.unwrap();
         let entries = async || {
-            let request = inventory::ListServerHistoryRequest {
-                name: name.to_owned(),
-                ..Default::default()
-            };
+            let request = inventory::ListServerHistoryRequest { name: name.to_owned() };
             let history = world
                 .clients
                 .servers
