@@ -183,8 +183,8 @@ pub fn is_full(batch: &[Change]) -> bool {
 
 /// What was read last, for the other readers of this process: most stand at the same place, and are woken by the same change.
 pub(crate) struct Recent {
-    /// How far the feed had grown, as far as this process knew, before it was read.
-    grown: i64,
+    /// How often the feed had grown, as far as this process knew, before it was read.
+    grown: u64,
     at: Instant,
     position: Position,
     changes: Option<Vec<Change>>,
@@ -198,7 +198,7 @@ impl Recent {
 /// What comes after `position`, of all kinds, at most a batch of it; `None` when `position` is not part of the feed any more.
 pub async fn after(db: &Db, position: Position) -> Result<Option<Vec<Change>>> {
     let mut recent = db.recent.lock().await;
-    let (grown, at) = (db.grown_to(), Instant::now());
+    let (grown, at) = (db.growths(), Instant::now());
     if let Some(recent) = &*recent
         && recent.position == position
         && recent.grown == grown

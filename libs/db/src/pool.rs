@@ -2,7 +2,10 @@ use std::{
     fs::{File, TryLockError},
     os::unix::fs::OpenOptionsExt,
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -88,6 +91,38 @@ pub enum Moment {
 /// What happens before and after each transaction: nothing, except in a simulation, which decides there who goes on and who dies.
 pub type Between = Arc<dyn Fn(Moment) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
 
+/// Tells that the feed has grown.
+#[derive(Clone)]
+struct Changed {
+    /// The place of the last change, as far as this process knows; it may go back for a moment.
+    head: watch::Sender<i64>,
+    /// How often that was told.
+    times: Arc<AtomicU64>,
+}
+
+impl Default for Changed {
+    fn default() -> Self {
+        Self {
+            head: watch::Sender::new(0),
+            times: Arc::default(),
+        }
+    }
+}
+
+impl Changed {
+    /// Tells who waits, if this says that there is something to tell.
+    fn tell(&self, news: impl FnOnce(&mut i64) -> bool) {
+        self.head.send_if_modified(|head| {
+            let news = news(head);
+            if news {
+                // Before anybody is woken.
+                self.times.fetch_add(1, Ordering::SeqCst);
+            }
+            news
+        });
+    }
+}
+
 /// An open database, brought up to date.
 #[derive(Clone)]
 pub struct Db {
@@ -96,7 +131,7 @@ pub struct Db {
     /// SQLite has one writer; waiting here is fair, waiting inside SQLite polls.
     writer: Arc<Mutex<()>>,
     /// The place of the last change, as far as this process knows.
-    changed: watch::Sender<i64>,
+    changed: Changed,
     /// What was last read of the feed.
     pub(crate) recent: Arc<Mutex<Option<Recent>>>,
     /// Wakes the task that gives changes their places.
@@ -139,7 +174,7 @@ impl Db {
             pool,
             dialect,
             writer: Arc::default(),
-            changed: watch::Sender::new(0),
+            changed: Changed::default(),
             recent: Arc::default(),
             grown: Arc::default(),
             clock,
@@ -197,12 +232,12 @@ impl Db {
 
     /// Tells when the change feed has grown, whoever wrote.
     pub fn subscribe(&self) -> watch::Receiver<i64> {
-        self.changed.subscribe()
+        self.changed.head.subscribe()
     }
 
-    /// The place of the last change, as far as this process knows.
-    pub(crate) fn grown_to(&self) -> i64 {
-        *self.changed.borrow()
+    /// How often the feed has grown, as far as this process knows.
+    pub(crate) fn growths(&self) -> u64 {
+        self.changed.times.load(Ordering::SeqCst)
     }
 
     /// Whether the database answers.
@@ -258,7 +293,7 @@ async fn place(db: Db) {
             Ok(now) if now == head => {}
             Ok(now) => {
                 head = now;
-                db.changed.send_if_modified(|known| std::mem::replace(known, now) != now);
+                db.changed.tell(|known| std::mem::replace(known, now) != now);
             }
             Err(_) if db.pool.is_closed() => return,
             Err(error) => {
@@ -271,7 +306,7 @@ async fn place(db: Db) {
 }
 
 /// Wakes watchers when another process has written. The feed is looked at as well, so errors only cost time.
-async fn listen(url: String, schema: Option<String>, changed: watch::Sender<i64>, pool: AnyPool) {
+async fn listen(url: String, schema: Option<String>, changed: Changed, pool: AnyPool) {
     let channel = format!("ironyard_change_{}", schema.as_deref().unwrap_or("public"));
     while !pool.is_closed() {
         if let Ok(mut listener) = PgListener::connect(&url).await
@@ -280,7 +315,7 @@ async fn listen(url: String, schema: Option<String>, changed: watch::Sender<i64>
             while let Ok(notification) = listener.recv().await {
                 // What this process has placed itself, it knows.
                 let head = notification.payload().parse::<i64>().ok();
-                changed.send_if_modified(|known| {
+                changed.tell(|known| {
                     let news = head.is_none_or(|head| head > *known);
                     *known = head.unwrap_or(0).max(*known);
                     news
@@ -323,7 +358,10 @@ impl Tx {
         if feed_grew {
             match db.dialect {
                 Dialect::Sqlite => {
-                    db.changed.send_modify(|commits| *commits += 1);
+                    db.changed.tell(|commits| {
+                        *commits += 1;
+                        true
+                    });
                 }
                 Dialect::Postgres => db.grown.notify_one(),
             }
