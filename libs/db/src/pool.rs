@@ -76,6 +76,8 @@ const OWN: [Migration; 2] = [
 
 /// How long a database may take to answer when a service starts, and a connection to come free later.
 const PATIENCE: Duration = Duration::from_secs(15);
+/// Another process that has SQLite's file may be about to end. So may a child of this one, which has what is open here until it executes.
+const HANDOVER: Duration = Duration::from_secs(1);
 /// The feed is looked at this often even when nobody says that it grew: the process that wrote may have died before it said so.
 const LOOK: Duration = Duration::from_secs(10);
 
@@ -153,7 +155,7 @@ impl Db {
         install_default_drivers();
         let dialect = Dialect::of(&config.url).ok_or_else(|| Error::Url(without_password(&config.url)))?;
         let lock = match dialect {
-            Dialect::Sqlite => own_file(&config.url)?.map(Arc::new),
+            Dialect::Sqlite => own_file(&config.url).await?.map(Arc::new),
             Dialect::Postgres => None,
         };
         let url = match (dialect, &config.schema) {
@@ -395,7 +397,7 @@ impl Clock for Monotonic {
 }
 
 /// Makes SQLite's file this process's own: nobody else reads it, and no second process opens it.
-fn own_file(url: &str) -> Result<Option<File>> {
+async fn own_file(url: &str) -> Result<Option<File>> {
     let path = url.trim_start_matches("sqlite:").trim_start_matches("//");
     let path = path.split('?').next().unwrap_or(path);
     if path.is_empty() || path.starts_with(':') {
@@ -411,10 +413,14 @@ fn own_file(url: &str) -> Result<Option<File>> {
     };
     open(path).map_err(unusable)?;
     let lock = open(&format!("{path}.lock")).map_err(unusable)?;
-    match lock.try_lock() {
-        Ok(()) => Ok(Some(lock)),
-        Err(TryLockError::WouldBlock) => Err(Error::InUse { path: path.to_owned() }),
-        Err(TryLockError::Error(source)) => Err(unusable(source)),
+    let deadline = tokio::time::Instant::now() + HANDOVER;
+    loop {
+        match lock.try_lock() {
+            Ok(()) => return Ok(Some(lock)),
+            Err(TryLockError::WouldBlock) if tokio::time::Instant::now() < deadline => tokio::time::sleep(Duration::from_millis(20)).await,
+            Err(TryLockError::WouldBlock) => return Err(Error::InUse { path: path.to_owned() }),
+            Err(TryLockError::Error(source)) => return Err(unusable(source)),
+        }
     }
 }
 
