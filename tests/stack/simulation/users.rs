@@ -87,9 +87,15 @@ pub fn plan(world: &World, chance: &mut Chance) -> Plan {
     let mut acts = Vec::new();
     let until = chance.between(20, 200) * SECOND;
     let mut sound = true;
+    let mut last = (0, None);
     for claim in 0..claims {
-        let at = chance.between(1, until / SECOND) * SECOND;
-        let server = chance.permille(300).then(|| chance.below(servers));
+        let mut at = chance.between(1, until / SECOND) * SECOND;
+        let mut server = chance.permille(300).then(|| chance.below(servers));
+        // Some ask at once, and for the same.
+        if claim > 0 && chance.permille(200) {
+            (at, server) = last;
+        }
+        last = (at, server);
         let (power, image) = (chance.permille(700), chance.permille(600));
         acts.push((
             at,
