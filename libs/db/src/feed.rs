@@ -197,15 +197,17 @@ impl Recent {
 
 /// What comes after `position`, of all kinds, at most a batch of it; `None` when `position` is not part of the feed any more.
 pub async fn after(db: &Db, position: Position) -> Result<Option<Vec<Change>>> {
+    let asked = Instant::now();
     let mut recent = db.recent.lock().await;
-    let (grown, at) = (db.growths(), Instant::now());
+    let grown = db.growths();
     if let Some(recent) = &*recent
         && recent.position == position
         && recent.grown == grown
-        && at.duration_since(recent.at) < Recent::KEEP
+        && asked.saturating_duration_since(recent.at) < Recent::KEEP
     {
         return Ok(recent.changes.clone());
     }
+    let at = Instant::now();
     let changes = read_after(db, position).await?;
     *recent = Some(Recent {
         grown,

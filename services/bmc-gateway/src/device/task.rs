@@ -274,6 +274,8 @@ impl Device {
         let mut breaker = self.breaker();
         match outcome {
             Err(Error::AuthenticationFailed) => breaker.refused(),
+            // It was not asked.
+            Err(Error::NotPermitted) => {}
             Err(error) if error.is_transport() => breaker.failed(self.0.clock.now()),
             Ok(_) | Err(_) => breaker.answered(),
         }

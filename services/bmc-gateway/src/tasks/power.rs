@@ -55,7 +55,7 @@ impl Operations {
                     self.remember(row, &progress).await?;
                 }
                 Next::Write(write, next) => {
-                    progress = next;
+                    let before = std::mem::replace(&mut progress, next);
                     self.remember(row, &progress).await?;
                     let change = match write {
                         Write::On => Some(power::Change::On),
@@ -75,6 +75,11 @@ impl Operations {
                     let seen_later = !matches!(write, Write::Nmi | Write::Mains);
                     match outcome {
                         Ok(()) => {}
+                        // It was not sent: nothing was asked of the machine that it could be late to do.
+                        Err(error @ crate::device::DeviceError::Redfish(ironyard_redfish::Error::NotPermitted)) => {
+                            self.remember(row, &before).await?;
+                            return Err(error.into());
+                        }
                         // Refused because it is so already, or on its way: the next look tells.
                         Err(crate::device::DeviceError::Redfish(ironyard_redfish::Error::Refused { .. })) if seen_later => {}
                         // An operating system that cannot be asked is cut off.
