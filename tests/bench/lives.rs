@@ -6,7 +6,7 @@
 #![expect(clippy::unwrap_used, reason = "a benchmark stops at the first surprise")]
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     io::{BufRead, BufReader, Read},
     net::Ipv4Addr,
@@ -28,7 +28,7 @@ use ironyard_bmc_simulator::{Fleet, FleetConfig, serve};
 use ironyard_discovery::domain::discovery_run::InBand;
 use ironyard_proto::{
     claim::{self, ServerClaim, ServerClaimSpec},
-    common::{Metadata, Reference},
+    common::{Metadata, PowerState, Reference},
     inventory::{ServerState, WatchServersRequest},
 };
 use ironyard_testkit::Postgres;
@@ -153,6 +153,23 @@ impl World {
         self.states.clone().wait_for(there).await.unwrap();
     }
 
+    /// What so many claims do to their machines is over: each is switched off.
+    async fn all_switched(&self, count: usize) {
+        let mut claims = self.clients.claims.clone();
+        let mut events = claims
+            .watch_server_claims(claim::WatchServerClaimsRequest::default())
+            .await
+            .unwrap()
+            .into_inner();
+        let mut off = BTreeSet::new();
+        while off.len() < count {
+            let claim = events.message().await.unwrap().unwrap().server_claim.unwrap_or_default();
+            if claim.power_state() == PowerState::Off && claim.waiting_because.is_none() {
+                off.insert(claim.metadata.unwrap_or_default().name);
+            }
+        }
+    }
+
     async fn is(&self, server: &str, state: ServerState) {
         self.states
             .clone()
@@ -165,7 +182,7 @@ impl World {
         self.states.borrow().keys().cloned().collect()
     }
 
-    /// CPU of this process, of the machines, and of PostgreSQL.
+    /// CPU of this process and of the machines. PostgreSQL's is not counted.
     fn cpu(&self) -> (f64, f64) {
         (spent("self").0, self.machines.cpu())
     }
@@ -233,19 +250,24 @@ fn per(seconds: f64, count: usize) -> f64 {
     seconds * 1000.0 / count as f64
 }
 
+/// Says what was spent on each of so many.
+fn tell(world: &World, what: &str, each: &str, count: usize, before: (f64, f64), begun: Instant) {
+    let after = world.cpu();
+    println!(
+        "  {what}: {:>6.1} s; CPU per {each} {:.1} ms here, {:.1} ms in the machines",
+        begun.elapsed().as_secs_f64(),
+        per(after.0 - before.0, count),
+        per(after.1 - before.1, count),
+    );
+}
+
 /// From unknown to Available, out of band.
 async fn discover(count: usize) -> World {
     let world = World::start(count).await;
     let (before, begun) = (world.cpu(), Instant::now());
     register(&world.clients, &fleet(count), world.machines.port).await.unwrap();
     world.all(count, ServerState::Available).await;
-    let after = world.cpu();
-    println!(
-        "  discovery of {count:>5}: {:>6.1} s; CPU per server {:.1} ms here, {:.1} ms in the machines",
-        begun.elapsed().as_secs_f64(),
-        per(after.0 - before.0, count),
-        per(after.1 - before.1, count),
-    );
+    tell(&world, &format!("discovery of {count:>5}"), "server", count, before, begun);
     world
 }
 
@@ -257,19 +279,12 @@ async fn release(world: &World, count: usize) {
         world.claim(&format!("release-{count}-{n}"), server).await;
     }
     world.all(count, ServerState::Reserved).await;
-    // What a claim does to its machine is over.
-    tokio::time::sleep(Duration::from_secs(5)).await;
+    world.all_switched(count).await;
     let (before, begun) = (world.cpu(), Instant::now());
     let all = (0..count).map(|n| async move { world.release(&format!("release-{count}-{n}")).await });
     futures_util::future::join_all(all).await;
     world.all(names.len(), ServerState::Available).await;
-    let after = world.cpu();
-    println!(
-        "  {count:>5} released at once: {:>6.1} s; CPU per wipe {:.1} ms here, {:.1} ms in the machines and their agents",
-        begun.elapsed().as_secs_f64(),
-        per(after.0 - before.0, count),
-        per(after.1 - before.1, count),
-    );
+    tell(world, &format!("{count:>5} released at once"), "wipe", count, before, begun);
 }
 
 /// One life after the other on each of a few servers.

@@ -123,11 +123,12 @@ impl Dialect {
         }
     }
 
-    /// Something to return, so that what a statement changes need not be on the disk when it is answered.
-    pub fn relaxed(self) -> &'static str {
+    /// Something to return, so that a statement that is a transaction by itself is committed asynchronously: it is answered before it is on
+    /// the disk.
+    pub fn asynchronous_commit(self) -> &'static str {
         match self {
             Self::Sqlite => "",
-            Self::Postgres => ", set_config('synchronous_commit', 'off', true) as relaxed",
+            Self::Postgres => ", set_config('synchronous_commit', 'off', true) as asynchronous",
         }
     }
 

@@ -176,7 +176,7 @@ async fn list_by_age<T: Record>(db: &Db, order: &str, limit: i64, filters: &[(&'
 /// Inserts a new one.
 pub async fn insert<T: Record>(tx: &mut Tx, value: T, now: Timestamp) -> Result<Stored<T>> {
     let taken = || Error::Unique {
-        constraint: format!("{}_id", T::TABLE),
+        constraint: format!("{}_pkey", T::TABLE),
     };
     insert_new(tx, value, now).await?.ok_or_else(taken)
 }

@@ -65,8 +65,8 @@ impl Queue {
 
     /// The same queue, whose leases a crash of the database may forget: somebody else may then take a key that is held. That is right where
     /// a pass does nothing but what its fence guards.
-    pub fn with_relaxed_leases(self) -> Self {
-        let taken = self.db.dialect().relaxed();
+    pub fn with_asynchronous_leases(self) -> Self {
+        let taken = self.db.dialect().asynchronous_commit();
         Self { taken, ..self }
     }
 
@@ -246,7 +246,7 @@ impl Queue {
             lease.dirty,
             lease.dirty,
             // What a crash forgets of this is a lease that runs out by itself.
-            self.db.dialect().relaxed()
+            self.db.dialect().asynchronous_commit()
         );
         let row = self.write(&sql, lease, micros(wait)).await?;
         let waits = row.map(|row| {
@@ -263,7 +263,7 @@ impl Queue {
             lease.dirty,
             // SQLite counts its parameters.
             self.db.now().map_or("", |_| " and $5 > 0"),
-            self.db.dialect().relaxed()
+            self.db.dialect().asynchronous_commit()
         );
         if self.write(&sql, lease, 0).await?.is_some() {
             return Ok(Some(Duration::MAX));

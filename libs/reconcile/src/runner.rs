@@ -208,6 +208,14 @@ pub async fn run_all(controllers: Vec<Box<dyn Controller>>, shutdown: &Cancellat
     futures_util::future::join_all(running).await;
 }
 
+struct Ends(Hold);
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        self.0.end();
+    }
+}
+
 /// Looks at a key that was taken; after how long it is due again.
 async fn pass<R: Reconcile>(queue: &Queue, reconciler: &R, lease: Lease) -> Duration {
     let span = tracing::debug_span!("reconcile", queue = queue.name(), key = %lease.key, attempt = lease.attempts);
@@ -215,6 +223,8 @@ async fn pass<R: Reconcile>(queue: &Queue, reconciler: &R, lease: Lease) -> Dura
     let lease = &pass.lease;
     let (scope, number) = pass.fence();
     let hold = Hold::until(lease.until);
+    // However the pass ends, what it has begun elsewhere changes nothing after it.
+    let _ends = Ends(hold.clone());
     let work = ironyard_rpc::fence::within(scope, number, hold.clone(), reconciler.reconcile(&pass));
     let work = std::panic::AssertUnwindSafe(work).catch_unwind().instrument(span);
     let renewals = async {

@@ -41,6 +41,11 @@ impl Hold {
         *until = end.max(*until);
     }
 
+    /// It is given up, whatever was granted.
+    pub fn end(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+
     /// Whether somebody else may have the lease by now.
     pub fn is_over(&self) -> bool {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) <= Instant::now()
@@ -160,6 +165,8 @@ mod tests {
             assert!(!current.is_over());
             held.extend(Instant::now());
             assert!(!current.is_over(), "a renewal that is told late takes nothing away");
+            held.end();
+            assert!(current.is_over());
         })
         .await;
     }

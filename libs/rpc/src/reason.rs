@@ -37,7 +37,7 @@ reasons! {
     PermissionDenied = "PERMISSION_DENIED", Denied, "The caller's identity may not call this method. See the authorisation table.";
     Unauthenticated = "UNAUTHENTICATED", Unauthenticated, "The caller showed no identity. Connect with a client certificate.";
     Internal = "INTERNAL", Internal, "A defect or a broken database; the service's log has the chain under the request id.";
-    StaleFence = "STALE_FENCE", Aborted, "The caller's lease has passed on to another process, which was heard from. Let that one go on.";
+    StaleFence = "STALE_FENCE", Aborted, "The lease under which this was asked for is over, or has passed on to another process, which was heard from. Let that one go on.";
     DeadlineExceeded = "DEADLINE_EXCEEDED", Deadline, "The call was not done by its deadline; the message says what it waited for. A change that was begun goes on: look before you repeat it.";
     PeerUnavailable = "PEER_UNAVAILABLE", Unavailable, "Another service that is needed did not answer. Try again.";
     ServerNotFound = "SERVER_NOT_FOUND", NotFound, "No server has this name.";

@@ -115,6 +115,21 @@ pub struct Waking {
     runs: AtomicBool,
 }
 
+struct Runs<'a>(&'a AtomicBool);
+
+impl<'a> Runs<'a> {
+    fn begin(runs: &'a AtomicBool) -> Self {
+        runs.store(true, Ordering::SeqCst);
+        Self(runs)
+    }
+}
+
+impl Drop for Runs<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::SeqCst);
+    }
+}
+
 /// The binder's one key.
 pub const BIND: &str = "bind";
 
@@ -156,7 +171,7 @@ impl App {
 
     /// Wakes the binder for all who ask, until `shutdown`. Where a process dies in between, the binder looks by itself within a minute.
     pub async fn keep_waking(&self, shutdown: &CancellationToken) {
-        self.waking.runs.store(true, Ordering::SeqCst);
+        let _runs = Runs::begin(&self.waking.runs);
         loop {
             tokio::select! {
                 () = self.waking.asked.notified() => {}
@@ -170,7 +185,6 @@ impl App {
                 }
             }
         }
-        self.waking.runs.store(false, Ordering::SeqCst);
     }
 
     /// A run of the agent.

@@ -93,7 +93,7 @@ impl Service {
             wakeups: Wakeups::default(),
             settings,
             // It changes its own records and asks inventory to reserve, both under its fence.
-            binder: queue("binder").with_relaxed_leases(),
+            binder: queue("binder").with_asynchronous_leases(),
             pending: Arc::default(),
             waking: Arc::default(),
             reserved: Arc::default(),

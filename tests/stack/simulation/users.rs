@@ -185,6 +185,21 @@ pub fn server(n: usize) -> String {
     format!("server-{n}")
 }
 
+/// A change of one field of a server's spec.
+fn of_server(n: usize, spec: ServerSpec, path: &str) -> inventory::UpdateServerRequest {
+    inventory::UpdateServerRequest {
+        server: Some(Server {
+            metadata: metadata(server(n)),
+            spec: Some(spec),
+            ..Default::default()
+        }),
+        update_mask: Some(prost_types::FieldMask {
+            paths: vec![path.to_owned()],
+        }),
+        request_id: String::new(),
+    }
+}
+
 pub fn metadata(name: String) -> Option<Metadata> {
     Some(Metadata {
         name,
@@ -247,38 +262,18 @@ pub async fn act(act: Act, world: Clients) {
         }
         Act::Policy { server: n, retain } => {
             let policy = if retain { ReclaimPolicy::Retain } else { ReclaimPolicy::Recycle };
-            let request = inventory::UpdateServerRequest {
-                server: Some(Server {
-                    metadata: metadata(server(n)),
-                    spec: Some(ServerSpec {
-                        reclaim_policy: policy.into(),
-                        ..Default::default()
-                    }),
-                    ..Default::default()
-                }),
-                update_mask: Some(prost_types::FieldMask {
-                    paths: vec!["spec.reclaim_policy".to_owned()],
-                }),
-                request_id: String::new(),
+            let spec = ServerSpec {
+                reclaim_policy: policy.into(),
+                ..Default::default()
             };
-            drop(world.servers.update_server(request).await);
+            drop(world.servers.update_server(of_server(n, spec, "spec.reclaim_policy")).await);
         }
         Act::Want { server: n, on } => {
-            let request = inventory::UpdateServerRequest {
-                server: Some(Server {
-                    metadata: metadata(server(n)),
-                    spec: Some(ServerSpec {
-                        power: if on { PowerState::On } else { PowerState::Off }.into(),
-                        ..Default::default()
-                    }),
-                    ..Default::default()
-                }),
-                update_mask: Some(prost_types::FieldMask {
-                    paths: vec!["spec.power".to_owned()],
-                }),
-                request_id: String::new(),
+            let spec = ServerSpec {
+                power: if on { PowerState::On } else { PowerState::Off }.into(),
+                ..Default::default()
             };
-            drop(world.servers.update_server(request).await);
+            drop(world.servers.update_server(of_server(n, spec, "spec.power")).await);
         }
         Act::Cancel { server: n } => {
             let request = claim::CancelCleanupRequest {
