@@ -345,6 +345,8 @@ async fn bios_settings_that_cannot_be_had_are_said() {
     let name = "bmc-0-1";
     let want = async |version: &str, attribute: &str| {
         let mut server = world.server(name).await.unwrap();
+        // Whatever version there is: the mask names the one field that changes.
+        server.metadata.as_mut().unwrap().etag.clear();
         let settings = inventory::BiosSettings {
             version: version.to_owned(),
             settings: [(attribute.to_owned(), "Enabled".to_owned())].into(),
