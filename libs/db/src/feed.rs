@@ -193,6 +193,8 @@ pub(crate) struct Recent {
 impl Recent {
     /// A growth that nobody told this process of is found after this.
     const KEEP: Duration = Duration::from_millis(200);
+    /// All who read wait for the one who asks the database, so not for ever for a connection that is dead.
+    const READ_TIMEOUT: Duration = Duration::from_secs(10);
 }
 
 /// What comes after `position`, of all kinds, at most a batch of it; `None` when `position` is not part of the feed any more.
@@ -208,7 +210,9 @@ pub async fn after(db: &Db, position: Position) -> Result<Option<Vec<Change>>> {
         return Ok(recent.changes.clone());
     }
     let at = Instant::now();
-    let changes = read_after(db, position).await?;
+    let late = |_| sqlx::Error::Io(std::io::ErrorKind::TimedOut.into());
+    let read = tokio::time::timeout(Recent::READ_TIMEOUT, read_after(db, position));
+    let changes = read.await.map_err(late)??;
     *recent = Some(Recent {
         grown,
         at,

@@ -1,7 +1,7 @@
 use reqwest::{Method, RequestBuilder};
 use serde_json::json;
 
-use crate::{Client, Error, Reply, Result, Url, client::Login, transport::Body, uri};
+use crate::{Client, Error, Reply, Result, Url, client::Login, permission, transport::Body, uri};
 
 /// How requests show who they are.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -113,6 +113,7 @@ impl Client {
     /// session that nobody knows.
     async fn step(&self, method: &Method, url: Url, body: Body<'_>, auth: &Session) -> Result<Reply> {
         let sent = self.send(method, url, body, None, auth);
+        let sent = permission::changing_nothing(sent);
         let outcome = self.limits.lanes.through(&self.slow, self.limits.read, sent).await;
         outcome.unwrap_or(Err(Error::Timeout { write: false }))
     }
@@ -181,7 +182,7 @@ impl Client {
         {
             let ended = tokio::time::timeout(
                 std::time::Duration::from_secs(5),
-                self.send(&Method::DELETE, url, Body::None, None, &old),
+                permission::changing_nothing(self.send(&Method::DELETE, url, Body::None, None, &old)),
             )
             .await;
             tracing::debug!(

@@ -68,10 +68,11 @@ impl Client {
                     .header(header::CONTENT_LENGTH, length)
                     .body(file),
             };
-            if !read && !permission::holds() {
-                return Err(Error::NotPermitted);
+            let mut request = request.build().map_err(|e| transport(e, method))?;
+            if !read {
+                permission::guard(&mut request)?;
             }
-            let response = request.send().await.map_err(|e| transport(e, method))?;
+            let response = self.http.execute(request).await.map_err(|e| transport(e, method))?;
             let status = response.status();
             if read && status.is_redirection() && status != StatusCode::NOT_MODIFIED {
                 let to = response.headers().get(header::LOCATION).and_then(|v| v.to_str().ok());
@@ -188,6 +189,9 @@ fn transport(error: reqwest::Error, method: &Method) -> Error {
     let mut source: Option<&dyn std::error::Error> = error.source();
     while let Some(inner) = source {
         text = inner.to_string();
+        if let Some(Error::NotPermitted) = inner.downcast_ref::<Error>() {
+            return Error::NotPermitted;
+        }
         if let Some(rustls) = inner.downcast_ref::<rustls::Error>()
             && refuses(rustls)
         {

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 
 use crate::{Fault, Reason};
 
@@ -41,7 +41,20 @@ pub(crate) async fn keep<F: Future>(deadline: Duration, work: F) -> Result<F::Ou
         let message = format!("not done within the deadline of {}{why}", humantime::format_duration(deadline));
         Fault::new(Reason::DeadlineExceeded, message)
     };
-    tokio::time::timeout(deadline - MARGIN.min(deadline / 10), work).await.map_err(late)
+    tokio::time::timeout(sooner(deadline), work).await.map_err(late)
+}
+
+/// When a call must be answered, so that the answer is there within its deadline.
+fn sooner(deadline: Duration) -> Duration {
+    deadline - MARGIN.min(deadline / 10)
+}
+
+/// Shortens the deadline of a call that is passed on, so that its answer, which says what was waited for, comes in time to be passed back.
+pub(crate) fn shorten(headers: &mut HeaderMap) {
+    let text = format!("{}m", sooner(of(headers)).as_millis());
+    if let Ok(value) = HeaderValue::from_str(&text) {
+        headers.insert("grpc-timeout", value);
+    }
 }
 
 /// The deadline that a caller set.
@@ -86,6 +99,15 @@ mod tests {
         }
         for garbage in ["", "S", "5", "-1S", "5x", "123456789S", "ä"] {
             assert_eq!(parse(garbage), None, "{garbage}");
+        }
+    }
+
+    #[test]
+    fn who_passes_a_call_on_hears_before_its_own_deadline() {
+        for (given, expected) in [("30000m", "29500m"), ("20m", "18m"), ("1H", "299500m")] {
+            let mut headers = within(given);
+            shorten(&mut headers);
+            assert_eq!(headers["grpc-timeout"], expected);
         }
     }
 

@@ -3,7 +3,7 @@
 //! A reconciler's calls carry the scope of its lease and a number that grows with every lease. A service remembers the greatest number of
 //! each scope and refuses smaller ones. It remembers in memory: what it heard before it started, it does not know.
 //!
-//! What a fence cannot stop, since nobody checks it there, asks [`hold`] right before: whether the lease is over by this process's own clock.
+//! What a fence cannot stop, since nobody checks it there (a BMC), asks [`permission`] right before.
 
 use std::{
     collections::HashMap,
@@ -22,7 +22,11 @@ const SCOPES: usize = 100_000;
 tokio::task_local! {
     static CURRENT: HeaderValue;
     static HOLD: Hold;
+    static HEARD: Heard;
 }
+
+/// Whether it may still be done.
+pub type Permission = Arc<dyn Fn() -> bool + Send + Sync>;
 
 /// Until when a lease surely lasts, by this process's own monotonic clock: counted from before it was asked for, so that whoever grants
 /// leases never ends it sooner, whatever was slow. Clones are the same hold.
@@ -62,9 +66,18 @@ pub async fn within<F: Future>(scope: String, number: i64, hold: Hold, work: F) 
     }
 }
 
-/// The hold under which this is done; none: it is not done under a lease.
-pub fn hold() -> Option<Hold> {
-    HOLD.try_with(Clone::clone).ok()
+/// Whether what is done here may still be done, to be asked at any later time: a pass of this process, while its lease lasts; a call of
+/// another's, while nothing was heard of who has the lease after it. None: it is done under no lease.
+pub fn permission() -> Option<Permission> {
+    let hold = HOLD
+        .try_with(Clone::clone)
+        .map(|hold| Arc::new(move || !hold.is_over()) as Permission);
+    let heard = || {
+        HEARD
+            .try_with(Clone::clone)
+            .map(|heard| Arc::new(move || heard.is_newest()) as Permission)
+    };
+    hold.or_else(|_| heard()).ok()
 }
 
 pub(crate) fn inject(headers: &mut HeaderMap) {
@@ -75,16 +88,44 @@ pub(crate) fn inject(headers: &mut HeaderMap) {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Fences(Arc<Mutex<HashMap<(String, String), i64>>>);
 
+/// The lease of a call.
+#[derive(Debug, Clone)]
+pub(crate) struct Heard {
+    fences: Fences,
+    key: (String, String),
+    number: i64,
+}
+
+impl Heard {
+    fn is_newest(&self) -> bool {
+        let known = self.fences.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.get(&self.key).is_none_or(|greatest| *greatest <= self.number)
+    }
+
+    /// Does the work of the call.
+    pub(crate) async fn serving<F: Future>(heard: Option<Self>, work: F) -> F::Output {
+        match heard {
+            Some(heard) => HEARD.scope(heard, work).await,
+            None => work.await,
+        }
+    }
+}
+
 impl Fences {
     /// Refuses a call of a lease that has been followed by another.
-    pub(crate) fn check(&self, caller: &str, headers: &HeaderMap) -> Result<(), Fault> {
-        let Some(value) = headers.get(HEADER) else { return Ok(()) };
+    pub(crate) fn check(&self, caller: &str, headers: &HeaderMap) -> Result<Option<Heard>, Fault> {
+        let Some(value) = headers.get(HEADER) else { return Ok(None) };
         let parts = value.to_str().ok().and_then(|text| text.split_once(' '));
         let Some((number, scope)) = parts.and_then(|(number, scope)| Some((number.parse::<i64>().ok()?, scope))) else {
             return Err(Fault::field(HEADER, "write a number, a space and a scope"));
         };
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (caller.to_owned(), scope.to_owned());
+        let heard = Heard {
+            fences: self.clone(),
+            key: key.clone(),
+            number,
+        };
         match known.get_mut(&key) {
             Some(greatest) if *greatest > number => {
                 let message = format!("the lease on {scope} has passed on: {greatest} follows {number}");
@@ -102,7 +143,7 @@ impl Fences {
                 known.insert(key, number);
             }
         }
-        Ok(())
+        Ok(Some(heard))
     }
 }
 
@@ -155,19 +196,33 @@ mod tests {
 
     #[tokio::test]
     async fn a_hold_is_over_unless_it_is_renewed() {
-        assert!(hold().is_none());
+        assert!(permission().is_none());
         let minute = std::time::Duration::from_secs(60);
         let held = Hold::until(Instant::now());
         within("cleanup/a".to_owned(), 5, held.clone(), async {
-            let current = hold().unwrap();
-            assert!(current.is_over());
+            let permitted = permission().unwrap();
+            assert!(!permitted());
             held.extend(Instant::now() + minute);
-            assert!(!current.is_over());
+            assert!(permitted());
             held.extend(Instant::now());
-            assert!(!current.is_over(), "a renewal that is told late takes nothing away");
+            assert!(permitted(), "a renewal that is told late takes nothing away");
             held.end();
-            assert!(current.is_over());
+            assert!(!permitted());
         })
         .await;
+    }
+
+    #[tokio::test]
+    async fn a_call_is_permitted_until_its_lease_is_followed() {
+        let fences = Fences::default();
+        let heard = fences.check("claim", &headers("7 cleanup/a")).unwrap();
+        let permitted = Heard::serving(heard, async { permission().unwrap() }).await;
+        fences.check("claim", &headers("9 cleanup/b")).unwrap();
+        fences.check("discovery", &headers("9 cleanup/a")).unwrap();
+        assert!(permitted(), "others' leases are others'");
+        fences.check("claim", &headers("8 cleanup/a")).unwrap();
+        assert!(!permitted());
+        let none = fences.check("claim", &HeaderMap::new()).unwrap();
+        assert!(Heard::serving(none, async { permission().is_none() }).await);
     }
 }

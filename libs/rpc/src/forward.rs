@@ -18,7 +18,7 @@ use prost_types::{DescriptorProto, FileDescriptorSet, field_descriptor_proto::Ty
 use tonic::{Status, body::Body, server::NamedService};
 use tower::Service;
 
-use crate::{Channel, Fault, Identity, Reason, access, client::caused_by};
+use crate::{Channel, Fault, Identity, Reason, access, client::caused_by, deadline};
 
 /// Says for whom a replica passes a call on. It counts only from where [`crate::access`] allows it, and such a call goes no further.
 pub const ON_BEHALF_OF: &str = "ironyard-on-behalf-of";
@@ -186,6 +186,9 @@ where
     };
     let mut passed = Request::from_parts(head.clone(), body);
     passed.headers_mut().insert(ON_BEHALF_OF, caller(&head.extensions));
+    if !key.streams {
+        deadline::shorten(passed.headers_mut());
+    }
     let passing_on = async {
         let response = peer.channel.pass_on(passed).await.map_err(|e| Lost {
             unsent: caused_by::<tonic::ConnectError>(&e),

@@ -8,7 +8,7 @@ use tracing::{Instrument, Span, info_span};
 
 use crate::{
     Fault, Identity, Reason, access, deadline,
-    fence::Fences,
+    fence::{Fences, Heard},
     forward::{ON_BEHALF_OF, PassedOn},
     identity::serving,
     metrics::Call,
@@ -87,21 +87,21 @@ where
         );
         telemetry::continue_from(&span, request.headers());
         let allowed = behalf.is_some() || access::allowed(row, &caller);
-        let refused = if allowed {
-            self.fences.check(&name, request.headers()).err().map(Status::from)
+        let heard = if allowed {
+            self.fences.check(&name, request.headers()).map_err(Status::from)
         } else {
-            Some(refusal(method, &caller))
+            Err(refusal(method, &caller))
         };
         request.extensions_mut().insert(caller);
         let mut inner = self.inner.clone();
         std::mem::swap(&mut inner, &mut self.inner);
         let mut call = Call::begin(method);
         let work = async move {
-            let response = match refused {
-                Some(status) => Ok(status.into_http()),
-                None => {
+            let response = match heard {
+                Err(status) => Ok(status.into_http()),
+                Ok(heard) => {
                     let deadline = deadline::of(request.headers());
-                    match deadline::keep(deadline, inner.call(request)).await {
+                    match deadline::keep(deadline, Heard::serving(heard, inner.call(request))).await {
                         Ok(answer) => answer,
                         Err(late) => Ok(Status::from(late).into_http()),
                     }

@@ -207,15 +207,15 @@ impl Device {
     {
         self.admit()?;
         let (reply, answer) = oneshot::channel();
-        let (device, hold) = (self.clone(), fence::hold());
+        let (device, permission) = (self.clone(), fence::permission());
         let writing = async move {
             // Whoever asked has gone, and may have lost the right to ask: what has not begun does not begin.
             if reply.is_closed() {
                 return;
             }
             let work = work(device.0.client.clone());
-            let outcome = match hold {
-                Some(hold) => changing_while(Arc::new(move || !hold.is_over()), work).await,
+            let outcome = match permission {
+                Some(permission) => changing_while(permission, work).await,
                 None => work.await,
             };
             device.record(&outcome);
