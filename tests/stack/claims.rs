@@ -466,7 +466,7 @@ async fn a_batch_gives_no_server_twice(on: On) {
         }),
         server: server.to_owned(),
         selector: server.is_empty().then(LabelSelector::default),
-        tolerations: vec![],
+        ..Default::default()
     };
     let reserve = async |claims: Vec<inventory::ReserveServerRequest>| {
         let request = inventory::ReserveServersRequest { requests: claims };

@@ -1,6 +1,7 @@
 //! Whole-stack tests: all services, their real databases, the real simulator, generated clients.
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
+mod adoption;
 mod apply;
 mod bad_input;
 mod checkers;

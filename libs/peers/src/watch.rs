@@ -98,7 +98,10 @@ fn concern(server: &inventory::Server) -> u64 {
         discovered: server.discovered,
     };
     decided.encode_to_vec().hash(&mut hash);
-    server.conditions.iter().for_each(|c| (&c.r#type, c.status).hash(&mut hash));
+    server
+        .conditions
+        .iter()
+        .for_each(|c| (&c.r#type, c.status, &c.reason).hash(&mut hash));
     hash.finish()
 }
 

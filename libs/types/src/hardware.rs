@@ -28,6 +28,18 @@ impl std::fmt::Display for PowerState {
     }
 }
 
+/// What happens to a machine that runs when it is discovered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum RunningMachines {
+    /// It is left alone until it is off.
+    Wait,
+    /// A claim takes it as it is.
+    Adopt,
+    /// It is switched off.
+    PowerOff,
+}
+
 /// Redfish health.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Health {

@@ -103,6 +103,8 @@ pub struct App {
     pub pending: Arc<Pending>,
     /// Claims that are due.
     pub claims: Queue,
+    /// Servers that are to be adopted.
+    pub adoptions: Queue,
     /// Servers whose cleanup is due.
     pub cleanups: Queue,
 }
@@ -144,6 +146,7 @@ pub fn reservation(claim: &ServerClaim) -> inventory::ReserveServerRequest {
         server,
         selector,
         tolerations,
+        adopt,
     } = claim.request();
     inventory::ReserveServerRequest {
         claim: Some(ironyard_proto::common::Reference {
@@ -156,6 +159,7 @@ pub fn reservation(claim: &ServerClaim) -> inventory::ReserveServerRequest {
             .into_iter()
             .map(|(key, operator, value)| inventory::Toleration { key, operator, value })
             .collect(),
+        adopt,
     }
 }
 

@@ -24,7 +24,7 @@ use ironyard_proto::{
 use ironyard_reconcile::{Controller, Queue, Runner, run_all};
 use ironyard_resource::Context;
 use ironyard_types::Clock;
-use tasks::{binder::Binder, claims::Claims, cleanup::Cleanup};
+use tasks::{adoption::Adoption, binder::Binder, claims::Claims, cleanup::Cleanup};
 use tokio_util::sync::CancellationToken;
 use tonic::service::RoutesBuilder;
 
@@ -98,6 +98,7 @@ impl Service {
             waking: Arc::default(),
             reserved: Arc::default(),
             claims: queue("claim"),
+            adoptions: queue("adoption"),
             cleanups: queue("cleanup"),
             cx: Context { db, clock },
         };
@@ -117,6 +118,7 @@ impl Service {
             Box::new(Runner::new(app.binder.clone(), Arc::new(Binder::new(app.clone())), 1)),
             Box::new(Runner::new(app.claims.clone(), Arc::new(Claims(app.clone())), 64)),
             Box::new(Runner::new(app.cleanups.clone(), Arc::new(Cleanup(app.clone())), 64)),
+            Box::new(Runner::new(app.adoptions.clone(), Arc::new(Adoption(app.clone())), 8)),
         ]
     }
 
@@ -131,6 +133,9 @@ impl Service {
         }
         if server.state() == ServerState::Cleanup {
             app.cleanups.poke(&name(server)).await?;
+        }
+        if tasks::adoption::is_wanted(server) {
+            app.adoptions.poke(&name(server)).await?;
         }
         Ok(())
     }

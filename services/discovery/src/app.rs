@@ -11,7 +11,7 @@ use ironyard_types::{Metadata, random_hex, sha256_hex};
 use crate::{
     Settings,
     domain::{
-        agent_run::{AgentRun, Stage},
+        agent_run::{AgentRun, Running, Stage},
         discovery_run::DiscoveryRun,
         endpoint::Endpoint,
     },
@@ -66,7 +66,7 @@ pub(crate) fn store_fault(error: ironyard_db::Error) -> Fault {
 
 impl App {
     /// Begins a run of the agent; the same key gives the same run. One run holds a machine at a time.
-    pub async fn begin_run(&self, server: &str, purpose: &str, key: &str) -> Result<Stored<AgentRun>, Fault> {
+    pub async fn begin_run(&self, server: &str, purpose: &str, key: &str, running: Running) -> Result<Stored<AgentRun>, Fault> {
         // The name follows from the key, so a call that is repeated after a crash finds its run.
         let name = format!(
             "run-{}",
@@ -100,6 +100,7 @@ impl App {
             stop: false,
             end_attempts: 0,
             failure: None,
+            running,
         };
         match ironyard_operation::create::<AgentRun, Fault>(&self.cx.db, &Request::default(), run, self.cx.now()).await {
             Ok(stored) => {

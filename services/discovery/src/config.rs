@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use ironyard_types::hardware::RunningMachines;
 use serde::Deserialize;
 
 use crate::domain::{discovery_run::InBand, endpoint::MacPrefix};
@@ -36,6 +37,12 @@ pub struct Settings {
     /// Time for a discovery whose BMC does not do what it should.
     #[serde(default = "ten_minutes", with = "humantime_serde")]
     pub patience: Duration,
+    /// What happens to a machine that runs when it is discovered, where neither its server nor its BMC says.
+    #[serde(default = "wait")]
+    pub running_machines: RunningMachines,
+    /// How long an agent that has nothing to do is kept on the line.
+    #[serde(default = "eight_seconds", with = "humantime_serde")]
+    pub agent_wait: Duration,
     /// How often the power of a server at rest is read.
     #[serde(default = "minute", with = "humantime_serde")]
     pub poll: Duration,
@@ -46,6 +53,14 @@ pub struct Settings {
 
 fn optional() -> InBand {
     InBand::Optional
+}
+
+fn wait() -> RunningMachines {
+    RunningMachines::Wait
+}
+
+fn eight_seconds() -> Duration {
+    Duration::from_secs(8)
 }
 
 fn ten_minutes() -> Duration {

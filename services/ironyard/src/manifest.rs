@@ -120,6 +120,8 @@ struct BmcSpec {
     #[serde(default)]
     console_protocol: ConsoleProtocol,
     tls: Option<Tls>,
+    #[serde(default)]
+    running_machines: String,
 }
 
 #[derive(Deserialize)]
@@ -190,6 +192,8 @@ struct ServerSpec {
     sanitization: Option<Sanitization>,
     #[serde(default)]
     in_band: String,
+    #[serde(default)]
+    running_machines: String,
 }
 
 #[derive(Deserialize)]
@@ -235,6 +239,8 @@ struct ClaimSpec {
     ignition_secret_ref: Option<NameRef>,
     #[serde(default)]
     tolerations: Vec<Toleration>,
+    #[serde(default)]
+    adopt: bool,
 }
 
 #[derive(Deserialize)]
@@ -462,6 +468,17 @@ pub fn power_of(text: &str) -> Result<common::PowerState, String> {
     }
 }
 
+/// `wait`, `adopt`, `powerOff` or nothing.
+fn running_machines_of(text: &str) -> Result<common::RunningMachines, String> {
+    match text {
+        "" => Ok(common::RunningMachines::Unspecified),
+        "wait" => Ok(common::RunningMachines::Wait),
+        "adopt" => Ok(common::RunningMachines::Adopt),
+        "powerOff" => Ok(common::RunningMachines::PowerOff),
+        other => Err(format!("spec.runningMachines: {other:?} is unknown: use wait, adopt or powerOff")),
+    }
+}
+
 fn secret(secret: Secret) -> Result<bmc::SetCredentialRequest, String> {
     let Secret {
         metadata: Head { name, .. },
@@ -503,6 +520,7 @@ fn bmc_spec(spec: BmcSpec) -> Result<bmc::BmcSpec, String> {
         protocol,
         console_protocol,
         tls,
+        running_machines,
     } = spec;
     let (trust, sha256) = match tls {
         None => (bmc::TlsTrust::Unspecified, String::new()),
@@ -527,6 +545,7 @@ fn bmc_spec(spec: BmcSpec) -> Result<bmc::BmcSpec, String> {
         console_port: console_protocol.port,
         console_host_key: console_protocol.host_key,
         mac_address,
+        running_machines: running_machines_of(&running_machines)?.into(),
     })
 }
 
@@ -596,6 +615,7 @@ fn server_spec(spec: ServerSpec) -> Result<inventory::ServerSpec, String> {
             .sanitization
             .map(|Sanitization { minimum }| inventory::SanitizationPolicy { minimum }),
         in_band: in_band.into(),
+        running_machines: running_machines_of(&spec.running_machines)?.into(),
     })
 }
 
@@ -625,6 +645,7 @@ fn claim_spec(spec: ClaimSpec) -> Result<claim::ServerClaimSpec, String> {
         image: spec.image,
         ignition: spec.ignition_secret_ref.map(|r| r.name).unwrap_or_default(),
         tolerations: spec.tolerations.into_iter().map(toleration).collect(),
+        adopt: spec.adopt,
     })
 }
 

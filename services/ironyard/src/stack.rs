@@ -5,7 +5,7 @@ use std::{net::SocketAddr, os::unix::fs::DirBuilderExt, path::PathBuf, sync::Arc
 use ironyard_bmc_gateway::Gateway;
 use ironyard_discovery::Settings as DiscoverySettings;
 use ironyard_rpc::server;
-use ironyard_types::SystemClock;
+use ironyard_types::{SystemClock, hardware::RunningMachines};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
@@ -25,6 +25,8 @@ pub struct Config {
     pub in_band: ironyard_discovery::domain::discovery_run::InBand,
     /// Time for a machine to boot the agent.
     pub boot_timeout: Duration,
+    /// What happens to machines that run when they are discovered.
+    pub running_machines: RunningMachines,
     /// The gateway: how long hardware may take, how often it is asked.
     pub gateway: Gateway,
     /// MAC prefixes.
@@ -43,6 +45,7 @@ impl Config {
             ops_listen: None,
             in_band: ironyard_discovery::domain::discovery_run::InBand::Optional,
             boot_timeout: Duration::from_secs(600),
+            running_machines: RunningMachines::Wait,
             gateway: Gateway {
                 read_timeout: Duration::from_secs(20),
                 retry_backoff: Duration::from_millis(500),
@@ -104,6 +107,8 @@ impl Stack {
             agent_url: address.clone(),
             in_band: config.in_band,
             boot_timeout: config.boot_timeout,
+            running_machines: config.running_machines,
+            agent_wait: Duration::from_secs(8),
             patience: Duration::from_secs(600),
             poll: Duration::from_secs(60),
             mac_prefixes: config.mac_prefixes.clone(),

@@ -1,5 +1,7 @@
 use ironyard_proto::common as pb;
-use ironyard_types::hardware::{Drive, Hardware, Health, MemoryModule, Neighbor, NetworkInterface, PciDevice, PowerState, Processor};
+use ironyard_types::hardware::{
+    Drive, Hardware, Health, MemoryModule, Neighbor, NetworkInterface, PciDevice, PowerState, Processor, RunningMachines,
+};
 
 use super::{timestamp_from, timestamp_to};
 
@@ -22,6 +24,26 @@ pub fn power_from(power: pb::PowerState) -> Option<PowerState> {
         pb::PowerState::Off => Some(PowerState::Off),
         pb::PowerState::PoweringOn => Some(PowerState::PoweringOn),
         pb::PowerState::PoweringOff => Some(PowerState::PoweringOff),
+    }
+}
+
+/// To the wire.
+pub fn running_machines_to(policy: Option<RunningMachines>) -> pb::RunningMachines {
+    match policy {
+        None => pb::RunningMachines::Unspecified,
+        Some(RunningMachines::Wait) => pb::RunningMachines::Wait,
+        Some(RunningMachines::Adopt) => pb::RunningMachines::Adopt,
+        Some(RunningMachines::PowerOff) => pb::RunningMachines::PowerOff,
+    }
+}
+
+/// From the wire.
+pub fn running_machines_from(policy: pb::RunningMachines) -> Option<RunningMachines> {
+    match policy {
+        pb::RunningMachines::Unspecified => None,
+        pb::RunningMachines::Wait => Some(RunningMachines::Wait),
+        pb::RunningMachines::Adopt => Some(RunningMachines::Adopt),
+        pb::RunningMachines::PowerOff => Some(RunningMachines::PowerOff),
     }
 }
 

@@ -1,6 +1,6 @@
 use ironyard_types::{
     Condition, MacAddress, Metadata, Reference, Timestamp,
-    hardware::{Health, PowerState},
+    hardware::{Health, PowerState, RunningMachines},
 };
 use serde::{Deserialize, Serialize};
 
@@ -43,6 +43,8 @@ pub struct Spec {
     pub console_port: u16,
     /// Fingerprint of the console's host key; empty: the first one is pinned.
     pub console_host_key: String,
+    /// What happens to its machines if they run when they are discovered.
+    pub running_machines: Option<RunningMachines>,
 }
 
 /// How a certificate is trusted.

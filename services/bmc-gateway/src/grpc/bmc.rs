@@ -32,6 +32,7 @@ const FIELDS: &[&str] = &[
     "spec.console_port",
     "spec.console_host_key",
     "spec.mac_address",
+    "spec.running_machines",
 ];
 
 /// The service on the wire.
@@ -134,6 +135,7 @@ impl BmcService for Grpc {
             }
             mask.apply("spec.endpoint_ref", &mut to.endpoint, from.endpoint);
             mask.apply("spec.mac_address", &mut to.mac, from.mac);
+            mask.apply("spec.running_machines", &mut to.running_machines, from.running_machines);
             mask.apply("spec.credential", &mut to.credential, from.credential);
             mask.apply("spec.scheme", &mut to.scheme, from.scheme);
             mask.apply("spec.port", &mut to.port, from.port);

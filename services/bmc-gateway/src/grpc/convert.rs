@@ -5,7 +5,10 @@ use ironyard_operation::{Failure, Operation};
 use ironyard_proto::{bmc as pb, common};
 use ironyard_rpc::{
     Fault,
-    convert::{condition_to, health_to, metadata_checked, metadata_to, power_to, reference_from, reference_to, timestamp_to},
+    convert::{
+        condition_to, health_to, metadata_checked, metadata_to, power_to, reference_from, reference_to, running_machines_from,
+        running_machines_to, timestamp_to,
+    },
 };
 use ironyard_types::{MacAddress, ResourceName};
 
@@ -38,6 +41,7 @@ pub fn bmc_to(stored: Stored<Bmc>) -> pb::Bmc {
         console_protocol,
         console_port,
         console_host_key,
+        running_machines,
     } = spec;
     let Observed {
         vendor,
@@ -77,6 +81,7 @@ pub fn bmc_to(stored: Stored<Bmc>) -> pb::Bmc {
             console_port: console_port.into(),
             console_host_key,
             mac_address: mac.map(|mac| mac.to_string()).unwrap_or_default(),
+            running_machines: running_machines_to(running_machines).into(),
         }),
         observed: Some(pb::BmcObserved {
             vendor,
@@ -129,6 +134,7 @@ fn spec_from(spec: pb::BmcSpec) -> Result<Spec, Fault> {
         pb::TlsTrust::FirstUse => Some(TlsTrust::FirstUse),
         pb::TlsTrust::Insecure => Some(TlsTrust::Insecure),
     };
+    let running_machines = running_machines_from(spec.running_machines());
     let pb::BmcSpec {
         address,
         endpoint_ref,
@@ -142,6 +148,7 @@ fn spec_from(spec: pb::BmcSpec) -> Result<Spec, Fault> {
         console_port,
         console_host_key,
         mac_address,
+        running_machines: _,
     } = spec;
     let mac = match mac_address.as_str() {
         "" => None,
@@ -205,6 +212,7 @@ fn spec_from(spec: pb::BmcSpec) -> Result<Spec, Fault> {
         console_protocol,
         console_port: port("bmc.spec.console_port", console_port)?,
         console_host_key,
+        running_machines,
     })
 }
 

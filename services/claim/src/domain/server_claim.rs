@@ -38,6 +38,9 @@ pub struct Request {
     pub selector: Selector,
     /// Tolerations: key, operator, value.
     pub tolerations: Vec<(String, String, String)>,
+    /// Whether the server is taken over as it runs.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub adopt: bool,
 }
 
 impl Request {
@@ -48,6 +51,21 @@ impl Request {
 }
 
 impl ServerClaim {
+    /// A new one, made by nobody's call.
+    pub fn new(metadata: Metadata, spec: Spec) -> Self {
+        Self {
+            metadata,
+            spec,
+            phase: Phase::Pending,
+            server: None,
+            waiting: None,
+            bound_at: None,
+            power_state: None,
+            applied: Applied::default(),
+            traceparent: String::new(),
+        }
+    }
+
     /// What it asks for.
     pub fn request(&self) -> Request {
         let Spec {
@@ -57,11 +75,13 @@ impl ServerClaim {
             image: _,
             ignition: _,
             tolerations,
+            adopt,
         } = self.spec.clone();
         Request {
             server,
             selector,
             tolerations,
+            adopt,
         }
     }
 
@@ -88,6 +108,8 @@ pub struct Spec {
     pub ignition: String,
     /// Tolerations: key, operator, value.
     pub tolerations: Vec<(String, String, String)>,
+    /// Whether the server is taken over as it runs.
+    pub adopt: bool,
 }
 
 /// Whether it has a server.
@@ -171,7 +193,11 @@ pub fn plan(spec: &Spec, applied: &Applied) -> Next {
     {
         return Next::Power(target);
     }
-    let wanted = spec.power.unwrap_or(PowerState::Off);
+    let wanted = match spec.power {
+        // As it was found.
+        None if spec.adopt => return Next::Rest,
+        wanted => wanted.unwrap_or(PowerState::Off),
+    };
     if applied.power == Some(wanted) && !applied.changing {
         return Next::Rest;
     }

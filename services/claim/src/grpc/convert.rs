@@ -12,7 +12,7 @@ use ironyard_types::{ResourceName, hardware::PowerState};
 use crate::domain::{
     cleanup::{Certificate, CleanupRun},
     sanitize::Job,
-    server_claim::{Applied, Phase, ServerClaim, Spec},
+    server_claim::{Phase, ServerClaim, Spec},
 };
 
 /// To the wire.
@@ -47,6 +47,7 @@ pub fn claim_to(stored: Stored<ServerClaim>) -> pb::ServerClaim {
         image,
         ignition,
         tolerations,
+        adopt,
     } = spec;
     pb::ServerClaim {
         metadata: Some(metadata_to(metadata, etag, created_at, updated_at)),
@@ -60,6 +61,7 @@ pub fn claim_to(stored: Stored<ServerClaim>) -> pb::ServerClaim {
                 .into_iter()
                 .map(|(key, operator, value)| pb::ClaimToleration { key, operator, value })
                 .collect(),
+            adopt,
         }),
         phase: phase.into(),
         bound_server: server.map(reference_to),
@@ -83,7 +85,11 @@ pub fn claim_from(claim: Option<pb::ServerClaim>) -> Result<(ServerClaim, String
         image,
         ignition,
         tolerations,
+        adopt,
     } = spec;
+    if adopt && server_ref.is_none() {
+        return Err(Fault::field("server_claim.spec.server_ref", "name the server that is adopted"));
+    }
     if server_ref.is_some() && server_selector.is_some() {
         return Err(Fault::field(
             "server_claim.spec.server_selector",
@@ -117,17 +123,11 @@ pub fn claim_from(claim: Option<pb::ServerClaim>) -> Result<(ServerClaim, String
             .into_iter()
             .map(|pb::ClaimToleration { key, operator, value }| (key, operator, value))
             .collect(),
+        adopt,
     };
     let claim = ServerClaim {
-        metadata,
-        spec,
-        phase: Phase::Pending,
-        server: None,
-        waiting: None,
-        bound_at: None,
-        power_state: None,
-        applied: Applied::default(),
         traceparent: current_traceparent(),
+        ..ServerClaim::new(metadata, spec)
     };
     Ok((claim, etag))
 }

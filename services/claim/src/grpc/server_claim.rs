@@ -26,6 +26,7 @@ const FIELDS: &[&str] = &[
     "spec.image",
     "spec.ignition",
     "spec.tolerations",
+    "spec.adopt",
 ];
 
 /// The service on the wire.
@@ -90,6 +91,7 @@ impl ServerClaimService for Grpc {
             mask.apply("spec.server_selector", &mut spec.selector, new.spec.selector);
             mask.apply("spec.tolerations", &mut spec.tolerations, new.spec.tolerations);
             let asked = claim.request();
+            mask.apply("spec.adopt", &mut spec.adopt, new.spec.adopt);
             mask.apply("spec.power", &mut spec.power, new.spec.power);
             mask.apply("spec.image", &mut spec.image, new.spec.image);
             mask.apply("spec.ignition", &mut spec.ignition, new.spec.ignition);

@@ -11,6 +11,7 @@ use ironyard_reconcile::{Next, Pass, Reconcile, SaveError};
 use ironyard_types::{Reference, Timestamp, Waiting};
 use tracing::Instrument;
 
+use super::adoption::is_adoptable;
 use crate::{
     app::{App, Error, reservation, store_fault},
     domain::server_claim::{Phase, ServerClaim},
@@ -308,10 +309,10 @@ impl Binder {
     }
 }
 
-/// Where a server is free: of each request that it could serve, the oldest claim is due.
+/// Where a server is free, or waits to be adopted: of each request that it could serve, the oldest claim is due.
 pub async fn wake(app: &App, server: &Server) -> ironyard_db::Result<()> {
     let cordoned = server.spec.as_ref().is_some_and(|spec| spec.unclaimable);
-    if server.state() != ServerState::Available || cordoned {
+    if server.state() != ServerState::Available && !is_adoptable(server) || cordoned {
         return Ok(());
     }
     let metadata = server.metadata.clone().unwrap_or_default();

@@ -1,5 +1,6 @@
 //! Reconcilers.
 
+pub mod adoption;
 pub mod binder;
 pub mod claims;
 pub mod cleanup;

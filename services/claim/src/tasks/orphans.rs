@@ -2,18 +2,22 @@ use ironyard_db::record;
 use ironyard_peers::{name, sweep_servers};
 use ironyard_proto::inventory::Server;
 
+use super::adoption::is_wanted;
 use crate::{
     app::{App, Error, store_fault},
     domain::server_claim::ServerClaim,
 };
 
 /// Says of every server that a claim holds whether that claim is known here. A server whose claim is lost is shown, never let go of by itself:
-/// the loss may be ours, and a tenant's image may run there.
+/// the loss may be ours, and a tenant's image may run there. What is to be adopted, and of which an event may have failed to tell, is told here.
 pub async fn sweep(app: App) {
     let (inventory, every) = (app.inventory.clone(), app.settings.sweep);
     let page = move |servers: Vec<Server>| {
         let app = app.clone();
         async move {
+            for server in servers.iter().filter(|server| is_wanted(server)) {
+                app.adoptions.poke(&name(server)).await.map_err(|error| error.to_string())?;
+            }
             for server in servers.iter().filter(|server| server.claim_ref.is_some()) {
                 look(&app, server).await.map_err(|error| error.to_string())?;
             }

@@ -26,6 +26,21 @@ pub struct AgentRun {
     pub end_attempts: u32,
     /// Why it failed.
     pub failure: Option<String>,
+    /// What is done about a machine that runs when the run begins.
+    #[serde(default)]
+    pub running: Running,
+}
+
+/// What is done about a machine that runs when the agent is to be booted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Running {
+    /// It is switched off.
+    #[default]
+    ForceOff,
+    /// Its operating system is asked to shut down, then it is switched off.
+    GracefulOff,
+    /// It is left alone, and the run ends.
+    Leave,
 }
 
 /// Steps of a run, each safe to repeat.
@@ -91,6 +106,9 @@ pub struct DriveResult {
 }
 
 impl AgentRun {
+    /// The failure of a run that ended because the machine runs.
+    pub const MACHINE_RUNS: &str = "the machine runs";
+
     /// Whether it is over.
     pub fn is_over(&self) -> bool {
         self.stage == Stage::Over

@@ -12,6 +12,9 @@ pub struct DiscoveryRun {
     pub outside_done: bool,
     /// The run of the agent, once begun.
     pub agent_run: String,
+    /// Runs of the agent that ended before they touched the machine.
+    #[serde(default)]
+    pub runs_left: u32,
     /// Passes that failed in a row.
     pub failures: i32,
 }
@@ -94,6 +97,7 @@ mod tests {
             started_at: Timestamp(0),
             outside_done: true,
             agent_run: String::new(),
+            runs_left: 0,
             failures: 0,
         };
         let ended = Agent::Ended(Some("no report".into()));

@@ -1,4 +1,4 @@
-use ironyard_types::{Condition, MacAddress, Metadata, Reference};
+use ironyard_types::{Condition, MacAddress, Metadata, Reference, hardware::RunningMachines};
 use serde::{Deserialize, Serialize};
 
 /// A MAC address and an address on the management network.
@@ -40,6 +40,9 @@ pub struct MacPrefix {
     pub port: u16,
     /// Name of the credential that such BMCs are approved to be offered.
     pub credential: String,
+    /// What happens to their machines if they run when they are discovered; none: as the site says.
+    #[serde(default)]
+    pub running_machines: Option<RunningMachines>,
 }
 
 /// The longest prefix that fits.

@@ -1,4 +1,4 @@
-use std::{pin::Pin, time::Duration};
+use std::pin::Pin;
 
 use futures_util::{Stream, TryStreamExt};
 use ironyard_db::Stored;
@@ -15,12 +15,9 @@ use tonic::{Request, Response, Status};
 
 use crate::{
     app::{App, store_fault},
-    domain::agent_run::{AgentRun, Command, DriveResult, Stage, Verb},
+    domain::agent_run::{AgentRun, Command, DriveResult, Running, Stage, Verb},
     store::run_of_token,
 };
-
-/// How long an agent that has nothing to do is kept on the line.
-const LINE: Duration = Duration::from_secs(8);
 
 /// Both services on the wire.
 #[derive(Clone)]
@@ -40,6 +37,7 @@ fn run_to(stored: Stored<AgentRun>) -> pb::AgentRun {
         stop: _,
         end_attempts: _,
         failure,
+        running: _,
     } = stored.value;
     let state = match stage {
         Stage::SwitchOff | Stage::Insert | Stage::Override | Stage::SwitchOn | Stage::Boot => AgentRunState::Booting,
@@ -135,7 +133,9 @@ impl AgentRunService for Grpc {
         if self.0.inventory.get(&server).await.map_err(Fault::from)?.is_none() {
             return Err(Fault::new(Reason::ServerNotFound, format!("no server is called {server:?}")).into());
         }
-        Ok(Response::new(run_to(self.0.begin_run(&server, &purpose, &request_id).await?)))
+        Ok(Response::new(run_to(
+            self.0.begin_run(&server, &purpose, &request_id, Running::ForceOff).await?,
+        )))
     }
 
     async fn get_agent_run(&self, request: Request<pb::GetAgentRunRequest>) -> Result<Response<pb::AgentRun>, Status> {
@@ -218,7 +218,7 @@ impl AgentService for Grpc {
 
     async fn next_command(&self, request: Request<pb::NextCommandRequest>) -> Result<Response<pb::NextCommandResponse>, Status> {
         let token = request.into_inner().token;
-        let line = tokio::time::sleep(LINE);
+        let line = tokio::time::sleep(self.0.settings.agent_wait);
         tokio::pin!(line);
         let told = self.0.notifier.of(&self.run_of(&token).await?.value.metadata.name);
         loop {

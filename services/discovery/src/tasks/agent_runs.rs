@@ -2,13 +2,17 @@ use std::time::Duration;
 
 use ironyard_db::{Stored, record};
 use ironyard_peers::{Gateway, PeerError};
-use ironyard_proto::{bmc::PowerAction, common::Operation, inventory::ServerState};
+use ironyard_proto::{
+    bmc::PowerAction,
+    common::{Operation, PowerState},
+    inventory::ServerState,
+};
 use ironyard_reconcile::{Next, Pass, Reconcile};
 
 use super::Error;
 use crate::{
     app::{App, store_fault},
-    domain::agent_run::{AgentRun, Stage},
+    domain::agent_run::{AgentRun, Running, Stage},
 };
 
 /// Boots machines into the agent and out of it again, one step a pass.
@@ -40,12 +44,12 @@ impl Reconcile for AgentRuns {
             } else {
                 "the agent did not report in time"
             };
-            return self.to(pass, stored, Stage::End, Some(why.to_owned())).await;
+            return self.to(pass, stored, untouched_or_end(&run), Some(why.to_owned())).await;
         }
         match self.step(pass, stored, &run).await {
             // Getting in may fail for good; getting out is tried for ever, because the machine must not stay in the agent.
             Err(Error::Peer(error)) if run.stage < Stage::Run && !error.is_transient() => {
-                self.to(pass, stored, Stage::End, Some(error.message)).await
+                self.to(pass, stored, untouched_or_end(&run), Some(error.message)).await
             }
             Err(Error::Peer(error)) if run.stage >= Stage::End && !error.is_transient() => {
                 tracing::warn!(run = key, error = error.message, "could not tidy up after the agent");
@@ -53,6 +57,15 @@ impl Reconcile for AgentRuns {
             }
             outcome => outcome,
         }
+    }
+}
+
+/// How a run ends before its agent has reported: what it has not touched, it does not switch off.
+fn untouched_or_end(run: &AgentRun) -> Stage {
+    if run.running == Running::Leave && run.stage == Stage::SwitchOff {
+        Stage::Over
+    } else {
+        Stage::End
     }
 }
 
@@ -104,12 +117,26 @@ impl AgentRuns {
         if state != wanted && run.stage < Stage::End {
             let state = state.as_str_name().trim_start_matches("SERVER_STATE_").to_owned();
             return self
-                .to(pass, stored, Stage::End, Some(format!("the server is in state {state} by now")))
+                .to(
+                    pass,
+                    stored,
+                    untouched_or_end(run),
+                    Some(format!("the server is in state {state} by now")),
+                )
                 .await;
         }
         match run.stage {
             Stage::SwitchOff => {
-                let operation = app.gateway.power(&system, PowerAction::ForceOff, 0, &format!("{key}-off")).await?;
+                let action = match run.running {
+                    Running::ForceOff => PowerAction::ForceOff,
+                    Running::GracefulOff => PowerAction::GracefulOff,
+                    // Somebody may have switched it on since discovery looked.
+                    Running::Leave if app.gateway.system(&system).await?.power_state() != PowerState::Off => {
+                        return self.to(pass, stored, Stage::Over, Some(AgentRun::MACHINE_RUNS.to_owned())).await;
+                    }
+                    Running::Leave => return self.to(pass, stored, Stage::Insert, None).await,
+                };
+                let operation = app.gateway.power(&system, action, 0, &format!("{key}-off")).await?;
                 self.after(pass, stored, &operation, Stage::Insert).await
             }
             Stage::Insert => {

@@ -3,6 +3,7 @@ use std::time::Duration;
 use ironyard_db::record;
 use ironyard_proto::{bmc as pb, common};
 use ironyard_reconcile::{Next, Pass, Reconcile};
+use ironyard_rpc::convert::running_machines_to;
 use ironyard_types::{Condition, ConditionStatus, Reference};
 
 use super::Error;
@@ -68,6 +69,7 @@ impl Reconcile for Endpoints {
                     credential: prefix.credential.clone(),
                     scheme: prefix.scheme.clone(),
                     port: prefix.port.into(),
+                    running_machines: running_machines_to(prefix.running_machines).into(),
                     ..Default::default()
                 }),
                 ..Default::default()

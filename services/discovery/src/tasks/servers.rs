@@ -9,14 +9,17 @@ use ironyard_proto::{
     inventory::{self, InBandPolicy, Server, ServerEvent, ServerState},
 };
 use ironyard_reconcile::{Next, Pass, Reconcile};
-use ironyard_rpc::{Reason, convert::hardware_to};
-use ironyard_types::Metadata;
+use ironyard_rpc::{
+    Reason,
+    convert::{hardware_to, running_machines_from},
+};
+use ironyard_types::{Metadata, hardware::RunningMachines};
 
 use super::{Error, agent_runs::DISCOVER, bmcs::is_server_of};
 use crate::{
     app::{App, store_fault},
     domain::{
-        agent_run::{AgentRun, Stage},
+        agent_run::{AgentRun, Running, Stage},
         discovery_run::{Agent, DiscoveryRun, InBand, Next as Plan, plan},
     },
 };
@@ -24,6 +27,8 @@ use crate::{
 /// Draws Initial → Discovery → Available, and keeps the power of servers at rest up to date.
 pub struct Servers(pub App);
 
+/// The condition that tells that a machine was found running, and is left alone until a claim adopts it or it is off.
+const ADOPTABLE: &str = "Adoptable";
 const SOON: Next = Next::After(Duration::from_millis(100));
 /// While nothing but an outside event can help; the event pokes.
 const PATIENT: Next = Next::After(Duration::from_secs(15));
@@ -192,6 +197,7 @@ impl Servers {
             started_at: cx.now(),
             outside_done: false,
             agent_run: String::new(),
+            runs_left: 0,
             failures: 0,
         };
         Ok(ironyard_resource::create(cx, &Request::default(), run).await?)
@@ -239,7 +245,27 @@ impl Servers {
             name => record::get::<AgentRun>(&app.cx.db, name).await.map_err(store_fault)?,
         };
         let agent = agent_state(agent_run.as_ref().map(|r| &r.value));
-        match plan(&run, policy, &agent) {
+        if agent == Agent::NotBegun && !run.agent_run.is_empty() {
+            self.remember(pass, stored, |run| {
+                run.agent_run.clear();
+                run.runs_left += 1;
+            })
+            .await?;
+            return Ok(SOON);
+        }
+        let next = plan(&run, policy, &agent);
+        let running = match next {
+            Plan::BeginAgent | Plan::Done(_) if agent == Agent::NotBegun => {
+                let running = self.running_machines(server, &system).await?;
+                if running != RunningMachines::PowerOff && !self.is_off(&system).await? {
+                    return self.leave(server, running).await;
+                }
+                self.not_adoptable(server).await?;
+                running
+            }
+            _ => RunningMachines::Wait,
+        };
+        match next {
             Plan::ReadOutside => {
                 let hardware = app.gateway.hardware(&system).await?;
                 let report = inventory::ReportServerRequest {
@@ -252,7 +278,15 @@ impl Servers {
                 Ok(SOON)
             }
             Plan::BeginAgent => {
-                let begun = match app.begin_run(&name(server), DISCOVER, &run.metadata.uid).await {
+                let running = match running {
+                    RunningMachines::PowerOff => Running::GracefulOff,
+                    RunningMachines::Wait | RunningMachines::Adopt => Running::Leave,
+                };
+                let key = match run.runs_left {
+                    0 => run.metadata.uid.clone(),
+                    n => format!("{}-{n}", run.metadata.uid),
+                };
+                let begun = match app.begin_run(&name(server), DISCOVER, &key, running).await {
                     Err(fault) if fault.reason == Reason::AgentBusy => {
                         app.inventory.wait(server, "AGENT_BUSY", &fault.message).await?;
                         return Ok(Next::After(Duration::from_secs(1)));
@@ -307,6 +341,55 @@ impl Servers {
                 Ok(SOON)
             }
         }
+    }
+
+    /// What is wanted of a machine that runs: as its server says, else as its BMC says, else as the site says.
+    async fn running_machines(&self, server: &Server, system: &bmc::SystemName) -> Result<RunningMachines, Error> {
+        let app = &self.0;
+        let asked = server.spec.as_ref().and_then(|spec| running_machines_from(spec.running_machines()));
+        if let Some(asked) = asked {
+            return Ok(asked);
+        }
+        let bmc = app.gateway.bmc(&system.bmc).await?;
+        let asked = bmc
+            .and_then(|bmc| bmc.spec)
+            .and_then(|spec| running_machines_from(spec.running_machines()));
+        Ok(asked.unwrap_or(app.settings.running_machines))
+    }
+
+    /// Whether a machine is off, as it says itself.
+    async fn is_off(&self, system: &bmc::SystemName) -> Result<bool, Error> {
+        Ok(self.0.gateway.system(system).await?.power_state() == PowerState::Off)
+    }
+
+    /// Leaves a machine that runs as it is, and says how it goes on.
+    async fn leave(&self, server: &Server, running: RunningMachines) -> Result<Next, Error> {
+        let (app, name) = (&self.0, name(server));
+        let (reason, message) = match running {
+            RunningMachines::Adopt => (
+                "AdoptionWanted",
+                format!("the machine runs, and is left as it is: claim {name} adopts it"),
+            ),
+            RunningMachines::Wait | RunningMachines::PowerOff => (
+                "MachineRuns",
+                format!(
+                    "the machine runs, and is left as it is: switch it off and discovery goes on, adopt it (ironyard adopt {name}), \
+                    or have it switched off (spec.runningMachines: powerOff)"
+                ),
+            ),
+        };
+        app.inventory.condition(server, ADOPTABLE, true, reason, &message).await?;
+        app.inventory.wait(server, "MACHINE_RUNS", &message).await?;
+        Ok(PATIENT)
+    }
+
+    /// Discovery goes on: from now on nobody adopts the machine.
+    async fn not_adoptable(&self, server: &Server) -> Result<(), Error> {
+        if server.conditions.iter().any(|c| c.r#type == ADOPTABLE) {
+            let why = "its discovery went on";
+            self.0.inventory.condition(server, ADOPTABLE, false, "DiscoveryWentOn", why).await?;
+        }
+        Ok(())
     }
 
     async fn remember(&self, pass: &Pass, run: &mut Stored<DiscoveryRun>, change: impl FnOnce(&mut DiscoveryRun)) -> Result<(), Error> {
@@ -366,6 +449,7 @@ fn agent_state(run: Option<&AgentRun>) -> Agent {
         Stage::Run if run.stop => Agent::Ending,
         Stage::Run => Agent::Reported,
         Stage::End | Stage::Tidy => Agent::Ending,
+        Stage::Over if run.failure.as_deref() == Some(AgentRun::MACHINE_RUNS) => Agent::NotBegun,
         Stage::Over => Agent::Ended(run.failure.clone()),
     }
 }

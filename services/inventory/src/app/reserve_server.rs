@@ -9,8 +9,8 @@ use ironyard_types::{Category, Reference};
 use super::store_fault;
 use crate::{
     domain::{
-        claimability::{Unfit, Wanted, check},
-        lifecycle::{Event, Step, step},
+        claimability::{ADOPTABLE, Unfit, Wanted, check},
+        lifecycle::{Event, Reservation, State, Step, step},
         server::Server,
     },
     store::{self, history::Entry},
@@ -47,7 +47,7 @@ pub async fn reserve_servers(cx: &Context, asked: &[Asked], actor: &str) -> Resu
         let picked = pool.next(&mut tx, wanted, &taken).await?;
         if let Some(before) = picked {
             taken.insert(before.value.metadata.name.clone());
-            picks.push((i, before.clone(), reserved(cx, before, claim)?));
+            picks.push((i, before.clone(), reserved(cx, before, claim, wanted.adopt)?));
         }
     }
     for (i, server) in write_all(cx, &mut tx, &picks, actor).await? {
@@ -77,9 +77,9 @@ pub async fn reserve_servers(cx: &Context, asked: &[Asked], actor: &str) -> Resu
 }
 
 /// A server, as it is once a claim holds it.
-fn reserved(cx: &Context, before: Stored<Server>, claim: &Reference) -> Result<Stored<Server>, Fault> {
+fn reserved(cx: &Context, before: Stored<Server>, claim: &Reference, adopt: bool) -> Result<Stored<Server>, Fault> {
     let mut after = before;
-    let event = Event::Reserve {
+    let by = Reservation {
         claim: claim.clone(),
         debt: ironyard_types::random_id(),
         at: cx.now(),
@@ -87,10 +87,14 @@ fn reserved(cx: &Context, before: Stored<Server>, claim: &Reference) -> Result<S
         minimum: Category::parse(&after.value.spec.sanitization_minimum),
         retain: after.value.spec.retain,
     };
+    let event = if adopt { Event::Adopt(by) } else { Event::Reserve(by) };
     let Ok(Step::Moved(state, facts)) = step(after.value.state, &after.value.facts, event) else {
         return Err(fault_of::<Server>(&after.value.metadata.name, MutateError::Stale));
     };
     (after.value.state, after.value.facts, after.value.waiting) = (state, facts, None);
+    if adopt {
+        after.value.conditions.retain(|condition| condition.kind != ADOPTABLE);
+    }
     Ok(after)
 }
 
@@ -118,7 +122,12 @@ async fn write_all(
             .map(|claim| claim.name.as_str())
             .unwrap_or_default();
         entries.push(Entry {
-            event: "Reserve".to_owned(),
+            event: if before.value.state == State::Discovery {
+                "Adopt"
+            } else {
+                "Reserve"
+            }
+            .to_owned(),
             from: Some(before.value.state),
             to: Some(after.value.state),
             actor: actor.to_owned(),
@@ -253,7 +262,7 @@ async fn none_fits(cx: &Context, wanted: &Wanted, seen: &mut Option<Vec<Stored<S
             Some(Unfit::Cordoned) => "are cordoned".to_owned(),
             Some(Unfit::BmcUnusable(_)) => "have a BMC that cannot be used".to_owned(),
             Some(Unfit::Tainted(_)) => "have a taint that is not tolerated".to_owned(),
-            Some(Unfit::OtherServer) | None => continue,
+            Some(Unfit::NotAdoptable { .. } | Unfit::OtherServer) | None => continue,
         };
         *counts.entry(why).or_default() += 1;
     }

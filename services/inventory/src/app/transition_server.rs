@@ -70,7 +70,7 @@ fn refusal(name: &str, rejected: &Rejected) -> Fault {
 pub fn may_send(caller: &Identity, event: EventKind, state: State) -> bool {
     let owner = match event {
         EventKind::BeginDiscovery | EventKind::DiscoveryDone => Role::Discovery,
-        EventKind::Reserve | EventKind::Release | EventKind::CleanupDone => Role::Claim,
+        EventKind::Reserve | EventKind::Adopt | EventKind::Release | EventKind::CleanupDone => Role::Claim,
         EventKind::BeginMaintenance | EventKind::MaintenanceDone => Role::Maintenance,
         EventKind::Resolve | EventKind::Retry => Role::Operator,
         EventKind::Waive | EventKind::Forgive => Role::Administrator,

@@ -28,6 +28,7 @@ pub const FIELDS: &[&str] = &[
     "spec.locator_led",
     "spec.sanitization",
     "spec.in_band",
+    "spec.running_machines",
 ];
 
 /// Changes what the user wants. The machine behind a server cannot be exchanged for another one.
@@ -60,6 +61,7 @@ pub async fn update_server(
             locator_led,
             sanitization_minimum,
             in_band,
+            running_machines,
         } = spec;
         // An identity that is known stays: leaving it out leaves it alone, another one is another machine.
         if mask.covers("spec.system_uuid") && system_uuid.is_some() && system_uuid != server.spec.system_uuid {
@@ -114,6 +116,7 @@ pub async fn update_server(
         mask.apply("spec.locator_led", &mut to.locator_led, locator_led);
         mask.apply("spec.sanitization", &mut to.sanitization_minimum, sanitization_minimum);
         mask.apply("spec.in_band", &mut to.in_band, in_band);
+        mask.apply("spec.running_machines", &mut to.running_machines, running_machines);
         let entry = |reason| Entry {
             event: "Update".to_owned(),
             from: Some(server.state),

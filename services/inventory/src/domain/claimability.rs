@@ -16,6 +16,8 @@ pub struct Wanted {
     pub selector: Selector,
     /// Taints that are tolerated.
     pub tolerations: Vec<Toleration>,
+    /// Whether a machine is taken over as it runs.
+    pub adopt: bool,
 }
 
 /// Tolerates a taint.
@@ -52,6 +54,12 @@ pub enum Unfit {
         /// Claim or maintenance.
         holder: Option<String>,
     },
+    /// It does not wait to be adopted.
+    #[error("it is {state}, and no machine that was found running and waits for what is to become of it")]
+    NotAdoptable {
+        /// State.
+        state: State,
+    },
     /// Cordoned.
     #[error("it is cordoned (unclaimable)")]
     Cordoned,
@@ -70,6 +78,7 @@ impl Unfit {
             Self::OtherServer => "OTHER_SERVER",
             Self::LabelsDiffer => "LABELS_DIFFER",
             Self::NotAvailable { .. } => "NOT_AVAILABLE",
+            Self::NotAdoptable { .. } => "NOT_ADOPTABLE",
             Self::Cordoned => "CORDONED",
             Self::BmcUnusable(_) => "BMC_UNUSABLE",
             Self::Tainted(_) => "TAINTED",
@@ -87,6 +96,9 @@ fn bmc_unusable(server: &Server) -> Option<&str> {
     Some(told.message.as_str())
 }
 
+/// The condition in which discovery tells that a machine was found running, and is left alone.
+pub const ADOPTABLE: &str = "Adoptable";
+
 /// Holds one server against a claim.
 pub fn check(server: &Server, wanted: &Wanted) -> Result<(), Unfit> {
     if !wanted.server.is_empty() && wanted.server != server.metadata.name {
@@ -95,7 +107,15 @@ pub fn check(server: &Server, wanted: &Wanted) -> Result<(), Unfit> {
     if !wanted.selector.matches(&server.metadata.labels) {
         return Err(Unfit::LabelsDiffer);
     }
-    if server.state != State::Available {
+    if wanted.adopt {
+        let told = server
+            .conditions
+            .iter()
+            .any(|c| c.kind == ADOPTABLE && c.status == ConditionStatus::True);
+        if server.state != State::Discovery || !told || server.out_of_band.is_none() {
+            return Err(Unfit::NotAdoptable { state: server.state });
+        }
+    } else if server.state != State::Available {
         let claim = server.facts.claim.as_ref().map(|c| format!("claim {}", c.name));
         let maintenance = server.facts.maintenance.as_ref().map(|m| format!("maintenance {}", m.name));
         return Err(Unfit::NotAvailable {

@@ -141,6 +141,23 @@ pub struct Certificate {
     pub category: Category,
 }
 
+/// What a claim that takes a server makes it owe.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reservation {
+    /// The claim.
+    pub claim: Reference,
+    /// What the debt that it makes is called; no two are called the same.
+    pub debt: String,
+    /// When.
+    pub at: Timestamp,
+    /// Serial numbers of the drives that the server is known to have.
+    pub drives: Vec<String>,
+    /// What its wipe must be at least.
+    pub minimum: Category,
+    /// Whether it is kept unwiped after the claim.
+    pub retain: bool,
+}
+
 /// What can happen to a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
@@ -149,20 +166,9 @@ pub enum Event {
     /// Discovery is complete.
     DiscoveryDone,
     /// A claim takes it; from now on it owes a wipe.
-    Reserve {
-        /// The claim.
-        claim: Reference,
-        /// What the debt that it makes is called; no two are called the same.
-        debt: String,
-        /// When.
-        at: Timestamp,
-        /// Serial numbers of the drives it is known to have.
-        drives: Vec<String>,
-        /// What its wipe must be at least.
-        minimum: Category,
-        /// Whether it is kept unwiped after the claim.
-        retain: bool,
-    },
+    Reserve(Reservation),
+    /// A claim takes over a machine that ran when it was discovered; from now on it owes a wipe.
+    Adopt(Reservation),
     /// The claim lets go.
     Release {
         /// The claim.
@@ -204,6 +210,8 @@ pub enum EventKind {
     DiscoveryDone,
     /// See [`Event::Reserve`].
     Reserve,
+    /// See [`Event::Adopt`].
+    Adopt,
     /// See [`Event::Release`].
     Release,
     /// See [`Event::CleanupDone`].
@@ -230,7 +238,8 @@ impl Event {
         match self {
             Self::BeginDiscovery => EventKind::BeginDiscovery,
             Self::DiscoveryDone => EventKind::DiscoveryDone,
-            Self::Reserve { .. } => EventKind::Reserve,
+            Self::Reserve(_) => EventKind::Reserve,
+            Self::Adopt(_) => EventKind::Adopt,
             Self::Release { .. } => EventKind::Release,
             Self::CleanupDone { .. } => EventKind::CleanupDone,
             Self::BeginMaintenance { .. } => EventKind::BeginMaintenance,
@@ -246,10 +255,11 @@ impl Event {
 
 impl EventKind {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::BeginDiscovery,
         Self::DiscoveryDone,
         Self::Reserve,
+        Self::Adopt,
         Self::Release,
         Self::CleanupDone,
         Self::BeginMaintenance,
@@ -328,7 +338,7 @@ pub fn open(state: State) -> Vec<EventKind> {
     use EventKind as E;
     match state {
         State::Initial => vec![E::BeginDiscovery],
-        State::Discovery => vec![E::DiscoveryDone, E::Fail],
+        State::Discovery => vec![E::DiscoveryDone, E::Adopt, E::Fail],
         State::Available => vec![E::Reserve, E::BeginMaintenance, E::Fail],
         State::Reserved => vec![E::Release, E::Fail, E::Forgive],
         State::Cleanup => vec![E::CleanupDone, E::Fail, E::Forgive],
@@ -372,6 +382,25 @@ fn onward(facts: Facts) -> Result<Step, Rejected> {
         (None, None, false) => Ok(Step::Moved(State::Discovery, facts)),
         (None, None, true) => available(facts),
     }
+}
+
+/// A server that a claim holds, and that owes a wipe from now on.
+fn reserve(facts: Facts, by: &Reservation) -> Step {
+    let debt = Debt {
+        uid: by.debt.clone(),
+        since: by.at,
+        claim: by.claim.clone(),
+        drives: by.drives.clone(),
+        minimum: by.minimum,
+        retain: by.retain,
+        forgiven: vec![],
+    };
+    let facts = Facts {
+        claim: Some(by.claim.clone()),
+        debt: Some(debt),
+        ..facts
+    };
+    Step::Moved(State::Reserved, facts)
 }
 
 /// Drops a debt that this certificate pays.
@@ -421,35 +450,18 @@ pub fn step(state: State, facts: &Facts, event: Event) -> Result<Step, Rejected>
             State::Available => Ok(Step::Unchanged),
             State::Initial | State::Reserved | State::Cleanup | State::Maintenance | State::Error => Err(no_arrow()),
         },
-        Event::Reserve {
-            ref claim,
-            debt: ref uid,
-            at,
-            ref drives,
-            minimum,
-            retain,
-        } => match state {
-            State::Available => {
-                let debt = Debt {
-                    uid: uid.clone(),
-                    since: at,
-                    claim: claim.clone(),
-                    drives: drives.clone(),
-                    minimum,
-                    retain,
-                    forgiven: vec![],
-                };
-                Ok(Step::Moved(
-                    State::Reserved,
-                    Facts {
-                        claim: Some(claim.clone()),
-                        debt: Some(debt),
-                        ..facts
-                    },
-                ))
-            }
-            State::Reserved if facts.claim.as_ref() == Some(claim) => Ok(Step::Unchanged),
+        Event::Reserve(ref by) => match state {
+            State::Available => Ok(reserve(facts, by)),
+            State::Reserved if facts.claim.as_ref() == Some(&by.claim) => Ok(Step::Unchanged),
             State::Initial | State::Discovery | State::Reserved | State::Cleanup | State::Maintenance | State::Error => Err(no_arrow()),
+        },
+        Event::Adopt(ref by) => match state {
+            // It was read from outside, and that is all of a discovery that a machine in use allows.
+            State::Discovery if facts.claim.is_none() && facts.debt.is_none() => Ok(reserve(Facts { discovered: true, ..facts }, by)),
+            State::Reserved if facts.claim.as_ref() == Some(&by.claim) => Ok(Step::Unchanged),
+            State::Initial | State::Discovery | State::Available | State::Reserved | State::Cleanup | State::Maintenance | State::Error => {
+                Err(no_arrow())
+            }
         },
         Event::Release { ref claim } => match (&facts.claim, state) {
             (Some(holder), _) if holder.uid != claim.uid => Err(Rejected::Held {

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use ironyard_types::{
     Condition, MachineIdentity, Metadata, Reference, SystemUuid, Timestamp, Waiting,
-    hardware::{Hardware, Health, PowerState},
+    hardware::{Hardware, Health, PowerState, RunningMachines},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -69,6 +69,8 @@ pub struct Spec {
     pub sanitization_minimum: String,
     /// Whether the agent is needed.
     pub in_band: Option<InBand>,
+    /// What happens to the machine if it runs when it is discovered.
+    pub running_machines: Option<RunningMachines>,
 }
 
 /// Whether the agent is needed to complete discovery.
@@ -149,6 +151,7 @@ impl Spec {
                 locator_led,
                 sanitization_minimum,
                 in_band,
+                running_machines,
             } = spec;
             [
                 ("system_uuid", json!(system_uuid)),
@@ -164,6 +167,7 @@ impl Spec {
                 ("locator_led", json!(locator_led)),
                 ("sanitization.minimum", json!(sanitization_minimum)),
                 ("in_band", json!(in_band)),
+                ("running_machines", json!(running_machines)),
             ]
         });
         let changed = before.iter().zip(&after).filter(|(before, after)| before != after);

@@ -65,10 +65,11 @@ fn asked_from(request: pb::ReserveServerRequest) -> Result<Asked, Fault> {
         server,
         selector,
         tolerations,
+        adopt,
     } = request;
     let claim = claim.map(reference_from).filter(|c| !c.uid.is_empty() && !c.name.is_empty());
     let claim = claim.ok_or_else(|| Fault::field("claim", "needs a name and a uid"))?;
-    let wanted = wanted(server, selector, tolerations)?;
+    let wanted = wanted(server, selector, tolerations, adopt)?;
     Ok(Asked { claim, wanted })
 }
 
@@ -83,7 +84,11 @@ fn wanted(
     server: String,
     selector: Option<ironyard_proto::common::LabelSelector>,
     tolerations: Vec<pb::Toleration>,
+    adopt: bool,
 ) -> Result<Wanted, Fault> {
+    if adopt && server.is_empty() {
+        return Err(Fault::field("server", "name the server that is adopted"));
+    }
     let selector = selector_from("selector", selector)?;
     let tolerations = tolerations
         .into_iter()
@@ -93,6 +98,7 @@ fn wanted(
         server,
         selector,
         tolerations: tolerations.collect::<Result<_, _>>()?,
+        adopt,
     })
 }
 
@@ -317,8 +323,9 @@ impl ServerService for Grpc {
             server,
             selector,
             tolerations,
+            adopt,
         } = request.into_inner();
-        let candidates = explain(&self.0, &wanted(server, selector, tolerations)?).await?;
+        let candidates = explain(&self.0, &wanted(server, selector, tolerations, adopt)?).await?;
         let candidates = candidates.into_iter().map(|c| match c.unfit {
             None => pb::Candidate {
                 server: c.server,

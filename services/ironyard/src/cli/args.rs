@@ -76,6 +76,19 @@ pub(crate) enum Command {
         #[arg(short = 'f', long = "filename", required = true)]
         files: Vec<PathBuf>,
     },
+    /// Takes over machines that ran when they were discovered, as they run: a claim named like each server holds it. Each owes a wipe once its
+    /// claim is released.
+    Adopt {
+        /// Servers.
+        #[arg(required_unless_present = "selector")]
+        servers: Vec<String>,
+        /// All servers that wait to be adopted and whose labels match, as in `a=b,c in (d,e)`.
+        #[arg(short = 'l', long, conflicts_with = "servers")]
+        selector: Option<String>,
+        /// Say what would be adopted, and do nothing.
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// Lists resources, or shows one.
     Get {
         /// Kind: server, bmc, endpoint, claim, maintenance, secret, certificate, cleanup, operation.
@@ -223,6 +236,7 @@ impl Command {
             Self::Certs { .. } => "certs",
             Self::Apply { .. } => "apply",
             Self::Replace { .. } => "replace",
+            Self::Adopt { .. } => "adopt",
             Self::Get { .. } => "get",
             Self::Describe { .. } => "describe",
             Self::Delete { .. } => "delete",
@@ -360,6 +374,9 @@ pub(crate) struct Up {
     /// Whether the agent is needed where a server does not say: required, optional or off.
     #[arg(long, default_value = "optional")]
     pub in_band: String,
+    /// What happens to machines that run when they are discovered: wait (they are left alone), adopt or powerOff.
+    #[arg(long, default_value = "wait")]
+    pub running_machines: String,
     /// Time for a machine to boot the agent.
     #[arg(long, default_value = "10m", value_parser = humantime::parse_duration)]
     pub boot_timeout: Duration,

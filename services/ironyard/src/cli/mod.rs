@@ -10,6 +10,7 @@ macro_rules! println {
     ($($text:tt)*) => { $crate::cli::say(format_args!("{}\n", format_args!($($text)*))) };
 }
 
+mod adopt;
 mod apply;
 mod args;
 mod conformance;

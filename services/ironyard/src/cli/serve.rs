@@ -3,6 +3,7 @@ use std::{net::SocketAddr, path::Path};
 use ironyard_bmc_simulator::{Fleet, FleetConfig, PROFILES, Profile, Timing, serve};
 use ironyard_discovery::domain::{discovery_run::InBand, endpoint::MacPrefix};
 use ironyard_rpc::telemetry;
+use ironyard_types::hardware::RunningMachines;
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose, SanType,
 };
@@ -50,6 +51,12 @@ pub(crate) async fn up(up: Up) -> Result<(), Failure> {
         "optional" => InBand::Optional,
         "off" => InBand::Off,
         other => return Err(Failure::usage(format!("--in-band {other:?}: use required, optional or off"))),
+    };
+    config.running_machines = match up.running_machines.as_str() {
+        "wait" => RunningMachines::Wait,
+        "adopt" => RunningMachines::Adopt,
+        "powerOff" => RunningMachines::PowerOff,
+        other => return Err(Failure::usage(format!("--running-machines {other:?}: use wait, adopt or powerOff"))),
     };
     if let Some(file) = &up.mac_prefixes {
         let prefixes: Prefixes = ironyard_rpc::config::load(Some(file), "IRONYARD_MAC_PREFIX_FILE").map_err(Failure::usage)?;

@@ -26,6 +26,11 @@ pub(crate) async fn run(clients: &Clients, command: Command) -> Result<(), Failu
     match command {
         Command::Apply { files } => apply::files(clients, &files, apply::Manner::Merge).await,
         Command::Replace { files } => apply::files(clients, &files, apply::Manner::Replace).await,
+        Command::Adopt {
+            servers,
+            selector: text,
+            dry_run,
+        } => super::adopt::run(clients, &servers, selector(text.as_ref())?, dry_run).await,
         Command::Get {
             kind,
             name,
@@ -383,6 +388,7 @@ async fn explain(clients: &Clients, name: &str) -> Result<(), Failure> {
             .into_iter()
             .map(|claim::ClaimToleration { key, operator, value }| inventory::Toleration { key, operator, value })
             .collect(),
+        adopt: spec.adopt,
     };
     let candidates = clients.servers.clone().explain_reservation(request).await?.into_inner().candidates;
     for candidate in candidates {

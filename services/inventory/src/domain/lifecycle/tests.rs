@@ -23,14 +23,8 @@ fn sample(kind: EventKind) -> Event {
     match kind {
         EventKind::BeginDiscovery => Event::BeginDiscovery,
         EventKind::DiscoveryDone => Event::DiscoveryDone,
-        EventKind::Reserve => Event::Reserve {
-            claim: claim(1),
-            debt: "debt-1".into(),
-            at: Timestamp(10),
-            drives: vec!["A".into()],
-            minimum: Category::Clear,
-            retain: false,
-        },
+        EventKind::Reserve => Event::Reserve(reservation()),
+        EventKind::Adopt => Event::Adopt(reservation()),
         EventKind::Release => Event::Release { claim: claim(1) },
         EventKind::CleanupDone => Event::CleanupDone {
             certificate: Some(certificate(1, 1, &["A"], true)),
@@ -42,6 +36,17 @@ fn sample(kind: EventKind) -> Event {
         EventKind::Retry => Event::Retry,
         EventKind::Waive => Event::Waive,
         EventKind::Forgive => Event::Forgive(forgiven(Part::Minimum)),
+    }
+}
+
+fn reservation() -> Reservation {
+    Reservation {
+        claim: claim(1),
+        debt: "debt-1".into(),
+        at: Timestamp(10),
+        drives: vec!["A".into()],
+        minimum: Category::Clear,
+        retain: false,
     }
 }
 
@@ -276,16 +281,25 @@ fn events() -> impl Strategy<Value = Event> {
     prop_oneof![
         Just(Event::BeginDiscovery),
         Just(Event::DiscoveryDone),
-        (reference.clone(), 0_u8..3, drives.clone(), category.clone(), any::<bool>()).prop_map(|(claim, n, drives, minimum, retain)| {
-            Event::Reserve {
-                claim,
-                debt: format!("debt-{n}"),
-                at: Timestamp(10),
-                drives,
-                minimum,
-                retain,
-            }
-        }),
+        (
+            reference.clone(),
+            0_u8..3,
+            drives.clone(),
+            category.clone(),
+            any::<bool>(),
+            any::<bool>()
+        )
+            .prop_map(|(claim, n, drives, minimum, retain, adopt)| {
+                let by = Reservation {
+                    claim,
+                    debt: format!("debt-{n}"),
+                    at: Timestamp(10),
+                    drives,
+                    minimum,
+                    retain,
+                };
+                if adopt { Event::Adopt(by) } else { Event::Reserve(by) }
+            }),
         prop::sample::select(vec![Part::Minimum, Part::Retention]).prop_map(|part| Event::Forgive(forgiven(part))),
         reference.clone().prop_map(|claim| Event::Release { claim }),
         (0_u8..3, 0_u8..3, drives, any::<bool>(), any::<bool>(), category).prop_map(|(n, debt, drives, passed, some, category)| {

@@ -4,7 +4,7 @@ use ironyard_rpc::{
     Fault,
     convert::{
         condition_to, hardware_to, health_to, metadata_checked, metadata_to, power_from, power_to, reference_from, reference_to,
-        timestamp_to, waiting_to,
+        running_machines_from, running_machines_to, timestamp_to, waiting_to,
     },
 };
 use ironyard_types::{Category, ResourceName, SystemUuid, hardware::PowerState};
@@ -217,6 +217,7 @@ fn spec_to(spec: Spec) -> pb::ServerSpec {
         locator_led,
         sanitization_minimum,
         in_band,
+        running_machines,
     } = spec;
     let reclaim = reclaim_to(retain);
     let in_band = match in_band {
@@ -264,11 +265,13 @@ fn spec_to(spec: Spec) -> pb::ServerSpec {
             minimum: sanitization_minimum,
         }),
         in_band: in_band.into(),
+        running_machines: running_machines_to(running_machines).into(),
     }
 }
 
 fn spec_from(spec: pb::ServerSpec) -> Result<Spec, Fault> {
     let (power, reclaim, in_band) = (spec.power(), spec.reclaim_policy(), spec.in_band());
+    let running_machines = running_machines_from(spec.running_machines());
     let pb::ServerSpec {
         system_uuid,
         bmc_ref,
@@ -283,6 +286,7 @@ fn spec_from(spec: pb::ServerSpec) -> Result<Spec, Fault> {
         locator_led,
         sanitization,
         in_band: _,
+        running_machines: _,
     } = spec;
     let uuid = (!system_uuid.is_empty()).then(|| SystemUuid::parse(&system_uuid)).transpose();
     let system_uuid = uuid.map_err(|e| Fault::field("server.spec.system_uuid", e))?;
@@ -356,6 +360,7 @@ fn spec_from(spec: pb::ServerSpec) -> Result<Spec, Fault> {
             pb::InBandPolicy::Optional => Some(InBand::Optional),
             pb::InBandPolicy::Off => Some(InBand::Off),
         },
+        running_machines,
     })
 }
 

@@ -1,0 +1,79 @@
+use ironyard_operation::Request;
+use ironyard_peers::name;
+use ironyard_proto::{
+    common::{Condition, ConditionStatus},
+    inventory::{Server, ServerState},
+};
+use ironyard_reconcile::{Next, Pass, Reconcile};
+use ironyard_rpc::Reason;
+use ironyard_types::{Metadata, random_id};
+
+use crate::{
+    app::{App, Error},
+    domain::server_claim::{ServerClaim, Spec},
+};
+
+/// Makes claims for the machines that run and are to be adopted: one for each, named like its server.
+pub struct Adoption(pub App);
+
+/// Whether discovery left its machine alone because it runs, until a claim adopts it.
+pub fn is_adoptable(server: &Server) -> bool {
+    adoptable(server).is_some()
+}
+
+/// Whether a claim is to be made for it.
+pub fn is_wanted(server: &Server) -> bool {
+    adoptable(server).is_some_and(|condition| condition.reason == "AdoptionWanted")
+}
+
+fn adoptable(server: &Server) -> Option<&Condition> {
+    let told = |c: &&Condition| c.r#type == "Adoptable" && c.status() == ConditionStatus::True;
+    server
+        .conditions
+        .iter()
+        .find(told)
+        .filter(|_| server.state() == ServerState::Discovery)
+}
+
+impl Reconcile for Adoption {
+    type Error = Error;
+
+    async fn reconcile(&self, pass: &Pass) -> Result<Next, Error> {
+        let app = &self.0;
+        let Some(server) = app.inventory.get(pass.key()).await?.filter(is_wanted) else {
+            return Ok(Next::Done);
+        };
+        let uid = server.metadata.as_ref().map(|m| m.uid.clone()).unwrap_or_default();
+        // Once for each server: who deletes the claim before it has the machine does not want it adopted.
+        let request = Request::new("Adopt", &format!("adopt-{uid}"), uid.as_bytes());
+        let first = ironyard_resource::create(&app.cx, &request, claim(&server, name(&server))).await;
+        let made = match first {
+            // The name is taken by a claim for something else.
+            Err(fault) if fault.reason == Reason::ClaimExists => {
+                ironyard_resource::create(&app.cx, &request, claim(&server, format!("{}-adopted", name(&server)))).await
+            }
+            made => made,
+        };
+        let made = made?.value.metadata.name;
+        tracing::info!(server.name = pass.key(), claim.name = made, "adopts a machine that runs");
+        app.wake_binder().await.map_err(crate::app::store_fault)?;
+        Ok(Next::Done)
+    }
+}
+
+fn claim(server: &Server, called: String) -> ServerClaim {
+    let mut metadata = Metadata {
+        name: called,
+        uid: random_id(),
+        ..Metadata::default()
+    };
+    metadata
+        .annotations
+        .insert("ironyard.dev/auto-created".to_owned(), "true".to_owned());
+    let spec = Spec {
+        server: Some(name(server)),
+        adopt: true,
+        ..Spec::default()
+    };
+    ServerClaim::new(metadata, spec)
+}

@@ -1,0 +1,96 @@
+use ironyard_proto::{claim, common, inventory};
+
+use super::Failure;
+use crate::client::Clients;
+
+/// Takes over machines that run: makes a claim for each, named like its server.
+pub(super) async fn run(
+    clients: &Clients,
+    named: &[String],
+    selector: Option<common::LabelSelector>,
+    dry_run: bool,
+) -> Result<(), Failure> {
+    let servers = if named.is_empty() {
+        waiting(clients, selector).await?
+    } else {
+        let mut servers = Vec::new();
+        for name in named {
+            let request = inventory::GetServerRequest { name: name.clone() };
+            servers.push(clients.servers.clone().get_server(request).await?.into_inner());
+        }
+        servers
+    };
+    if servers.is_empty() {
+        eprintln!("no server waits to be adopted");
+        return Ok(());
+    }
+    // All or none, where one of those that are named cannot be adopted.
+    if let Some(other) = servers.iter().find(|server| !waits(server)) {
+        let state = other.state().as_str_name().trim_start_matches("SERVER_STATE_").to_owned();
+        let why = other
+            .waiting_because
+            .as_ref()
+            .map_or(String::new(), |w| format!(" ({})", w.message));
+        return Err(Failure::usage(format!(
+            "server {} does not wait to be adopted: it is {state}{why}",
+            name(other)
+        )));
+    }
+    for server in &servers {
+        let name = name(server);
+        if dry_run {
+            println!("server/{name} would be held by serverclaim/{name}, as it runs, and owe a wipe once that is released");
+            continue;
+        }
+        let claim = claim::ServerClaim {
+            metadata: Some(common::Metadata {
+                name: name.clone(),
+                ..Default::default()
+            }),
+            spec: Some(claim::ServerClaimSpec {
+                server_ref: Some(common::Reference {
+                    name: name.clone(),
+                    uid: String::new(),
+                }),
+                adopt: true,
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        let request = claim::CreateServerClaimRequest {
+            server_claim: Some(claim),
+            request_id: String::new(),
+        };
+        clients.claims.clone().create_server_claim(request).await?;
+        println!("serverclaim/{name} created: it adopts server/{name}");
+    }
+    Ok(())
+}
+
+fn name(server: &inventory::Server) -> String {
+    server.metadata.as_ref().map(|m| m.name.clone()).unwrap_or_default()
+}
+
+fn waits(server: &inventory::Server) -> bool {
+    let told = |c: &common::Condition| c.r#type == "Adoptable" && c.status() == common::ConditionStatus::True;
+    server.state() == inventory::ServerState::Discovery && server.conditions.iter().any(told)
+}
+
+async fn waiting(clients: &Clients, selector: Option<common::LabelSelector>) -> Result<Vec<inventory::Server>, Failure> {
+    let (mut servers, mut page_token) = (Vec::new(), String::new());
+    loop {
+        let request = inventory::ListServersRequest {
+            page_size: 1000,
+            page_token,
+            selector: selector.clone(),
+            state: inventory::ServerState::Discovery.into(),
+            ..Default::default()
+        };
+        let page = clients.servers.clone().list_servers(request).await?.into_inner();
+        servers.extend(page.servers.into_iter().filter(waits));
+        page_token = page.next_page_token;
+        if page_token.is_empty() {
+            return Ok(servers);
+        }
+    }
+}
