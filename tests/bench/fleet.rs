@@ -389,6 +389,7 @@ async fn read_healthy(clients: &Clients, count: usize, hung: usize) -> Vec<f64> 
                 system: Some(SystemName {
                     bmc: format!("bmc-{n}"),
                     system_id: "1".into(),
+                    ..Default::default()
                 }),
             };
             let begin = Instant::now();

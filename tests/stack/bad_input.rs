@@ -356,6 +356,7 @@ async fn errors_say_what_they_are_about() {
         system: Some(bmc::SystemName {
             bmc: bmcs[0].metadata.clone().unwrap().name,
             system_id: String::new(),
+            ..Default::default()
         }),
         attributes: [("BootTimeout".to_owned(), "soon".to_owned())].into(),
     };

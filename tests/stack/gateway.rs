@@ -286,6 +286,7 @@ pub fn system(bmc: &str) -> Option<SystemName> {
     Some(SystemName {
         bmc: bmc.to_owned(),
         system_id: String::new(),
+        ..Default::default()
     })
 }
 

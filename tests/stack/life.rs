@@ -176,6 +176,7 @@ async fn a_hung_operating_system_does_not_keep_a_server() {
     let system = ironyard_proto::bmc::SystemName {
         bmc: "bmc-0".into(),
         system_id: String::new(),
+        ..Default::default()
     };
     let request = ironyard_proto::bmc::SetPowerRequest {
         system: Some(system),

@@ -13,6 +13,7 @@ mod crash;
 mod events;
 mod faults;
 mod five;
+mod foreign;
 mod gateway;
 mod guards;
 mod interrupted;

@@ -35,11 +35,21 @@ impl Gateway {
         }
     }
 
-    /// The system behind a server; `None` until its BMC is known.
+    /// The system behind a server, and no other machine that may stand in its place by now; `None` until its BMC is known.
     pub fn system_of(server: &Server) -> Option<pb::SystemName> {
         let bmc = server.spec.as_ref()?.bmc_ref.as_ref()?.name.clone();
         let system_id = server.observed.as_ref().map(|o| o.system_id.clone()).unwrap_or_default();
-        Some(pb::SystemName { bmc, system_id })
+        let hardware = server.observed.as_ref().and_then(|o| o.hardware.as_ref());
+        let expected = pb::MachineIdentity {
+            system_uuid: server.spec.as_ref()?.system_uuid.clone(),
+            manufacturer: hardware.map(|h| h.manufacturer.clone()).unwrap_or_default(),
+            serial_number: hardware.map(|h| h.serial_number.clone()).unwrap_or_default(),
+        };
+        Some(pb::SystemName {
+            bmc,
+            system_id,
+            expected: Some(expected),
+        })
     }
 
     /// What makes the machine that a BMC shows this one.

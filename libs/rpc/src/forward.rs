@@ -298,6 +298,7 @@ mod tests {
             Some(pb::SystemName {
                 bmc: "bmc-1".to_owned(),
                 system_id: "1".to_owned(),
+                ..Default::default()
             })
         };
         let flat = pb::GetManagerRequest { bmc: "bmc-1".to_owned() }.encode_to_vec();
@@ -329,6 +330,7 @@ mod tests {
             system: Some(pb::SystemName {
                 bmc: String::new(),
                 system_id: "2".to_owned(),
+                ..Default::default()
             }),
         };
         let parts = [nested.clone(), more.encode_to_vec()].concat();

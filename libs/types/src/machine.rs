@@ -1,7 +1,10 @@
+use serde::{Deserialize, Serialize};
+
 use crate::SystemUuid;
 
 /// What makes a machine this one and no other: its system UUID; where one is missing or a placeholder, its serial number and maker.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct MachineIdentity {
     uuid: Option<SystemUuid>,
     maker: String,
@@ -17,6 +20,11 @@ impl MachineIdentity {
             maker: maker.trim().to_ascii_lowercase(),
             serial: (!is_placeholder_serial(serial)).then(|| serial.to_ascii_lowercase()),
         }
+    }
+
+    /// Whether it says nothing: any machine is this one.
+    pub fn is_unknown(&self) -> bool {
+        self.uuid.is_none() && self.serial.is_none()
     }
 
     /// The system UUID, where there is one.

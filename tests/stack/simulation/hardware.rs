@@ -1212,6 +1212,7 @@ mod tests {
         let unknown = SystemName {
             bmc: name(),
             system_id: "2".to_owned(),
+            ..Default::default()
         };
         let request = bmc::GetSystemRequest { system: Some(unknown) };
         assert_eq!(refused(now(hardware.get_system(Request::new(request)))), "SYSTEM_NOT_FOUND");

@@ -111,12 +111,21 @@ pub(crate) fn state_of(task: &Doc) -> State {
     }
 }
 
-/// A task whose payload went to this target: how a gateway that stopped between asking and remembering finds what it began.
-pub async fn find(client: &Client, target: &str) -> Result<Option<Handle>> {
+/// A task, as the BMC lists it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// Path.
+    pub uri: String,
+    /// What was asked for, where the task tells: many do not.
+    pub target: Option<String>,
+}
+
+/// All tasks; none where the BMC lists none.
+pub async fn list(client: &Client) -> Result<Vec<Listed>> {
     let root = client.root().await?;
-    let Some(service) = root.link("Tasks") else { return Ok(None) };
+    let Some(service) = root.link("Tasks") else { return Ok(vec![]) };
     let Some(tasks) = client.get(&service).await?.link("Tasks") else {
-        return Ok(None);
+        return Ok(vec![]);
     };
     let members = Members::new(client);
     let tasks = members.of(&tasks).await;
@@ -127,10 +136,50 @@ pub async fn find(client: &Client, target: &str) -> Result<Option<Handle>> {
             problem: unreadable.clone(),
         });
     }
-    let ours = |t: &&Doc| {
-        t.part("Payload")
-            .text("TargetUri")
-            .is_some_and(|u| crate::uri::identity(&u) == crate::uri::identity(target))
+    let listed = |t: &Doc| Listed {
+        uri: t.id_path(),
+        target: t.part("Payload").text("TargetUri"),
     };
-    Ok(tasks.iter().rfind(|t| ours(t)).map(|t| Handle { uri: t.id_path() }))
+    Ok(tasks.iter().map(listed).collect())
+}
+
+/// Of the tasks that were not there before this was asked for, the one that it began: one that says so, or the only one that says nothing.
+pub fn began(listed: &[Listed], before: &[String], target: &str) -> Option<Handle> {
+    let new = || listed.iter().filter(|task| !before.contains(&task.uri));
+    let says = |task: &&Listed| {
+        let asked = task.target.as_deref();
+        asked.is_some_and(|asked| crate::uri::identity(asked) == crate::uri::identity(target))
+    };
+    let mut silent = new().filter(|task| task.target.is_none());
+    let only = match (silent.next(), silent.next()) {
+        (Some(only), None) => Some(only),
+        (_, _) => None,
+    };
+    let task = new().rfind(says).or(only)?;
+    Some(Handle { uri: task.uri.clone() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_begun_is_told_from_what_was_there() {
+        let task = |uri: &str, target: Option<&str>| Listed {
+            uri: uri.to_owned(),
+            target: target.map(str::to_owned),
+        };
+        let before = ["/t/1".to_owned(), "/t/2".to_owned()];
+        let old = [task("/t/1", Some("/update")), task("/t/2", None)];
+        let with = |new: &[Listed]| began(&[&old[..], new].concat(), &before, "/update").map(|task| task.uri);
+        assert_eq!(with(&[]), None);
+        assert_eq!(with(&[task("/t/3", None)]), Some("/t/3".to_owned()), "most tasks say nothing");
+        assert_eq!(
+            with(&[task("/t/3", None), task("/t/4", None)]),
+            None,
+            "one of them, and nobody knows which"
+        );
+        assert_eq!(with(&[task("/t/3", None), task("/t/4", Some("/update/"))]), Some("/t/4".to_owned()));
+        assert_eq!(with(&[task("/t/3", Some("/erase"))]), None, "that is another's");
+    }
 }

@@ -9,7 +9,7 @@ use ironyard_redfish::{
     ops::{events, systems},
 };
 use ironyard_rpc::{Fault, Reason, caller, fence};
-use ironyard_types::{Clock, Timestamp};
+use ironyard_types::{Clock, MachineIdentity, Timestamp};
 use tokio::{sync::oneshot, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
@@ -38,6 +38,9 @@ pub enum DeviceError {
     /// The BMC has no such system.
     #[error("{0}")]
     NotOneSystem(String, bool),
+    /// Another machine stands in the place of the one that was meant.
+    #[error("the BMC shows another machine than the one that is meant: {0}; nothing was written to it")]
+    WrongMachine(String),
     /// What it answered.
     #[error("{0}")]
     Redfish(#[from] Error),
@@ -57,6 +60,7 @@ impl From<DeviceError> for Fault {
             DeviceError::Latched => (Reason::BmcAuthenticationFailed, None),
             DeviceError::Full => (Reason::BmcBusy, Some(Duration::from_secs(1))),
             DeviceError::NotOneSystem(_, true) => (Reason::SystemAmbiguous, None),
+            DeviceError::WrongMachine(_) => (Reason::WrongMachine, None),
             DeviceError::NotOneSystem(_, false) => (Reason::SystemNotFound, None),
             DeviceError::Redfish(error) => match error {
                 Error::Timeout { write: true } | Error::Lost(_) => (Reason::BmcAmbiguous, None),
@@ -301,6 +305,20 @@ impl Device {
                 self.record(&outcome);
                 outcome?.ok_or(DeviceError::Redfish(Error::AuthenticationFailed))
             }
+        }
+    }
+
+    /// Finds a system, as `system` does, that is the machine that is meant and no other.
+    pub async fn machine(&self, id: &str, meant: &MachineIdentity) -> Result<Doc, DeviceError> {
+        let system = self.system(id).await?;
+        let shown = MachineIdentity::new(
+            &systems::uuid(&system),
+            &system.text_or_empty("Manufacturer"),
+            &systems::serial(&system),
+        );
+        match meant.differs(&shown) {
+            Some(why) => Err(DeviceError::WrongMachine(why)),
+            None => Ok(system),
         }
     }
 

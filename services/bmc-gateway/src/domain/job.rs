@@ -14,8 +14,8 @@ pub struct Progress {
     pub subject: String,
     /// Where it is asked for.
     pub target: String,
-    /// Path of the last task to that target before we asked: not ours.
-    pub before: Option<String>,
+    /// Paths of the tasks that were there before we asked: not ours.
+    pub tasks_before: Vec<String>,
     /// How things stood before we asked.
     pub notes: BTreeMap<String, String>,
     /// Whether we decided to ask; stored before asking.

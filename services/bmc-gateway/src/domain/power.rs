@@ -45,11 +45,15 @@ pub struct Progress {
     /// Phases that are over: a cycle has two.
     pub phase: usize,
     /// The write that was decided on, and when.
+    #[serde(default)]
     pub intent: Option<(Write, Timestamp)>,
     /// Whether the BMC has accepted it.
     pub acted: bool,
     /// Writes of this phase so far.
     pub writes: u32,
+    /// HTTP status and words with which the BMC refused the last one; that one changed nothing.
+    #[serde(default)]
+    pub refused: Option<(u16, String)>,
 }
 
 /// How long things may take.
@@ -74,6 +78,8 @@ pub enum Next {
     Wait,
     /// It does not happen.
     GiveUp(String),
+    /// The BMC does not do it.
+    Refused(String),
 }
 
 /// Time after which an intent that may not have reached the BMC is written again: a machine that had taken it would show it by then.
@@ -116,6 +122,7 @@ pub fn plan(action: Action, progress: &Progress, seen: Option<PowerState>, now: 
                 acted: false,
                 writes: progress.writes + 1,
                 phase: progress.phase,
+                refused: None,
             },
         )
     };
@@ -131,17 +138,24 @@ pub fn plan(action: Action, progress: &Progress, seen: Option<PowerState>, now: 
         None => write(first),
         Some((last, at)) => {
             let waited = now.since(at);
-            if last != Write::Ask && !progress.acted && seen != Some(on_its_way) && waited >= LOST && progress.writes < 4 {
+            // What was refused changed nothing, and may be taken once the machine is through with what it does.
+            let busy = matches!(progress.refused, Some((409, _)));
+            let most = if busy { 30 } else { 4 };
+            if last != Write::Ask && !progress.acted && seen != Some(on_its_way) && waited >= LOST && progress.writes < most {
                 return write(last);
             }
-            match last {
-                Write::Ask if waited >= patience.graceful => write(Write::Cut),
-                Write::On | Write::Cut if waited >= patience.settle => Next::GiveUp(format!(
+            match (last, &progress.refused) {
+                (Write::On | Write::Cut, Some((_, why))) if waited >= LOST => Next::Refused(format!(
+                    "the BMC refused the change {} times, the last time with: {why}",
+                    progress.writes
+                )),
+                (Write::Ask, _) if waited >= patience.graceful => write(Write::Cut),
+                (Write::On | Write::Cut, _) if waited >= patience.settle => Next::GiveUp(format!(
                     "the BMC accepted the change {} s ago, and the machine is still {}",
                     waited.as_secs(),
                     seen.map_or("in an unknown state".to_owned(), |s| s.to_string())
                 )),
-                Write::Ask | Write::On | Write::Cut | Write::Nmi | Write::Mains => Next::Wait,
+                (Write::Ask | Write::On | Write::Cut | Write::Nmi | Write::Mains, _) => Next::Wait,
             }
         }
     }
@@ -162,6 +176,7 @@ fn unseen(write: Write, progress: &Progress, over: Progress, now: Timestamp) -> 
                 acted: false,
                 writes: progress.writes + 1,
                 phase: progress.phase,
+                refused: None,
             },
         ),
     }
@@ -194,6 +209,7 @@ mod tests {
             acted: true,
             writes: 1,
             phase: 0,
+            refused: None,
         };
         assert_eq!(
             plan(Action::GracefulOff, &progress, Some(PowerState::On), at(9), PATIENCE),
@@ -220,6 +236,7 @@ mod tests {
             acted: false,
             writes: 1,
             phase: 0,
+            refused: None,
         };
         assert_eq!(plan(Action::On, &lost, Some(PowerState::PoweringOn), at(30), PATIENCE), Next::Wait);
         assert!(matches!(
@@ -227,6 +244,27 @@ mod tests {
             Next::Write(Write::On, _)
         ));
         assert_eq!(plan(Action::On, &lost, Some(PowerState::Off), at(1), PATIENCE), Next::Wait);
+    }
+
+    #[test]
+    fn what_was_refused_is_asked_for_again_and_never_counts_as_accepted() {
+        let mut progress = Progress::default();
+        for n in 1..=30 {
+            let now = at(4 * n);
+            let Next::Write(Write::On, next) = plan(Action::On, &progress, Some(PowerState::Off), now, PATIENCE) else {
+                panic!("{n}")
+            };
+            let refused = Some((409, "it is busy".to_owned()));
+            progress = Progress { refused, ..next };
+            assert_eq!(plan(Action::On, &progress, Some(PowerState::Off), now, PATIENCE), Next::Wait);
+        }
+        let end = plan(Action::On, &progress, Some(PowerState::Off), at(200), PATIENCE);
+        assert!(
+            matches!(&end, Next::Refused(why) if why.contains("30 times") && why.contains("it is busy")),
+            "{end:?}"
+        );
+        let seen = plan(Action::On, &progress, Some(PowerState::On), at(200), PATIENCE);
+        assert!(matches!(seen, Next::Remember(_)), "whoever did it");
     }
 
     #[test]

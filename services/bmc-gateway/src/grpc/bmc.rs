@@ -124,14 +124,13 @@ impl BmcService for Grpc {
             mask.apply("metadata.labels", &mut bmc.metadata.labels, new.metadata.labels);
             mask.apply("metadata.annotations", &mut bmc.metadata.annotations, new.metadata.annotations);
             let (to, from) = (&mut bmc.spec, new.spec);
-            let moved = (to.scheme.clone(), to.port, to.trust);
+            let trusted = to.trust;
             // An address that discovery found for an endpoint stays when a document that only names the endpoint is applied again.
             let same = from.endpoint.is_some() && from.endpoint == to.endpoint || from.mac.is_some() && from.mac == to.mac;
             let derived = from.address.is_empty() && same;
             if !derived && mask.covers("spec.address") && to.address != from.address {
+                // What was pinned stays pinned: another machine that may stand there is shown no password.
                 to.address = from.address;
-                // Another machine may stand there: its certificate is not the one that was seen.
-                bmc.observed.certificate_sha256.clear();
             }
             mask.apply("spec.endpoint_ref", &mut to.endpoint, from.endpoint);
             mask.apply("spec.mac_address", &mut to.mac, from.mac);
@@ -144,7 +143,8 @@ impl BmcService for Grpc {
             mask.apply("spec.console_protocol", &mut to.console_protocol, from.console_protocol);
             mask.apply("spec.console_port", &mut to.console_port, from.console_port);
             mask.apply("spec.console_host_key", &mut to.console_host_key, from.console_host_key);
-            if moved != (to.scheme.clone(), to.port, to.trust) {
+            // Who says anew how the certificate is trusted has the first one pinned that is seen then.
+            if trusted != to.trust {
                 bmc.observed.certificate_sha256.clear();
             }
             Ok(())

@@ -165,10 +165,7 @@ impl CredentialService for Grpc {
         }
         let line = Some(format!("credential {name}"));
         let asked = rotate::Asked {
-            target: Target {
-                bmc: message.bmc.clone(),
-                system_id: String::new(),
-            },
+            target: Target::of_bmc(message.bmc.clone()),
             credential: name,
         };
         let stored = begin_operation(&self.cx, &self.operations, &ledger, rotate::VERB, message.bmc, line, &asked).await?;

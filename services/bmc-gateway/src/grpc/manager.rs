@@ -31,10 +31,7 @@ fn target(bmc: String) -> Result<Target, Fault> {
     if bmc.is_empty() {
         return Err(Fault::field("bmc", "is missing"));
     }
-    Ok(Target {
-        bmc,
-        system_id: String::new(),
-    })
+    Ok(Target::of_bmc(bmc))
 }
 
 /// An image URL that every BMC can fetch: some refuse a query.

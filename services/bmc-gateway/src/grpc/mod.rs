@@ -19,6 +19,7 @@ use ironyard_reconcile::Queue;
 use ironyard_redfish::{Doc, Login};
 use ironyard_resource::Context;
 use ironyard_rpc::{Fault, Reason};
+use ironyard_types::MachineIdentity;
 use tonic::{Response, Status};
 
 use crate::{
@@ -40,11 +41,26 @@ pub struct Shared {
 }
 
 pub(crate) fn target(system: Option<pb::SystemName>) -> Result<Target, Fault> {
-    let pb::SystemName { bmc, system_id } = system.ok_or_else(|| Fault::field("system", "is missing"))?;
+    let system = system.ok_or_else(|| Fault::field("system", "is missing"))?;
+    let pb::SystemName { bmc, system_id, expected } = system;
     if bmc.is_empty() {
         return Err(Fault::field("system.bmc", "is missing"));
     }
-    Ok(Target { bmc, system_id })
+    let expected = expected.unwrap_or_default();
+    Ok(Target {
+        bmc,
+        system_id,
+        expected: MachineIdentity::new(&expected.system_uuid, &expected.manufacturer, &expected.serial_number),
+    })
+}
+
+/// A system without what is known of its machine: that is learnt, and a request that is repeated stays the same request.
+pub(crate) fn named(system: &Option<pb::SystemName>) -> Option<pb::SystemName> {
+    let named = |system: &pb::SystemName| pb::SystemName {
+        expected: None,
+        ..system.clone()
+    };
+    system.as_ref().map(named)
 }
 
 /// Something is deleted although others depend on it: who wants that and why is on record.
@@ -59,9 +75,9 @@ pub(crate) fn forced(kind: &str, name: &str, reason: &str, actor: &str) -> Resul
 impl Shared {
     /// The owner of a system's BMC, and the system as it is now.
     pub(crate) async fn find(&self, system: Option<pb::SystemName>) -> Result<(Device, Doc), Fault> {
-        let Target { bmc, system_id } = target(system)?;
-        let device = self.devices.get(&bmc).await?;
-        let doc = device.system(&system_id).await?;
+        let target = target(system)?;
+        let device = self.devices.get(&target.bmc).await?;
+        let doc = device.machine(&target.system_id, &target.expected).await?;
         Ok((device, doc))
     }
 

@@ -7,7 +7,7 @@ use ironyard_resource::request;
 use ironyard_rpc::Fault;
 use tonic::{Request, Response, Status};
 
-use super::{Shared, target};
+use super::{Shared, named, target};
 use crate::tasks::jobs::{Create, Delete, Job};
 
 /// The service on the wire.
@@ -47,7 +47,14 @@ impl StorageService for Grpc {
 
     async fn create_volume(&self, request_: Request<pb::CreateVolumeRequest>) -> Result<Response<common::Operation>, Status> {
         let message = request_.into_inner();
-        let ledger = request("CreateVolume", &message.request_id, &message);
+        let ledger = request(
+            "CreateVolume",
+            &message.request_id,
+            &pb::CreateVolumeRequest {
+                system: named(&message.system),
+                ..message.clone()
+            },
+        );
         let pb::CreateVolumeRequest {
             system,
             storage_id: storage,
@@ -82,7 +89,14 @@ impl StorageService for Grpc {
 
     async fn delete_volume(&self, request_: Request<pb::DeleteVolumeRequest>) -> Result<Response<common::Operation>, Status> {
         let message = request_.into_inner();
-        let ledger = request("DeleteVolume", &message.request_id, &message);
+        let ledger = request(
+            "DeleteVolume",
+            &message.request_id,
+            &pb::DeleteVolumeRequest {
+                system: named(&message.system),
+                ..message.clone()
+            },
+        );
         let pb::DeleteVolumeRequest {
             system,
             storage_id: storage,

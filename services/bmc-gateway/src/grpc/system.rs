@@ -20,7 +20,7 @@ use ironyard_rpc::{
 use ironyard_types::Secret;
 use tonic::{Request, Response, Status};
 
-use super::{Shared, convert::operation_to, target};
+use super::{Shared, convert::operation_to, named, target};
 use crate::{
     app::begin_operation::begin_operation,
     device::Registries,
@@ -160,7 +160,14 @@ impl SystemService for Grpc {
 
     async fn set_power(&self, request_: Request<pb::SetPowerRequest>) -> Result<Response<common::Operation>, Status> {
         let message = request_.into_inner();
-        let ledger = request("SetPower", &message.request_id, &message);
+        let ledger = request(
+            "SetPower",
+            &message.request_id,
+            &pb::SetPowerRequest {
+                system: named(&message.system),
+                ..message.clone()
+            },
+        );
         let action = match message.action() {
             pb::PowerAction::Unspecified => return Err(Fault::field("action", "is missing").into()),
             pb::PowerAction::On => Action::On,
@@ -351,7 +358,14 @@ impl SystemService for Grpc {
 
     async fn erase_drive(&self, request_: Request<pb::EraseDriveRequest>) -> Result<Response<common::Operation>, Status> {
         let message = request_.into_inner();
-        let ledger = request("EraseDrive", &message.request_id, &message);
+        let ledger = request(
+            "EraseDrive",
+            &message.request_id,
+            &pb::EraseDriveRequest {
+                system: named(&message.system),
+                ..message.clone()
+            },
+        );
         let pb::EraseDriveRequest {
             system,
             drive_serial_number: serial,

@@ -5,6 +5,7 @@ use ironyard_operation::{Failure, Operation};
 use ironyard_reconcile::{Next, Pass, Reconcile};
 use ironyard_resource::Context;
 use ironyard_rpc::{Fault, Reason};
+use ironyard_types::MachineIdentity;
 use serde::{Deserialize, Serialize};
 
 use super::jobs::{Job, image_of};
@@ -63,9 +64,21 @@ pub struct Target {
     pub bmc: String,
     /// System.
     pub system_id: String,
+    /// The machine that must stand there.
+    #[serde(default)]
+    pub expected: MachineIdentity,
 }
 
 impl Target {
+    /// A BMC itself.
+    pub fn of_bmc(bmc: String) -> Self {
+        Self {
+            bmc,
+            system_id: String::new(),
+            expected: MachineIdentity::default(),
+        }
+    }
+
     /// For people.
     pub fn label(&self) -> String {
         if self.system_id.is_empty() {

@@ -41,7 +41,7 @@ impl Operations {
         };
         let device = self.devices.get(&asked.target.bmc).await?;
         loop {
-            let system = device.system(&asked.target.system_id).await?;
+            let system = device.machine(&asked.target.system_id, &asked.target.expected).await?;
             let seen = power::state(&system);
             match plan(asked.action, &progress, seen, self.cx.now(), patience) {
                 Next::Done => {
@@ -80,8 +80,15 @@ impl Operations {
                             self.remember(row, &before).await?;
                             return Err(error.into());
                         }
-                        // Refused because it is so already, or on its way: the next look tells.
-                        Err(crate::device::DeviceError::Redfish(ironyard_redfish::Error::Refused { .. })) if seen_later => {}
+                        // Because it is so already, or on its way, which the next look tells; or because it does something else just now.
+                        Err(crate::device::DeviceError::Redfish(ironyard_redfish::Error::Refused { status, message })) if seen_later => {
+                            progress.refused = Some((status, message));
+                            self.remember(row, &progress).await?;
+                            return Ok(Step::Wait(
+                                Duration::from_millis(500),
+                                "The BMC refused it: it is asked again".to_owned(),
+                            ));
+                        }
                         // An operating system that cannot be asked is cut off.
                         Err(crate::device::DeviceError::Redfish(ironyard_redfish::Error::Unsupported(_))) if write == Write::Ask => {}
                         Err(error) => return Err(error.into()),
@@ -104,6 +111,7 @@ impl Operations {
                         .map_or("Waiting for the machine to settle", |(write, _)| phase(write));
                     return Ok(Step::Wait(wait, now.to_owned()));
                 }
+                Next::Refused(why) => return Err(Fault::new(ironyard_rpc::Reason::BmcRefused, why)),
                 Next::GiveUp(why) => return Err(Fault::new(ironyard_rpc::Reason::BmcTimeout, why)),
             }
         }

@@ -88,10 +88,7 @@ mod tests {
             std::fs::write(&path, name).unwrap();
             let Some(done) = done else { continue };
             let job = Job::Firmware(Firmware {
-                target: Target {
-                    bmc: "b".into(),
-                    system_id: String::new(),
-                },
+                target: Target::of_bmc("b".into()),
                 source: Source::File {
                     path,
                     name: name.into(),

@@ -22,7 +22,7 @@ pub struct Erase {
 
 impl Erase {
     pub(super) async fn locate(&self, device: &Device) -> Result<Located, Fault> {
-        let system = device.system(&self.target.system_id).await?;
+        let system = device.machine(&self.target.system_id, &self.target.expected).await?;
         let all = device
             .read(|client| async move { drives::read_all(&client, &system).await })
             .await?;

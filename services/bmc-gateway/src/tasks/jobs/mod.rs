@@ -88,6 +88,8 @@ pub(crate) enum Verdict {
 /// Facts about an outcome.
 pub(crate) type Facts = Vec<(&'static str, String)>;
 
+/// How often something is looked for.
+const LOOK: Duration = Duration::from_millis(500);
 /// Time after which what may not have reached the BMC is asked again: the effect or the task would show by then.
 const LOST: Duration = Duration::from_secs(4);
 
@@ -234,7 +236,7 @@ impl Operations {
             Next::Locate => match job.locate(&device).await? {
                 Located::Already(facts) => Ok(Step::Done(facts)),
                 Located::At { target, subject, notes } => {
-                    progress.before = last_task(&device, &target).await?;
+                    progress.tasks_before = tasks_of(&device).await?.into_iter().map(|task| task.uri).collect();
                     progress.notes = notes.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
                     (progress.target, progress.subject) = (target, subject);
                     self.remember(row, &progress).await?;
@@ -257,18 +259,17 @@ impl Operations {
                         return Ok(Step::Done(facts));
                     }
                 }
-                let found = last_task(&device, &progress.target).await?;
-                if let Some(task) = found.filter(|found| Some(found) != progress.before.as_ref()) {
+                if let Some(task) = begun(&device, &progress).await? {
                     progress.task = Some(task);
                     self.remember(row, &progress).await?;
                     return Ok(soon("Found the task again"));
                 }
                 // The BMC may be slow to show what it began.
                 if progress.asked_at.is_some_and(|at| self.cx.now().since(at) < LOST) {
-                    return Ok(Step::Wait(
-                        Duration::from_millis(500),
-                        "Looking for what was asked before".to_owned(),
-                    ));
+                    return Ok(Step::Wait(LOOK, "Looking for what was asked before".to_owned()));
+                }
+                if matches!(job, Job::Firmware(_)) {
+                    return self.unknown(&progress);
                 }
                 progress.asked_at = Some(self.cx.now());
                 self.remember(row, &progress).await?;
@@ -294,6 +295,21 @@ impl Operations {
                 }
             }
         }
+    }
+
+    /// Nobody knows whether the BMC was reached: an image that it may be writing is not sent to it a second time. Its task or its versions tell, or
+    /// a person.
+    fn unknown(&self, progress: &Progress) -> Result<Step, Fault> {
+        let waited = progress.asked_at.map_or(Duration::ZERO, |at| self.cx.now().since(at));
+        if waited < self.patience.firmware_settles {
+            let phase = "The answer was lost: looking for a task or another version".to_owned();
+            return Ok(Step::Wait((waited / 4).clamp(LOOK, Duration::from_secs(15)), phase));
+        }
+        let why = format!(
+            "the BMC's answer was lost {} s ago, and neither a task nor another version shows: look at the BMC, then ask again",
+            waited.as_secs()
+        );
+        Err(Fault::new(Reason::BmcTimeout, why))
     }
 
     async fn follow(&self, device: &Device, row: &mut Stored<Operation>, job: &Job, mut progress: Progress) -> Result<Step, Fault> {
@@ -328,6 +344,11 @@ impl Operations {
     }
 
     async fn ask(&self, device: &Device, row: &mut Stored<Operation>, job: &Job, mut progress: Progress) -> Result<Step, Fault> {
+        let target = job.target();
+        if !target.expected.is_unknown() {
+            // The last look before the BMC is asked for what cannot be undone.
+            device.machine(&target.system_id, &target.expected).await?;
+        }
         let asked = job.ask(self, device, &progress).await;
         if asked.as_ref().is_err_and(|fault| fault.reason == Reason::BmcAmbiguous) {
             // From now on the BMC has time to show what it may have begun.
@@ -339,8 +360,7 @@ impl Operations {
             Asked::Task(task) => progress.task = Some(task.uri),
             // Some say no more than that they accepted; their tasks are listed all the same.
             Asked::Accepted => {
-                let found = last_task(device, &progress.target).await.unwrap_or_default();
-                progress.task = found.filter(|found| Some(found) != progress.before.as_ref());
+                progress.task = begun(device, &progress).await.unwrap_or_default();
                 progress.accepted = progress.task.is_none();
             }
         }
@@ -349,13 +369,17 @@ impl Operations {
     }
 }
 
-/// The last task to a target, where the BMC lists tasks at all.
-async fn last_task(device: &Device, target: &str) -> Result<Option<String>, Fault> {
-    let target = target.to_owned();
-    let found = device.read(|client| async move { tasks::find(&client, &target).await }).await;
-    match found {
-        Ok(found) => Ok(found.map(|task| task.uri)),
-        Err(DeviceError::Redfish(error)) if error.is_refusal() => Ok(None),
+/// The task that was begun since the others were looked at.
+async fn begun(device: &Device, progress: &Progress) -> Result<Option<String>, Fault> {
+    let began = tasks::began(&tasks_of(device).await?, &progress.tasks_before, &progress.target);
+    Ok(began.map(|task| task.uri))
+}
+
+/// All tasks, where the BMC lists tasks at all.
+async fn tasks_of(device: &Device) -> Result<Vec<tasks::Listed>, Fault> {
+    match device.read(|client| async move { tasks::list(&client).await }).await {
+        Ok(listed) => Ok(listed),
+        Err(DeviceError::Redfish(error)) if error.is_refusal() => Ok(vec![]),
         Err(error) => Err(error.into()),
     }
 }

@@ -37,7 +37,7 @@ pub struct Delete {
 
 /// All volumes of a system; one that cannot be read may be the one.
 async fn all(device: &Device, target: &Target) -> Result<Vec<Volume>, Fault> {
-    let system = device.system(&target.system_id).await?;
+    let system = device.machine(&target.system_id, &target.expected).await?;
     let (volumes, unreadable) = device.read(|client| async move { volumes::list(&client, &system).await }).await?;
     match unreadable.first() {
         None => Ok(volumes),
@@ -62,7 +62,7 @@ impl Create {
         if let Some(present) = self.of(&all(device, &self.target).await?) {
             return Ok(Located::Already(Self::facts(present)));
         }
-        let system = device.system(&self.target.system_id).await?;
+        let system = device.machine(&self.target.system_id, &self.target.expected).await?;
         let storage = self.storage.clone();
         let (_, target) = device
             .read(|client| async move { volumes::collection(&client, &system, &storage).await })
@@ -75,7 +75,7 @@ impl Create {
     }
 
     pub(super) async fn ask(&self, device: &Device) -> Result<Asked, Fault> {
-        let system = device.system(&self.target.system_id).await?;
+        let system = device.machine(&self.target.system_id, &self.target.expected).await?;
         let wanted = Wanted {
             storage: self.storage.clone(),
             name: self.name.clone(),
