@@ -115,6 +115,58 @@ async fn every_recorded_tree_yields_what_is_readable() {
     }
 }
 
+/// How many texts of a document that has had its secrets taken out are hidden; and those that are not, though their names end like secrets'.
+fn shown(value: &serde_json::Value, name: &str, told: &mut Vec<String>) -> usize {
+    const ENDS: [&str; 17] = [
+        "password",
+        "passphrase",
+        "secret",
+        "salt",
+        "community",
+        "communityname",
+        "communitystring",
+        "ipmikey",
+        "v3key",
+        "privatekey",
+        "encryptionkey",
+        "licensekey",
+        "activationkey",
+        "keystring",
+        "authkey",
+        "authenticationkey",
+        "signingkeys",
+    ];
+    match value {
+        serde_json::Value::Object(map) => map.iter().map(|(key, value)| shown(value, key, told)).sum(),
+        serde_json::Value::Array(list) => list.iter().map(|value| shown(value, name, told)).sum(),
+        serde_json::Value::String(text) if text == "[secret]" => 1,
+        serde_json::Value::String(text) => {
+            if !text.is_empty() && ENDS.iter().any(|end| name.to_ascii_lowercase().ends_with(end)) {
+                told.push(format!("{name}: {text}"));
+            }
+            0
+        }
+        _ => 0,
+    }
+}
+
+#[test]
+fn raw_documents_of_recorded_trees_show_no_secrets() {
+    let Some(folder) = mockups() else { return };
+    let (mut told, mut hidden) = (vec![], 0);
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|e| e == "gz") {
+            for mut document in load(&path).into_values() {
+                ironyard_redfish::ops::raw::redact(&mut document);
+                hidden += shown(&document, "", &mut told);
+            }
+        }
+    }
+    assert_eq!(told, Vec::<String>::new());
+    assert!(hidden > 100, "{hidden}");
+}
+
 /// A tree that nobody has seen: whatever is taken out of it or spoilt in it, the rest is read, and nothing panics.
 #[tokio::test(flavor = "multi_thread")]
 async fn spoilt_trees_are_read_as_far_as_they_can_be() {

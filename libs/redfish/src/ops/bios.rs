@@ -23,12 +23,47 @@ pub struct Bios {
     pub reset_pending: bool,
 }
 
-/// Attributes whose values are secrets or hashes of secrets.
+/// Whether what is called so is a secret, or a hash that one can be guessed from.
 pub(crate) fn is_secret(name: &str) -> bool {
+    const WORDS: [&str; 26] = [
+        "password",
+        "passwd",
+        "passphrase",
+        "passcode",
+        "secret",
+        "salt",
+        "token",
+        "community",
+        "credential",
+        "privatekey",
+        "privkey",
+        "encryptionkey",
+        "authkey",
+        "authenticationkey",
+        "ipmikey",
+        "v3key",
+        "keystring",
+        "licensekey",
+        "activationkey",
+        "productkey",
+        "presharedkey",
+        "signingkey",
+        "unlockkey",
+        "masterkey",
+        "sessionkey",
+        "authorizationheader",
+    ];
+    // What is said of secrets, and what each member of a schema may be.
+    const ABOUT: [&str; 6] = [
+        "passwordstatus",
+        "passwordexpiration",
+        "passwordchangerequired",
+        "passwordname",
+        "keyidentifier",
+        "@",
+    ];
     let name = name.to_ascii_lowercase();
-    ["password", "passwd", "secret", "sha256", "salt", "hash"]
-        .iter()
-        .any(|w| name.contains(w))
+    name == "authorization" || WORDS.iter().any(|word| name.contains(word)) && !ABOUT.iter().any(|word| name.contains(word))
 }
 
 /// An attribute's value as text; absent for nulls and structures.

@@ -22,32 +22,47 @@ pub async fn read(client: &Client, path: &str) -> Result<String> {
     Ok(text)
 }
 
-fn redact(value: &mut Value) {
+/// Takes what is secret-like out of a document, by the names that the standard and vendors give it, however deep it lies.
+pub fn redact(value: &mut Value) {
     match value {
         Value::Object(map) => {
+            // Some vendors write attributes as pairs of a name and values.
+            let named = ["AttributeName", "Name", "Id"].iter().filter_map(|key| map.get(*key)?.as_str());
+            let pair = named.into_iter().any(is_secret);
             for (key, value) in map {
-                let token = [
-                    "token",
-                    "authorization",
-                    "privatekey",
-                    "encryptionkey",
-                    "authkey",
-                    "privkey",
-                    "community",
-                ];
-                let lower = key.to_ascii_lowercase();
-                let secret = is_secret(key) || token.iter().any(|word| lower.contains(word));
-                // Rules about passwords are numbers and flags; links to certificates are no secrets.
-                if secret && value.is_string() {
-                    *value = json!("[secret]");
+                let of_pair = pair && key.ends_with("Value");
+                if of_pair || is_secret(key) {
+                    hide(value);
                 } else {
                     redact(value);
                 }
             }
         }
         Value::Array(list) => list.iter_mut().for_each(redact),
-        Value::String(text) => *text = clean(text),
+        Value::String(text) => *text = without_login(&clean(text)),
         Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
+/// Hides every text: rules about secrets are numbers and flags, and stay.
+fn hide(value: &mut Value) {
+    match value {
+        Value::Object(map) => map.values_mut().for_each(hide),
+        Value::Array(list) => list.iter_mut().for_each(hide),
+        Value::String(text) if !text.is_empty() => *value = json!("[secret]"),
+        Value::String(_) | Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
+/// A URL without user name and password.
+fn without_login(text: &str) -> String {
+    let Some((scheme, rest)) = text.split_once("://") else {
+        return text.to_owned();
+    };
+    let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    match host.rsplit_once('@') {
+        Some((login, _)) => format!("{scheme}://[secret]{}", &rest[login.len()..]),
+        None => text.to_owned(),
     }
 }
 
@@ -67,5 +82,38 @@ mod tests {
             assert!(!text.contains(secret), "{secret} in {text}");
         }
         assert!(text.contains("\"ab\"") && text.contains('8'));
+    }
+
+    #[test]
+    fn secrets_are_told_by_vendors_names_and_forms() {
+        let mut value = json!({
+            "Attributes": {
+                "Users.2.IPMIKey": "s1", "Users.2.SHA1v3Key": "s2", "Users.2.MD5v3Key": "s3", "SNMP.1.AgentCommunity": "s4",
+                "Users.2.EnableSNMPv3Passphrase": "s5", "Users.2.AuthenticationProtocol": "SHA", "PasswordStatus": "Unlocked",
+            },
+            "SNMP": {"AuthenticationKey": "Passphrase:s6", "CommunityStrings": [{"AccessMode": 1, "CommunityString": "s7", "Name": "s8"}]},
+            "CommunityNames": ["s9"],
+            "List": [{"AttributeName": "Users.2.IPMIKey", "CurrentValue": "s10"}, {"Name": "BootMode", "CurrentValue": "Uefi"}],
+            "Image": "http://admin:s11@10.0.0.1/a@b.iso", "ImageToo": "https://10.0.0.1/user@host",
+            "KeyString": "s12", "LicenseKey": "s13", "Hash": "ab12",
+        });
+        redact(&mut value);
+        let text = value.to_string();
+        for n in 1..=13 {
+            assert!(
+                !text.contains(&format!("s{n}\"")) && !text.contains(&format!("s{n}@")),
+                "s{n} in {text}"
+            );
+        }
+        for shown in [
+            "SHA",
+            "Unlocked",
+            "Uefi",
+            "http://[secret]@10.0.0.1/a@b.iso",
+            "https://10.0.0.1/user@host",
+            "ab12",
+        ] {
+            assert!(text.contains(shown), "{shown} is not in {text}");
+        }
     }
 }
