@@ -26,7 +26,7 @@ use tokio::{
 };
 
 use crate::{
-    gateway::{finished, get_bmc, ready, system},
+    gateway::{finished, get_bmc, is_ready, ready, reason_of, system},
     seed::cli,
 };
 
@@ -309,6 +309,29 @@ async fn a_pin_survives_a_move() {
         get_bmc(&site.clients, "rack").await.unwrap().observed.unwrap().certificate_sha256,
         pinned
     );
+}
+
+/// A resource that is closed to the account is that resource's matter: the BMC stays usable, and no session is left behind.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_resource_that_is_refused_closes_nothing_else() {
+    let Some(foreign) = Foreign::start("standard", OFF) else { return };
+    switched_off(&foreign).await;
+    let site = Site::new().await;
+    site.register("rack", &foreign).await;
+    site.discovered().await;
+    foreign
+        .behave(&json!({"rules": [], "settings": {"unauthorized_paths": ["/Bios"]}}))
+        .await;
+    for _ in 0..6 {
+        let request = bmc::GetBiosRequest { system: system("rack") };
+        let refused = site.clients.systems.clone().get_bios(request).await.unwrap_err();
+        assert_eq!(reason_of(&refused), "BMC_FORBIDDEN", "{refused}");
+        let request = bmc::GetSystemRequest { system: system("rack") };
+        site.clients.systems.clone().get_system(request).await.unwrap();
+    }
+    assert!(get_bmc(&site.clients, "rack").await.is_some_and(|bmc| is_ready(&bmc)));
+    let sessions = foreign.machine().await["sessions"].as_object().unwrap().len();
+    assert!(sessions <= 1, "{sessions} sessions");
 }
 
 /// An image whose answer is lost is not sent a second time: the task that the BMC began is found, though it does not say what was asked for.

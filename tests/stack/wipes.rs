@@ -174,6 +174,7 @@ async fn another_machine_is_neither_offered_nor_wiped() {
     let failure = server.failure.clone().unwrap();
     assert_eq!(failure.reason, "WRONG_MACHINE", "{failure:?}");
     assert!(failure.message.contains("other0001"), "{failure:?}");
+    assert_eq!(machine.power(), ironyard_types::hardware::PowerState::On, "nor is it switched off");
     stays_out(&world).await;
     let nothing = |c: &ironyard_proto::claim::SanitizationCertificate| !c.passed && c.drives.is_empty();
     assert!(world.certificates("bmc-0-1").await.iter().all(nothing), "nothing was wiped");

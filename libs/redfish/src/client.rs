@@ -343,7 +343,7 @@ impl Client {
             None => return Err(Error::AuthenticationFailed),
         };
         let mut next = Some(body);
-        let mut fresh = !manner.logs_in || open;
+        let (mut fresh, mut renewed) = (!manner.logs_in || open, false);
         loop {
             let Some(body) = next.take() else {
                 return Err(Error::Busy {
@@ -362,12 +362,19 @@ impl Client {
             let outcome = outcome.unwrap_or(Err(Error::Timeout {
                 write: *method != Method::GET,
             }));
-            let forgotten = matches!(outcome, Err(Error::AuthenticationFailed)) && matches!(auth, Session::Token { .. });
-            if !forgotten || fresh {
+            let refused = matches!(outcome, Err(Error::AuthenticationFailed)) && matches!(auth, Session::Token { .. });
+            // The BMC has just taken the credential: it is this resource that it does not show.
+            if refused && renewed {
+                return Err(Error::Forbidden(format!(
+                    "the BMC takes the credential, and not for {}",
+                    url.path()
+                )));
+            }
+            if !refused || fresh {
                 return outcome;
             }
             auth = Box::pin(self.login(Some(&auth))).await?;
-            fresh = true;
+            (fresh, renewed) = (true, true);
         }
     }
 }

@@ -1,3 +1,5 @@
+use std::time::{Duration, Instant};
+
 use reqwest::{Method, RequestBuilder};
 use serde_json::json;
 
@@ -13,16 +15,28 @@ pub(crate) enum Session {
         token: ironyard_types::Secret<String>,
         location: Option<String>,
     },
-    /// With user name and password on every request: where the BMC has no sessions.
-    Basic(String, ironyard_types::Secret<String>),
+    /// With user name and password on every request: where the BMC has no sessions, or for a while where it has none left.
+    Basic(String, ironyard_types::Secret<String>, Option<Instant>),
 }
 
+/// How long the password is shown with each request before a session is asked for again, where the BMC had none left.
+const WITHOUT_SESSION: Duration = Duration::from_secs(60);
+
 impl Session {
+    /// Whether it may be used now.
+    fn is_open(&self) -> bool {
+        match self {
+            Self::None => false,
+            Self::Token { .. } | Self::Basic(_, _, None) => true,
+            Self::Basic(_, _, Some(until)) => Instant::now() < *until,
+        }
+    }
+
     pub(crate) fn apply(&self, request: RequestBuilder) -> RequestBuilder {
         match self {
             Self::None => request,
             Self::Token { token, .. } => request.header("X-Auth-Token", token.expose()),
-            Self::Basic(user, password) => request.basic_auth(user, Some(password.expose())),
+            Self::Basic(user, password, _) => request.basic_auth(user, Some(password.expose())),
         }
     }
 }
@@ -63,16 +77,18 @@ impl Client {
     /// The session that is open, unless a login is going on.
     pub(crate) fn open_session(&self) -> Option<Session> {
         let session = self.session.try_lock().ok()?;
-        (*session != Session::None).then(|| session.clone())
+        session.is_open().then(|| session.clone())
     }
 
     /// The session, opened when there is none, or when `stale` is still the present one. One at a time: no BMC sees two logins.
     pub(crate) async fn login(&self, stale: Option<&Session>) -> Result<Session> {
         let Some(login) = &self.login else { return Ok(Session::None) };
         let mut session = self.session.lock().await;
-        if *session != Session::None && stale.is_none_or(|stale| *session != *stale) {
+        if session.is_open() && stale.is_none_or(|stale| *session != *stale) {
             return Ok(session.clone());
         }
+        // It may be there still, where the BMC refused something else: each that is left behind is one less for all.
+        self.end(&session).await;
         *session = self.open(login).await?;
         tracing::debug!(server.address = self.base.host_str(), "opened a session");
         self.keep(&session);
@@ -140,7 +156,10 @@ impl Client {
             }
             Err(Error::NotFound(_) | Error::Unsupported(_)) => self.basic(&root, username, password).await,
             // Others hold every session: show the password with each request rather than not serve at all.
-            Err(Error::SessionLimit) => Ok(Session::Basic(username.to_owned(), password.clone())),
+            Err(Error::SessionLimit) => {
+                let until = Some(Instant::now() + WITHOUT_SESSION);
+                Ok(Session::Basic(username.to_owned(), password.clone(), until))
+            }
             // A login that is refused in other words is still a login that is refused.
             Err(Error::Refused { status: 400, .. } | Error::Forbidden(_) | Error::InvalidValue { .. }) => Err(Error::AuthenticationFailed),
             Err(error) => Err(error),
@@ -161,7 +180,7 @@ impl Client {
 
     /// The password with each request, once the BMC has shown that it takes it.
     async fn basic(&self, root: &crate::Doc, username: &str, password: &ironyard_types::Secret<String>) -> Result<Session> {
-        let basic = Session::Basic(username.to_owned(), password.clone());
+        let basic = Session::Basic(username.to_owned(), password.clone(), None);
         if let Some(closed) = root.link("Systems").or_else(|| root.link("Managers")) {
             let url = uri::resolve(&self.base, &closed)?;
             if let Err(Error::AuthenticationFailed) = self.step(&Method::GET, url, Body::None, &basic).await {
@@ -175,25 +194,30 @@ impl Client {
     pub async fn logout(&self) {
         let mut session = self.session.lock().await;
         let old = std::mem::replace(&mut *session, Session::None);
-        if let Session::Token {
-            location: Some(location), ..
-        } = &old
-            && let Ok(url) = uri::resolve(&self.base, location)
-        {
-            let ended = tokio::time::timeout(
-                std::time::Duration::from_secs(5),
-                permission::changing_nothing(self.send(&Method::DELETE, url, Body::None, None, &old)),
-            )
-            .await;
-            tracing::debug!(
-                server.address = self.base.host_str(),
-                ended = matches!(ended, Ok(Ok(_))),
-                "ended a session"
-            );
-            // One that may still be there is kept: the next process goes on with it.
-            if matches!(ended, Ok(Ok(_) | Err(Error::AuthenticationFailed | Error::NotFound(_)))) {
-                self.keep(&Session::None);
-            }
+        // One that may still be there is kept: the next process goes on with it.
+        if self.end(&old).await {
+            self.keep(&Session::None);
         }
+    }
+
+    /// Ends a session at the BMC; whether it is known to be gone.
+    async fn end(&self, session: &Session) -> bool {
+        let Session::Token {
+            location: Some(location), ..
+        } = session
+        else {
+            return false;
+        };
+        let Ok(url) = uri::resolve(&self.base, location) else {
+            return false;
+        };
+        let end = permission::changing_nothing(self.send(&Method::DELETE, url, Body::None, None, session));
+        let ended = tokio::time::timeout(Duration::from_secs(5), end).await;
+        tracing::debug!(
+            server.address = self.base.host_str(),
+            ended = matches!(ended, Ok(Ok(_))),
+            "ended a session"
+        );
+        matches!(ended, Ok(Ok(_) | Err(Error::AuthenticationFailed | Error::NotFound(_))))
     }
 }

@@ -64,7 +64,7 @@ reasons! {
     CredentialNotFound = "CREDENTIAL_NOT_FOUND", NotFound, "No credential has this name.";
     BmcUnreachable = "BMC_UNREACHABLE", Unavailable, "The BMC does not answer. RetryInfo tells when it is tried again.";
     BmcBusy = "BMC_BUSY", Unavailable, "The BMC, or the queue in front of it, is busy. Try again.";
-    BmcAuthenticationFailed = "BMC_AUTHENTICATION_FAILED", Precondition, "The BMC refused the credential. Set the right one; it is not tried again before.";
+    BmcAuthenticationFailed = "BMC_AUTHENTICATION_FAILED", Precondition, "The BMC refused the credential. Set the right one; the refused one is tried again after ten minutes, then after ever longer, up to an hour.";
     BmcPasswordChangeRequired = "BMC_PASSWORD_CHANGE_REQUIRED", Precondition, "The BMC lets the account do nothing but change its password. Rotate the credential.";
     BmcForbidden = "BMC_FORBIDDEN", Precondition, "The BMC's account lacks the privilege. Use a credential with the administrator role.";
     BmcLicenseRequired = "BMC_LICENSE_REQUIRED", Precondition, "The BMC wants a licence for this; the message carries its words.";

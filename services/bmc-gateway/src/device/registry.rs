@@ -159,9 +159,13 @@ impl Devices {
         if let Some((_, saved)) = saved {
             client.resume(saved).await;
         }
-        // What was refused before a restart is not tried again after it.
+        // What was refused before a restart is not tried because of it.
         let refused = !version.is_empty() && bmc.value.observed.refused_credential == version;
-        let breaker = if refused { Breaker::latched() } else { Breaker::default() };
+        let breaker = if refused {
+            Breaker::refused_before(self.cx.now())
+        } else {
+            Breaker::default()
+        };
         let (device, owner) = Device::start(client, self.cx.clock.clone(), breaker, version);
         if let Ok(mut owners) = self.owners.lock() {
             owners.retain(|owner| !owner.is_finished());

@@ -30,8 +30,8 @@ pub enum DeviceError {
     #[error("the BMC does not answer; it is tried again in {} s", .0.as_secs() + 1)]
     Open(Duration),
     /// Its credential was refused.
-    #[error("the BMC refused the credential; it is not tried again before another one is set")]
-    Latched,
+    #[error("the BMC refused the credential; it is tried again in {} min, or when another one is set", .0.as_secs() / 60 + 1)]
+    Refused(Duration),
     /// Too much waits in front of it.
     #[error("too many requests wait for this BMC")]
     Full,
@@ -57,7 +57,7 @@ impl From<DeviceError> for Fault {
         let (reason, retry) = match error {
             DeviceError::NotReady(_) => (Reason::BmcNotReady, None),
             DeviceError::Open(wait) => (Reason::BmcUnreachable, Some(wait)),
-            DeviceError::Latched => (Reason::BmcAuthenticationFailed, None),
+            DeviceError::Refused(_) => (Reason::BmcAuthenticationFailed, None),
             DeviceError::Full => (Reason::BmcBusy, Some(Duration::from_secs(1))),
             DeviceError::NotOneSystem(_, true) => (Reason::SystemAmbiguous, None),
             DeviceError::WrongMachine(_) => (Reason::WrongMachine, None),
@@ -141,7 +141,7 @@ impl Device {
 
     /// The version of the credential, when the BMC has refused it; else empty.
     pub fn refused_credential(&self) -> String {
-        if self.breaker().is_latched() {
+        if self.breaker().is_refused() {
             self.0.credential.clone()
         } else {
             String::new()
@@ -266,7 +266,7 @@ impl Device {
     fn admitted(&self, breaker: &mut Breaker) -> Result<(), DeviceError> {
         breaker.admit(self.0.clock.now()).map_err(|closed| match closed {
             Closed::Open(wait) => DeviceError::Open(wait),
-            Closed::Latched => DeviceError::Latched,
+            Closed::Refused(wait) => DeviceError::Refused(wait),
         })
     }
 
@@ -277,7 +277,7 @@ impl Device {
     fn record<T>(&self, outcome: &RedfishResult<T>) {
         let mut breaker = self.breaker();
         match outcome {
-            Err(Error::AuthenticationFailed) => breaker.refused(),
+            Err(Error::AuthenticationFailed) => breaker.refused(self.0.clock.now()),
             // It was not asked.
             Err(Error::NotPermitted) => {}
             Err(error) if error.is_transport() => breaker.failed(self.0.clock.now()),

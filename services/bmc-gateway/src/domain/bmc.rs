@@ -86,7 +86,7 @@ pub struct Observed {
     pub statuses: Vec<SystemStatus>,
     /// The certificate that is being put in place of the present one: both are good.
     pub next_certificate_sha256: String,
-    /// The version of the credential that the BMC has refused: it is not tried again.
+    /// The version of the credential that the BMC has refused: it is seldom tried again.
     pub refused_credential: String,
     /// Fingerprint of the console's host key that was seen first.
     pub console_host_key: String,

@@ -9,13 +9,18 @@ const FAILURES: u32 = 5;
 const FIRST: Duration = Duration::from_secs(5);
 const LONGEST: Duration = Duration::from_secs(600);
 
+/// First and longest pause after a credential was refused. Accounts lock after a few refusals within minutes; a directory that is away comes
+/// back by itself.
+const REFUSED_FIRST: Duration = Duration::from_secs(600);
+const REFUSED_LONGEST: Duration = Duration::from_secs(3600);
+
 /// Whether a BMC is worth asking.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Breaker {
     failures: u32,
     open_until: Option<Timestamp>,
-    /// The credential was refused: it is not tried again before it changes.
-    latched: bool,
+    /// How often in a row the credential was refused, and until when it is not tried again.
+    refused: Option<(u32, Timestamp)>,
 }
 
 /// Why a request is not sent.
@@ -23,15 +28,19 @@ pub struct Breaker {
 pub enum Closed {
     /// The BMC did not answer lately; try again after this.
     Open(Duration),
-    /// The credential was refused.
-    Latched,
+    /// The credential was refused; it is tried again after this.
+    Refused(Duration),
 }
 
 impl Breaker {
     /// Whether a request may be sent; after a pause one probe may, and the next pause begins at once for everyone else.
     pub fn admit(&mut self, now: Timestamp) -> Result<(), Closed> {
-        if self.latched {
-            return Err(Closed::Latched);
+        if let Some((times, until)) = self.refused {
+            if now < until {
+                return Err(Closed::Refused(until.since(now)));
+            }
+            // One tries; all others wait for what comes of it.
+            self.refused = Some((times, now.plus(REFUSED_FIRST)));
         }
         match self.open_until {
             Some(until) if now < until => Err(Closed::Open(until.since(now))),
@@ -47,9 +56,9 @@ impl Breaker {
         (FIRST * (1 << self.failures.saturating_sub(FAILURES).min(7))).min(LONGEST)
     }
 
-    /// The BMC answered, whatever it said.
+    /// The BMC answered, whatever it said, and took the credential.
     pub fn answered(&mut self) {
-        (self.failures, self.open_until) = (0, None);
+        *self = Self::default();
     }
 
     /// The transport failed.
@@ -60,22 +69,23 @@ impl Breaker {
         }
     }
 
-    /// One that begins latched: the credential was refused before the process started.
-    pub fn latched() -> Self {
-        Self {
-            latched: true,
-            ..Self::default()
-        }
+    /// One whose credential was refused before the process started.
+    pub fn refused_before(now: Timestamp) -> Self {
+        let mut breaker = Self::default();
+        breaker.refused(now);
+        breaker
     }
 
     /// Whether the credential was refused.
-    pub fn is_latched(self) -> bool {
-        self.latched
+    pub fn is_refused(self) -> bool {
+        self.refused.is_some()
     }
 
     /// The credential was refused.
-    pub fn refused(&mut self) {
-        self.latched = true;
+    pub fn refused(&mut self, now: Timestamp) {
+        let times = self.refused.map_or(0, |(times, _)| times);
+        let pause = (REFUSED_FIRST * (1 << times.min(3))).min(REFUSED_LONGEST);
+        self.refused = Some((times.saturating_add(1), now.plus(pause)));
     }
 }
 
@@ -96,7 +106,30 @@ mod tests {
         assert!(breaker.admit(at(5)).is_err(), "one probe only");
         breaker.answered();
         assert!(breaker.admit(at(5)).is_ok());
-        breaker.refused();
-        assert_eq!(breaker.admit(at(999)), Err(Closed::Latched));
+    }
+
+    #[test]
+    fn a_refused_credential_is_tried_again_seldom_and_one_at_a_time() {
+        let mut breaker = Breaker::default();
+        let at = |minutes: u64| Timestamp(0).plus(Duration::from_secs(60 * minutes));
+        let minutes = |n: u64| Err(Closed::Refused(Duration::from_secs(60 * n)));
+        breaker.refused(at(0));
+        assert_eq!(breaker.admit(at(3)), minutes(7));
+        assert!(breaker.admit(at(10)).is_ok());
+        assert_eq!(breaker.admit(at(10)), minutes(10), "one tries");
+        breaker.refused(at(10));
+        assert_eq!(breaker.admit(at(11)), minutes(19));
+        for now in [30, 70, 130] {
+            assert!(breaker.admit(at(now)).is_ok(), "{now}");
+            breaker.refused(at(now));
+        }
+        assert_eq!(breaker.admit(at(130)), minutes(60), "at most an hour");
+        breaker.answered();
+        assert!(breaker.admit(at(131)).is_ok() && !breaker.is_refused());
+        assert_eq!(
+            Breaker::refused_before(at(0)).admit(at(0)),
+            minutes(10),
+            "a restart is no reason to try"
+        );
     }
 }

@@ -125,7 +125,13 @@ impl Cleanup {
                     operation.phase,
                 ));
             }
-            (true, Some(error)) => return Ok(Done::Fail("POWER_OFF_FAILED", error.message.clone())),
+            (true, Some(error)) => {
+                let reason = match error.reason.as_str() {
+                    "WRONG_MACHINE" => "WRONG_MACHINE",
+                    _ => "POWER_OFF_FAILED",
+                };
+                return Ok(Done::Fail(reason, error.message.clone()));
+            }
             (true, None) => {}
         }
         let report = ironyard_proto::inventory::ReportServerRequest {
