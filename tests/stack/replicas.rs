@@ -143,12 +143,21 @@ async fn begin_all(clients: &Clients, fleet: &Fleet, version: &str) -> Vec<Opera
     begun
 }
 
+/// BMCs whose gateway went away just before it sent an image: it is not sent by another one, which cannot know that; a person is told. How often.
+type Unsent = BTreeMap<String, usize>;
+
 /// Everything was done, and nothing was done twice.
-async fn all_done(clients: &Clients, fleet: &Fleet, begun: &[Operation], version: &str, rounds: usize) {
+async fn all_done(clients: &Clients, fleet: &Fleet, begun: &[Operation], version: &str, rounds: usize, unsent: &mut Unsent) {
+    let mut not_now = vec![];
     for operation in begun {
-        finished(clients, operation)
-            .await
-            .unwrap_or_else(|why| panic!("{} of {}: {why:?}", operation.verb, operation.target));
+        match finished(clients, operation).await {
+            Ok(_) => {}
+            Err((_, why)) if operation.verb == "UpdateFirmware" && why.contains("the BMC's answer was lost") => {
+                *unsent.entry(operation.target.clone()).or_default() += 1;
+                not_now.push(operation.target.clone());
+            }
+            Err(why) => panic!("{} of {}: {why:?}", operation.verb, operation.target),
+        }
     }
     for machine in fleet.machines() {
         let name = name_of(&machine);
@@ -163,8 +172,12 @@ async fn all_done(clients: &Clients, fleet: &Fleet, begun: &[Operation], version
         assert_eq!(of("Drive.SecureErase"), (rounds, 0), "{name}");
         assert_eq!(of("ComputerSystem.Reset").1, 0, "{name}");
         if machine.config.profile.simple_update {
-            assert_eq!(machine.settings()["firmware"]["NIC1"], version, "{name}");
-            assert_eq!(of("SimpleUpdate"), (rounds, 0), "{name}");
+            // What was told as lost had not reached the BMC: what had would show.
+            let lost = unsent.get(&name).copied().unwrap_or(0);
+            assert_eq!(of("SimpleUpdate"), (rounds - lost, 0), "{name}");
+            if !not_now.contains(&name) {
+                assert_eq!(machine.settings()["firmware"]["NIC1"], version, "{name}");
+            }
         }
     }
 }
@@ -242,7 +255,8 @@ async fn gateways_share_the_bmcs_and_inherit_them() {
         }
     }
     assert_eq!(sweep(&a.clients, &[]).await.len(), machines.len());
-    all_done(&a.clients, &fleet, &begun, "9.0.0", 1).await;
+    let mut unsent = Unsent::new();
+    all_done(&a.clients, &fleet, &begun, "9.0.0", 1, &mut unsent).await;
     know_of(&[&a], 1).await;
 
     // Another one comes: it takes its part, and those that it took are let go of.
@@ -250,7 +264,7 @@ async fn gateways_share_the_bmcs_and_inherit_them() {
     know_of(&[&a, &c], 2).await;
     let before: Vec<usize> = machines.iter().map(|m| requests(&a, &m.address().to_string())).collect();
     let begun = begin_all(&c.clients, &fleet, "9.1.0").await;
-    all_done(&a.clients, &fleet, &begun, "9.1.0", 2).await;
+    all_done(&a.clients, &fleet, &begun, "9.1.0", 2, &mut unsent).await;
     let mut taken = 0;
     for (machine, before) in machines.iter().zip(before) {
         let (address, name) = (machine.address().to_string(), name_of(machine));
@@ -272,7 +286,7 @@ async fn gateways_share_the_bmcs_and_inherit_them() {
         poll::until(&format!("{name} is answered for"), || async { works(&a.clients, name).await.ok() }).await;
     }
     c.signal("-CONT");
-    all_done(&a.clients, &fleet, &begun, "9.2.0", 3).await;
+    all_done(&a.clients, &fleet, &begun, "9.2.0", 3, &mut unsent).await;
     know_of(&[&a, &c], 2).await;
     for name in &names {
         works(&c.clients, name).await.unwrap();

@@ -350,10 +350,18 @@ impl Operations {
             device.machine(&target.system_id, &target.expected).await?;
         }
         let asked = job.ask(self, device, &progress).await;
-        if asked.as_ref().is_err_and(|fault| fault.reason == Reason::BmcAmbiguous) {
+        match &asked {
             // From now on the BMC has time to show what it may have begun.
-            progress.asked_at = Some(self.cx.now());
-            self.remember(row, &progress).await?;
+            Err(fault) if matches!(fault.reason, Reason::BmcAmbiguous | Reason::BmcProtocol) => {
+                progress.asked_at = Some(self.cx.now());
+                self.remember(row, &progress).await?;
+            }
+            // It did not get there, or was refused: nothing was begun that could be begun twice.
+            Err(_) => {
+                progress.intent = false;
+                self.remember(row, &progress).await?;
+            }
+            Ok(_) => {}
         }
         match asked? {
             Asked::Done(facts) => return Ok(Step::Done(facts)),
