@@ -1,7 +1,7 @@
 use std::{
     net::{IpAddr, SocketAddr},
     sync::atomic::{AtomicBool, AtomicUsize, Ordering},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use ironyard_types::Secret;
@@ -102,6 +102,8 @@ pub struct Client {
     /// The form of If-Match that this BMC takes: a step of the ladder.
     etag_step: AtomicUsize,
     pub(crate) session: Mutex<Session>,
+    /// When the BMC last refused a login.
+    pub(crate) refused_at: std::sync::Mutex<Option<Instant>>,
     pub(crate) keeper: Option<crate::session::SessionKeeper>,
     /// The account whose password the BMC wants changed, as it said at the login.
     pub(crate) own_account: std::sync::Mutex<Option<String>>,
@@ -154,6 +156,7 @@ impl Client {
             pace,
             etag_step: AtomicUsize::new(0),
             session: Mutex::new(Session::None),
+            refused_at: std::sync::Mutex::default(),
             keeper: None,
             own_account: std::sync::Mutex::default(),
             seen,

@@ -22,6 +22,9 @@ pub(crate) enum Session {
 /// How long the password is shown with each request before a session is asked for again, where the BMC had none left.
 const WITHOUT_SESSION: Duration = Duration::from_secs(60);
 
+/// How long after a refused login another one is not tried.
+const AFTER_REFUSAL: Duration = Duration::from_secs(60);
+
 impl Session {
     /// Whether it may be used now.
     fn is_open(&self) -> bool {
@@ -74,6 +77,11 @@ impl Client {
         }
     }
 
+    /// Whether the BMC has taken the login.
+    pub fn is_logged_in(&self) -> bool {
+        self.login.is_none() || self.open_session().is_some()
+    }
+
     /// The session that is open, unless a login is going on.
     pub(crate) fn open_session(&self) -> Option<Session> {
         let session = self.session.try_lock().ok()?;
@@ -89,7 +97,18 @@ impl Client {
         }
         // It may be there still, where the BMC refused something else: each that is left behind is one less for all.
         self.end(&session).await;
-        *session = self.open(login).await?;
+        *session = Session::None;
+        // Those who waited for this login do not try it again one after the other: accounts lock.
+        let mut refused_at = self.refused_at.lock().map_or(None, |at| *at);
+        if refused_at.is_some_and(|at| at.elapsed() < AFTER_REFUSAL) {
+            return Err(Error::AuthenticationFailed);
+        }
+        let opened = self.open(login).await;
+        refused_at = matches!(opened, Err(Error::AuthenticationFailed)).then(Instant::now);
+        if let Ok(mut at) = self.refused_at.lock() {
+            *at = refused_at;
+        }
+        *session = opened?;
         tracing::debug!(server.address = self.base.host_str(), "opened a session");
         self.keep(&session);
         Ok(session.clone())

@@ -101,6 +101,7 @@ impl App {
             end_attempts: 0,
             failure: None,
             running,
+            on_asked: false,
         };
         match ironyard_operation::create::<AgentRun, Fault>(&self.cx.db, &Request::default(), run, self.cx.now()).await {
             Ok(stored) => {

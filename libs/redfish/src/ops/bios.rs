@@ -25,7 +25,7 @@ pub struct Bios {
 
 /// Whether what is called so is a secret, or a hash that one can be guessed from.
 pub(crate) fn is_secret(name: &str) -> bool {
-    const WORDS: [&str; 26] = [
+    const WORDS: [&str; 30] = [
         "password",
         "passwd",
         "passphrase",
@@ -52,6 +52,10 @@ pub(crate) fn is_secret(name: &str) -> bool {
         "masterkey",
         "sessionkey",
         "authorizationheader",
+        "pwd",
+        "apikey",
+        "accesskey",
+        "sharedkey",
     ];
     // What is said of secrets, and what each member of a schema may be.
     const ABOUT: [&str; 6] = [
@@ -62,8 +66,11 @@ pub(crate) fn is_secret(name: &str) -> bool {
         "keyidentifier",
         "@",
     ];
-    let name = name.to_ascii_lowercase();
-    name == "authorization" || WORDS.iter().any(|word| name.contains(word)) && !ABOUT.iter().any(|word| name.contains(word))
+    let letters = |c: &char| c.is_ascii_alphanumeric() || *c == '@';
+    let name: String = name.to_ascii_lowercase().chars().filter(letters).collect();
+    name == "authorization"
+        || name.ends_with("psk")
+        || WORDS.iter().any(|word| name.contains(word)) && !ABOUT.iter().any(|word| name.contains(word))
 }
 
 /// An attribute's value as text; absent for nulls and structures.

@@ -199,7 +199,11 @@ async fn push_by(client: &Client, ways: &Ways, image: &Image, targets: &[String]
     };
     let begun = tasks::begun(&reply);
     match (&begun, &ways.start) {
-        (None, Some(start)) => client.post(start, &json!({})).await.map(|reply| tasks::begun(&reply)),
+        // The image is there, and may be used: that is no request that never arrived.
+        (None, Some(start)) => match client.post(start, &json!({})).await {
+            Ok(reply) => Ok(tasks::begun(&reply)),
+            Err(error) => Err(Error::Lost(format!("the image was sent, and starting the update failed: {error}"))),
+        },
         _ => Ok(begun),
     }
 }

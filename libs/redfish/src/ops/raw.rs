@@ -27,11 +27,14 @@ pub fn redact(value: &mut Value) {
     match value {
         Value::Object(map) => {
             // Some vendors write attributes as pairs of a name and values.
-            let named = ["AttributeName", "Name", "Id"].iter().filter_map(|key| map.get(*key)?.as_str());
+            let named = ["AttributeName", "Name", "Id", "name"]
+                .iter()
+                .filter_map(|key| map.get(*key)?.as_str());
             let pair = named.into_iter().any(is_secret);
             for (key, value) in map {
-                let of_pair = pair && key.ends_with("Value");
-                if of_pair || is_secret(key) {
+                let of_pair = pair && (key.ends_with("Value") || key == "value");
+                // An action is told by its name; what is secret about it is among its parameters.
+                if of_pair || is_secret(key) && !key.starts_with('#') {
                     hide(value);
                 } else {
                     redact(value);
@@ -39,7 +42,7 @@ pub fn redact(value: &mut Value) {
             }
         }
         Value::Array(list) => list.iter_mut().for_each(redact),
-        Value::String(text) => *text = without_login(&clean(text)),
+        Value::String(text) => *text = redact_text(text),
         Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
 }
@@ -47,10 +50,28 @@ pub fn redact(value: &mut Value) {
 /// Hides every text: rules about secrets are numbers and flags, and stay.
 fn hide(value: &mut Value) {
     match value {
-        Value::Object(map) => map.values_mut().for_each(hide),
+        Value::Object(map) => {
+            let inner = map.iter_mut().filter(|(key, _)| !key.starts_with("@odata"));
+            inner.for_each(|(_, value)| hide(value));
+        }
         Value::Array(list) => list.iter_mut().for_each(hide),
         Value::String(text) if !text.is_empty() => *value = json!("[secret]"),
         Value::String(_) | Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
+/// A text that may be a document of its own, or a header.
+fn redact_text(text: &str) -> String {
+    let text = clean(text);
+    if text.trim_start().starts_with(['{', '['])
+        && let Ok(mut inner) = serde_json::from_str::<Value>(&text)
+    {
+        redact(&mut inner);
+        return inner.to_string();
+    }
+    match text.split_once(':') {
+        Some((name, _)) if is_secret(name.trim()) => format!("{name}: [secret]"),
+        _ => without_login(&text),
     }
 }
 
@@ -95,11 +116,14 @@ mod tests {
             "CommunityNames": ["s9"],
             "List": [{"AttributeName": "Users.2.IPMIKey", "CurrentValue": "s10"}, {"Name": "BootMode", "CurrentValue": "Uefi"}],
             "Image": "http://admin:s11@10.0.0.1/a@b.iso", "ImageToo": "https://10.0.0.1/user@host",
+            "Payload": {"JsonBody": "{\"Password\": \"s14\"}", "HttpHeaders": ["X-Auth-Token: s15", "Host: bmc"]}, "private_key": "s16", "AdminPwd": "s17",
+            "Actions": {"#Bios.ChangePassword": {"target": "/redfish/v1/x"}},
             "KeyString": "s12", "LicenseKey": "s13", "Hash": "ab12",
         });
         redact(&mut value);
         let text = value.to_string();
-        for n in 1..=13 {
+        for n in 1..=17 {
+            assert!(!text.contains(&format!("s{n}\\")), "s{n} in {text}");
             assert!(
                 !text.contains(&format!("s{n}\"")) && !text.contains(&format!("s{n}@")),
                 "s{n} in {text}"
@@ -112,6 +136,8 @@ mod tests {
             "http://[secret]@10.0.0.1/a@b.iso",
             "https://10.0.0.1/user@host",
             "ab12",
+            "Host: bmc",
+            "/redfish/v1/x",
         ] {
             assert!(text.contains(shown), "{shown} is not in {text}");
         }

@@ -143,8 +143,9 @@ pub async fn list(client: &Client) -> Result<Vec<Listed>> {
     Ok(tasks.iter().map(listed).collect())
 }
 
-/// Of the tasks that were not there before this was asked for, the one that it began: one that says so, or the only one that says nothing.
-pub fn began(listed: &[Listed], before: &[String], target: &str) -> Option<Handle> {
+/// Of the tasks that were not there before this was asked for, the one that it began: one that says so; or, where nothing else goes on beside it,
+/// the only one that says nothing.
+pub fn began(listed: &[Listed], before: &[String], target: &str, alone: bool) -> Option<Handle> {
     let new = || listed.iter().filter(|task| !before.contains(&task.uri));
     let says = |task: &&Listed| {
         let asked = task.target.as_deref();
@@ -152,7 +153,7 @@ pub fn began(listed: &[Listed], before: &[String], target: &str) -> Option<Handl
     };
     let mut silent = new().filter(|task| task.target.is_none());
     let only = match (silent.next(), silent.next()) {
-        (Some(only), None) => Some(only),
+        (Some(only), None) if alone => Some(only),
         (_, _) => None,
     };
     let task = new().rfind(says).or(only)?;
@@ -171,7 +172,7 @@ mod tests {
         };
         let before = ["/t/1".to_owned(), "/t/2".to_owned()];
         let old = [task("/t/1", Some("/update")), task("/t/2", None)];
-        let with = |new: &[Listed]| began(&[&old[..], new].concat(), &before, "/update").map(|task| task.uri);
+        let with = |new: &[Listed]| began(&[&old[..], new].concat(), &before, "/update", true).map(|task| task.uri);
         assert_eq!(with(&[]), None);
         assert_eq!(with(&[task("/t/3", None)]), Some("/t/3".to_owned()), "most tasks say nothing");
         assert_eq!(
@@ -181,5 +182,6 @@ mod tests {
         );
         assert_eq!(with(&[task("/t/3", None), task("/t/4", Some("/update/"))]), Some("/t/4".to_owned()));
         assert_eq!(with(&[task("/t/3", Some("/erase"))]), None, "that is another's");
+        assert_eq!(began(&[task("/t/3", None)], &before, "/update", false), None, "it may be another's");
     }
 }

@@ -281,7 +281,12 @@ impl Device {
             // It was not asked.
             Err(Error::NotPermitted) => {}
             Err(error) if error.is_transport() => breaker.failed(self.0.clock.now()),
-            Ok(_) | Err(_) => breaker.answered(),
+            Ok(_) | Err(_) => {
+                breaker.answered();
+                if self.0.client.is_logged_in() {
+                    breaker.accepted();
+                }
+            }
         }
     }
 

@@ -35,12 +35,10 @@ pub enum Closed {
 impl Breaker {
     /// Whether a request may be sent; after a pause one probe may, and the next pause begins at once for everyone else.
     pub fn admit(&mut self, now: Timestamp) -> Result<(), Closed> {
-        if let Some((times, until)) = self.refused {
-            if now < until {
-                return Err(Closed::Refused(until.since(now)));
-            }
-            // One tries; all others wait for what comes of it.
-            self.refused = Some((times, now.plus(REFUSED_FIRST)));
+        if let Some((_, until)) = self.refused
+            && now < until
+        {
+            return Err(Closed::Refused(until.since(now)));
         }
         match self.open_until {
             Some(until) if now < until => Err(Closed::Open(until.since(now))),
@@ -56,9 +54,14 @@ impl Breaker {
         (FIRST * (1 << self.failures.saturating_sub(FAILURES).min(7))).min(LONGEST)
     }
 
-    /// The BMC answered, whatever it said, and took the credential.
+    /// The BMC answered, whatever it said.
     pub fn answered(&mut self) {
-        *self = Self::default();
+        (self.failures, self.open_until) = (0, None);
+    }
+
+    /// It took the credential.
+    pub fn accepted(&mut self) {
+        self.refused = None;
     }
 
     /// The transport failed.
@@ -109,14 +112,14 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_credential_is_tried_again_seldom_and_one_at_a_time() {
+    fn a_refused_credential_is_tried_again_seldom() {
         let mut breaker = Breaker::default();
         let at = |minutes: u64| Timestamp(0).plus(Duration::from_secs(60 * minutes));
         let minutes = |n: u64| Err(Closed::Refused(Duration::from_secs(60 * n)));
         breaker.refused(at(0));
         assert_eq!(breaker.admit(at(3)), minutes(7));
         assert!(breaker.admit(at(10)).is_ok());
-        assert_eq!(breaker.admit(at(10)), minutes(10), "one tries");
+        breaker.answered();
         breaker.refused(at(10));
         assert_eq!(breaker.admit(at(11)), minutes(19));
         for now in [30, 70, 130] {
@@ -125,6 +128,8 @@ mod tests {
         }
         assert_eq!(breaker.admit(at(130)), minutes(60), "at most an hour");
         breaker.answered();
+        assert!(breaker.admit(at(131)).is_err(), "a root that is open to all proves nothing");
+        breaker.accepted();
         assert!(breaker.admit(at(131)).is_ok() && !breaker.is_refused());
         assert_eq!(
             Breaker::refused_before(at(0)).admit(at(0)),

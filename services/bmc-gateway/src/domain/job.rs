@@ -14,8 +14,8 @@ pub struct Progress {
     pub subject: String,
     /// Where it is asked for.
     pub target: String,
-    /// Paths of the tasks that were there before we asked: not ours.
-    pub tasks_before: Vec<String>,
+    /// Paths of the tasks that were there before we asked: not ours. None: nobody looked.
+    pub tasks_before: Option<Vec<String>>,
     /// How things stood before we asked.
     pub notes: BTreeMap<String, String>,
     /// Whether we decided to ask; stored before asking.

@@ -145,7 +145,7 @@ pub fn plan(action: Action, progress: &Progress, seen: Option<PowerState>, now: 
                 return write(last);
             }
             match (last, &progress.refused) {
-                (Write::On | Write::Cut, Some((_, why))) if waited >= LOST => Next::Refused(format!(
+                (Write::On | Write::Cut, Some((_, why))) if waited >= LOST && seen != Some(on_its_way) => Next::Refused(format!(
                     "the BMC refused the change {} times, the last time with: {why}",
                     progress.writes
                 )),

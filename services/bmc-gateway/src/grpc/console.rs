@@ -78,6 +78,11 @@ impl ConsoleService for Grpc {
             return Err(Fault::field("part", "the first message says to which console").into());
         };
         let target = target(system)?;
+        if !target.expected.is_unknown() {
+            // What is typed goes to the machine that is meant.
+            let device = self.shared.devices.get(&target.bmc).await?;
+            device.machine(&target.system_id, &target.expected).await.map_err(Fault::from)?;
+        }
         let place = self.shared.devices.console(&target.bmc).await?;
         let pinned = !place.host_key.is_empty();
         let (mut attached, seen) = self.consoles.attach(&target.label(), place, read_only).await.map_err(Fault::from)?;

@@ -84,10 +84,12 @@ impl Operations {
                         Err(crate::device::DeviceError::Redfish(ironyard_redfish::Error::Refused { status, message })) if seen_later => {
                             progress.refused = Some((status, message));
                             self.remember(row, &progress).await?;
-                            return Ok(Step::Wait(
-                                Duration::from_millis(500),
-                                "The BMC refused it: it is asked again".to_owned(),
-                            ));
+                            return Ok(Step::Wait(Duration::from_millis(500), "The BMC refused it".to_owned()));
+                        }
+                        Err(error @ crate::device::DeviceError::Redfish(ironyard_redfish::Error::Busy { .. })) => {
+                            progress.refused = Some((409, error.to_string()));
+                            self.remember(row, &progress).await?;
+                            return Err(error.into());
                         }
                         // An operating system that cannot be asked is cut off.
                         Err(crate::device::DeviceError::Redfish(ironyard_redfish::Error::Unsupported(_))) if write == Write::Ask => {}

@@ -1,3 +1,4 @@
+use ironyard_db::record;
 use ironyard_operation::Request;
 use ironyard_peers::name;
 use ironyard_proto::{
@@ -9,7 +10,7 @@ use ironyard_rpc::Reason;
 use ironyard_types::{Metadata, random_id};
 
 use crate::{
-    app::{App, Error},
+    app::{App, Error, store_fault},
     domain::server_claim::{ServerClaim, Spec},
 };
 
@@ -48,15 +49,20 @@ impl Reconcile for Adoption {
         let request = Request::new("Adopt", &format!("adopt-{uid}"), uid.as_bytes());
         let first = ironyard_resource::create(&app.cx, &request, claim(&server, name(&server))).await;
         let made = match first {
-            // The name is taken by a claim for something else.
             Err(fault) if fault.reason == Reason::ClaimExists => {
+                let there = record::get::<ServerClaim>(&app.cx.db, &name(&server)).await.map_err(store_fault)?;
+                let spec = there.map(|claim| claim.value.spec).unwrap_or_default();
+                if spec.adopt && spec.server == Some(name(&server)) {
+                    return Ok(Next::Done);
+                }
+                // The name is taken by a claim for something else.
                 ironyard_resource::create(&app.cx, &request, claim(&server, format!("{}-adopted", name(&server)))).await
             }
             made => made,
         };
         let made = made?.value.metadata.name;
         tracing::info!(server.name = pass.key(), claim.name = made, "adopts a machine that runs");
-        app.wake_binder().await.map_err(crate::app::store_fault)?;
+        app.wake_binder().await.map_err(store_fault)?;
         Ok(Next::Done)
     }
 }

@@ -262,6 +262,13 @@ impl Binder {
                 name: name.clone(),
                 uid: uid.clone(),
             };
+            let withdrawn;
+            let server = if claim.value.spec.adopt && server.state() == ServerState::Reserved {
+                withdrawn = self.withdrawn(server).await?;
+                &withdrawn
+            } else {
+                server
+            };
             let transition = self
                 .app
                 .inventory
@@ -300,9 +307,20 @@ impl Binder {
         Ok(pass.save_all(&claims, now, change, None).await?)
     }
 
+    /// A server whose adoption was taken back before its claim was seen to have it: it rests in Error, and still owes its wipe.
+    async fn withdrawn(&self, server: &Server) -> Result<Server, PeerError> {
+        let why = "its claim was deleted while it was being adopted: the machine may run. Retry wipes it; or waive the wipe";
+        self.app.inventory.fail(server, "ADOPTION_WITHDRAWN", why, "adoption", 1).await
+    }
+
     /// Lets a claim go that never got a server. A reservation whose answer was lost is found in inventory, and given back like any other.
     async fn give_up(&self, pass: &Pass, claim: &Claim) -> Result<(), Error> {
         match self.app.inventory.held_by(&claim.value.metadata.uid).await? {
+            // Its machine runs as it was found, and nobody has seen that the claim has it: a person says whether it is wiped.
+            Some(server) if claim.value.spec.adopt && server.state() == ServerState::Reserved => {
+                let server = self.withdrawn(&server).await?;
+                self.bind(pass, &[(claim.clone(), server)]).await
+            }
             Some(server) => self.bind(pass, &[(claim.clone(), server)]).await,
             None => Ok(pass.delete(claim, self.app.cx.now()).await?),
         }

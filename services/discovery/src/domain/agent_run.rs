@@ -29,6 +29,9 @@ pub struct AgentRun {
     /// What is done about a machine that runs when the run begins.
     #[serde(default)]
     pub running: Running,
+    /// Whether it was us who switched the machine on.
+    #[serde(default)]
+    pub on_asked: bool,
 }
 
 /// What is done about a machine that runs when the agent is to be booted.

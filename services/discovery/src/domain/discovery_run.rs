@@ -17,6 +17,9 @@ pub struct DiscoveryRun {
     pub runs_left: u32,
     /// Passes that failed in a row.
     pub failures: i32,
+    /// When the first of them failed.
+    #[serde(default)]
+    pub failing_since: Option<Timestamp>,
 }
 
 /// Whether the agent is needed.
@@ -99,6 +102,7 @@ mod tests {
             agent_run: String::new(),
             runs_left: 0,
             failures: 0,
+            failing_since: None,
         };
         let ended = Agent::Ended(Some("no report".into()));
         assert_eq!(plan(&run, InBand::Required, &ended), Next::Fail("no report".into()));

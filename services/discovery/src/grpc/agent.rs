@@ -38,6 +38,7 @@ fn run_to(stored: Stored<AgentRun>) -> pb::AgentRun {
         end_attempts: _,
         failure,
         running: _,
+        on_asked: _,
     } = stored.value;
     let state = match stage {
         Stage::SwitchOff | Stage::Insert | Stage::Override | Stage::SwitchOn | Stage::Boot => AgentRunState::Booting,

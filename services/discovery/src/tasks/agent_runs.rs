@@ -60,12 +60,13 @@ impl Reconcile for AgentRuns {
     }
 }
 
-/// How a run ends before its agent has reported: what it has not touched, it does not switch off.
+/// How a run ends before its agent has reported: a machine that was left alone where it ran is switched off only if we have switched it on.
 fn untouched_or_end(run: &AgentRun) -> Stage {
-    if run.running == Running::Leave && run.stage == Stage::SwitchOff {
-        Stage::Over
-    } else {
-        Stage::End
+    match (run.running, run.stage) {
+        (Running::Leave, _) if run.on_asked => Stage::End,
+        (Running::Leave, Stage::SwitchOff) => Stage::Over,
+        (Running::Leave, _) => Stage::Tidy,
+        (Running::ForceOff | Running::GracefulOff, _) => Stage::End,
     }
 }
 
@@ -149,6 +150,13 @@ impl AgentRuns {
                 self.to(pass, stored, Stage::SwitchOn, None).await
             }
             Stage::SwitchOn => {
+                if run.running == Running::Leave && !run.on_asked {
+                    // Somebody may have switched it on while the medium was inserted.
+                    if app.gateway.system(&system).await?.power_state() != PowerState::Off {
+                        return self.to(pass, stored, Stage::Tidy, Some(AgentRun::MACHINE_RUNS.to_owned())).await;
+                    }
+                    pass.save(stored, app.cx.now(), |run| run.on_asked = true).await?;
+                }
                 let operation = app.gateway.power(&system, PowerAction::On, 0, &format!("{key}-on")).await?;
                 self.after(pass, stored, &operation, Stage::Boot).await
             }

@@ -22,6 +22,7 @@ use crate::{
         agent_run::{AgentRun, Running, Stage},
         discovery_run::{Agent, DiscoveryRun, InBand, Next as Plan, plan},
     },
+    store,
 };
 
 /// Draws Initial → Discovery → Available, and keeps the power of servers at rest up to date.
@@ -199,6 +200,7 @@ impl Servers {
             agent_run: String::new(),
             runs_left: 0,
             failures: 0,
+            failing_since: None,
         };
         Ok(ironyard_resource::create(cx, &Request::default(), run).await?)
     }
@@ -207,9 +209,15 @@ impl Servers {
         let app = &self.0;
         let mut run = self.run_of(pass, server).await?;
         match self.step(pass, server, &mut run).await {
-            Ok(next) => Ok(next),
+            Ok(next) => {
+                if run.value.failing_since.is_some() {
+                    self.remember(pass, &mut run, |_| {}).await?;
+                }
+                Ok(next)
+            }
             Err(Error::Peer(error)) => {
-                let waited = app.cx.now().since(run.value.started_at);
+                let since = run.value.failing_since.unwrap_or_else(|| app.cx.now());
+                let waited = app.cx.now().since(since);
                 if waited > app.settings.patience + app.settings.boot_timeout {
                     if !run.value.agent_run.is_empty() {
                         app.stop_run(&run.value.agent_run).await?;
@@ -220,7 +228,8 @@ impl Servers {
                     return Ok(SOON);
                 }
                 app.inventory.wait(server, "DISCOVERY_RETRIES", &error.message).await?;
-                pass.save(&mut run, app.cx.now(), |run| run.failures += 1).await?;
+                let change = |run: &mut DiscoveryRun| (run.failures, run.failing_since) = (run.failures + 1, Some(since));
+                pass.save(&mut run, app.cx.now(), change).await?;
                 Err(error.into())
             }
             Err(error) => Err(error),
@@ -255,12 +264,22 @@ impl Servers {
         }
         let next = plan(&run, policy, &agent);
         let running = match next {
-            Plan::BeginAgent | Plan::Done(_) if agent == Agent::NotBegun => {
+            // Whether the agent ran or not: what runs now is somebody's.
+            Plan::BeginAgent | Plan::Done(_) => {
                 let running = self.running_machines(server, &system).await?;
-                if running != RunningMachines::PowerOff && !self.is_off(&system).await? {
+                let off = self.is_off(&system).await?;
+                if !off && let Some(other) = store::running_on(&app.cx.db, &name(server)).await.map_err(store_fault)?.first() {
+                    let why = format!("the agent run {} has not ended", other.value.metadata.name);
+                    app.inventory.wait(server, "AGENT_BUSY", &why).await?;
+                    return Ok(Next::After(Duration::from_secs(1)));
+                }
+                if !off && running != RunningMachines::PowerOff {
                     return self.leave(server, running).await;
                 }
                 self.not_adoptable(server).await?;
+                if !off && matches!(next, Plan::Done(_)) && !self.switched_off(server, &system, &run).await? {
+                    return Ok(Next::After(Duration::from_secs(1)));
+                }
                 running
             }
             _ => RunningMachines::Wait,
@@ -378,9 +397,29 @@ impl Servers {
                 ),
             ),
         };
-        app.inventory.condition(server, ADOPTABLE, true, reason, &message).await?;
         app.inventory.wait(server, "MACHINE_RUNS", &message).await?;
+        // Last: who would adopt it may be faster than anything that came after.
+        app.inventory.condition(server, ADOPTABLE, true, reason, &message).await?;
         Ok(PATIENT)
+    }
+
+    /// Switches a machine off, gracefully first, where that was asked for; whether it is off.
+    async fn switched_off(&self, server: &Server, system: &bmc::SystemName, run: &DiscoveryRun) -> Result<bool, Error> {
+        let app = &self.0;
+        let key = format!("{}-off", run.metadata.uid);
+        let operation = app.gateway.power(system, bmc::PowerAction::GracefulOff, 0, &key).await?;
+        if let Some(error) = operation.error {
+            return Err(PeerError {
+                code: tonic::Code::FailedPrecondition,
+                reason: error.reason,
+                message: error.message,
+            }
+            .into());
+        }
+        app.inventory
+            .wait(server, "POWERING_OFF", "the machine runs, and is switched off")
+            .await?;
+        Ok(operation.done)
     }
 
     /// Discovery goes on: from now on nobody adopts the machine.
@@ -394,7 +433,7 @@ impl Servers {
 
     async fn remember(&self, pass: &Pass, run: &mut Stored<DiscoveryRun>, change: impl FnOnce(&mut DiscoveryRun)) -> Result<(), Error> {
         let change = |run: &mut DiscoveryRun| {
-            run.failures = 0;
+            (run.failures, run.failing_since) = (0, None);
             change(run);
         };
         Ok(pass.save(run, self.0.cx.now(), change).await?)

@@ -6,6 +6,7 @@ use ironyard_rpc::{Fault, Identity, Reason, Role};
 use super::change;
 use crate::{
     domain::{
+        claimability::ADOPTABLE,
         lifecycle::{Event, EventKind, Rejected, State, Step, step},
         server::Server,
     },
@@ -39,8 +40,9 @@ pub async fn transition_server(
             Step::Moved(state, facts) => {
                 (server.state, server.facts) = (state, facts);
                 if state != from {
-                    // What it waited for belongs to the state that it left.
+                    // What it waited for belongs to the state that it left; so does whether it may be adopted.
                     server.waiting = None;
+                    server.conditions.retain(|condition| condition.kind != ADOPTABLE);
                 }
                 let Why { actor, reason } = why;
                 Ok(Some(Entry {

@@ -61,7 +61,14 @@ pub(super) async fn run(
             server_claim: Some(claim),
             request_id: String::new(),
         };
-        clients.claims.clone().create_server_claim(request).await?;
+        match clients.claims.clone().create_server_claim(request).await {
+            Ok(_) => {}
+            Err(status) if status.code() == tonic::Code::AlreadyExists => {
+                println!("serverclaim/{name} exists");
+                continue;
+            }
+            Err(status) => return Err(status.into()),
+        }
         println!("serverclaim/{name} created: it adopts server/{name}");
     }
     Ok(())

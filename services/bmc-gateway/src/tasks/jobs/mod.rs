@@ -236,7 +236,7 @@ impl Operations {
             Next::Locate => match job.locate(&device).await? {
                 Located::Already(facts) => Ok(Step::Done(facts)),
                 Located::At { target, subject, notes } => {
-                    progress.tasks_before = tasks_of(&device).await?.into_iter().map(|task| task.uri).collect();
+                    progress.tasks_before = Some(tasks_of(&device).await?.into_iter().map(|task| task.uri).collect());
                     progress.notes = notes.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
                     (progress.target, progress.subject) = (target, subject);
                     self.remember(row, &progress).await?;
@@ -246,7 +246,7 @@ impl Operations {
             Next::Ask => {
                 (progress.intent, progress.asked_at) = (true, Some(self.cx.now()));
                 self.remember(row, &progress).await?;
-                self.ask(&device, row, job, progress).await
+                self.ask(&device, row, job, progress, true).await
             }
             Next::Recover => {
                 if job.shows() {
@@ -259,7 +259,7 @@ impl Operations {
                         return Ok(Step::Done(facts));
                     }
                 }
-                if let Some(task) = begun(&device, &progress).await? {
+                if let Some(task) = begun(&device, job, &progress).await? {
                     progress.task = Some(task);
                     self.remember(row, &progress).await?;
                     return Ok(soon("Found the task again"));
@@ -273,7 +273,7 @@ impl Operations {
                 }
                 progress.asked_at = Some(self.cx.now());
                 self.remember(row, &progress).await?;
-                self.ask(&device, row, job, progress).await
+                self.ask(&device, row, job, progress, false).await
             }
             Next::Poll => self.follow(&device, row, job, progress).await,
             Next::Verify(evidence) => {
@@ -306,8 +306,9 @@ impl Operations {
             return Ok(Step::Wait((waited / 4).clamp(LOOK, Duration::from_secs(15)), phase));
         }
         let why = format!(
-            "the BMC's answer was lost {} s ago, and neither a task nor another version shows: look at the BMC, then ask again",
-            waited.as_secs()
+            "the BMC's answer was lost {} s ago ({}), and neither a task nor another version shows: look at the BMC, then ask again",
+            waited.as_secs(),
+            progress.notes.get("said").map_or("the gateway stopped", String::as_str)
         );
         Err(Fault::new(Reason::BmcTimeout, why))
     }
@@ -343,7 +344,14 @@ impl Operations {
         Ok(Step::Wait(Duration::from_millis(10), "Verifying".to_owned()))
     }
 
-    async fn ask(&self, device: &Device, row: &mut Stored<Operation>, job: &Job, mut progress: Progress) -> Result<Step, Fault> {
+    async fn ask(
+        &self,
+        device: &Device,
+        row: &mut Stored<Operation>,
+        job: &Job,
+        mut progress: Progress,
+        first: bool,
+    ) -> Result<Step, Fault> {
         let target = job.target();
         if !target.expected.is_unknown() {
             // The last look before the BMC is asked for what cannot be undone.
@@ -354,21 +362,22 @@ impl Operations {
             // From now on the BMC has time to show what it may have begun.
             Err(fault) if matches!(fault.reason, Reason::BmcAmbiguous | Reason::BmcProtocol) => {
                 progress.asked_at = Some(self.cx.now());
+                progress.notes.insert("said".to_owned(), fault.message.clone());
                 self.remember(row, &progress).await?;
             }
-            // It did not get there, or was refused: nothing was begun that could be begun twice.
-            Err(_) => {
+            // It did not get there, or was refused: nothing was begun that could be begun twice. An earlier one may have been.
+            Err(_) if first => {
                 progress.intent = false;
                 self.remember(row, &progress).await?;
             }
-            Ok(_) => {}
+            Err(_) | Ok(_) => {}
         }
         match asked? {
             Asked::Done(facts) => return Ok(Step::Done(facts)),
             Asked::Task(task) => progress.task = Some(task.uri),
             // Some say no more than that they accepted; their tasks are listed all the same.
             Asked::Accepted => {
-                progress.task = begun(device, &progress).await.unwrap_or_default();
+                progress.task = begun(device, job, &progress).await.unwrap_or_default();
                 progress.accepted = progress.task.is_none();
             }
         }
@@ -378,8 +387,11 @@ impl Operations {
 }
 
 /// The task that was begun since the others were looked at.
-async fn begun(device: &Device, progress: &Progress) -> Result<Option<String>, Fault> {
-    let began = tasks::began(&tasks_of(device).await?, &progress.tasks_before, &progress.target);
+async fn begun(device: &Device, job: &Job, progress: &Progress) -> Result<Option<String>, Fault> {
+    let Some(before) = &progress.tasks_before else { return Ok(None) };
+    // Of work that goes on side by side, a task that does not say what it is for may be another's.
+    let alone = job.line().is_some();
+    let began = tasks::began(&tasks_of(device).await?, before, &progress.target, alone);
     Ok(began.map(|task| task.uri))
 }
 
