@@ -40,11 +40,11 @@ pub fn settings(folder: &TempDir) -> Gateway {
         patience: Patience {
             graceful: Duration::from_secs(1),
             power: Duration::from_secs(3),
-            erase: Duration::from_secs(35),
-            volume: Duration::from_secs(35),
-            firmware: Duration::from_secs(40),
+            erase: Duration::from_secs(20),
+            volume: Duration::from_secs(20),
+            firmware: Duration::from_secs(30),
             firmware_settles: Duration::from_secs(3),
-            manager: Duration::from_secs(35),
+            manager: Duration::from_secs(20),
             unreachable: Duration::from_secs(2),
         },
         ..Gateway::new(folder.path().join("key"))

@@ -80,6 +80,13 @@ pub fn permission() -> Option<Permission> {
     hold.or_else(|_| heard()).ok()
 }
 
+/// The lease under which the call that is served here was made: whose it is, and its number. None: the call was made under no lease.
+pub fn of_caller() -> Option<(String, i64)> {
+    let heard = HEARD.try_with(Clone::clone).ok()?;
+    let (caller, scope) = &heard.key;
+    Some((format!("{caller} {scope}"), heard.number))
+}
+
 pub(crate) fn inject(headers: &mut HeaderMap) {
     let _ = CURRENT.try_with(|value| headers.insert(HEADER, value.clone()));
 }
@@ -216,7 +223,8 @@ mod tests {
     async fn a_call_is_permitted_until_its_lease_is_followed() {
         let fences = Fences::default();
         let heard = fences.check("claim", &headers("7 cleanup/a")).unwrap();
-        let permitted = Heard::serving(heard, async { permission().unwrap() }).await;
+        let (permitted, lease) = Heard::serving(heard, async { (permission().unwrap(), of_caller()) }).await;
+        assert_eq!((lease, of_caller()), (Some(("claim cleanup/a".to_owned(), 7)), None));
         fences.check("claim", &headers("9 cleanup/b")).unwrap();
         fences.check("discovery", &headers("9 cleanup/a")).unwrap();
         assert!(permitted(), "others' leases are others'");

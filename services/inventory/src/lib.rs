@@ -25,6 +25,11 @@ pub const MIGRATIONS: &[Migration] = &[
         name: "server",
         sql: include_str!("../migrations/0101_server.sql"),
     },
+    Migration {
+        version: 102,
+        name: "fence",
+        sql: include_str!("../migrations/0102_fence.sql"),
+    },
 ];
 
 /// The service, ready to be served.

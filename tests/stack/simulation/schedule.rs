@@ -81,8 +81,6 @@ struct Schedule<'w> {
     begun: i64,
     turns: u64,
     trace: bool,
-    /// Whether a reservation arrived long after its caller gave up: its claim may be gone by then, which inventory cannot know.
-    late: bool,
 }
 
 /// Runs the schedule of a seed.
@@ -127,7 +125,6 @@ pub async fn run(world: &World, seed: u64, trace: bool) -> Outcome {
         begun: world.time.micros(),
         turns: 0,
         trace,
-        late: false,
     };
     schedule.populate().await;
     let rested = schedule.go().await;
@@ -309,7 +306,6 @@ impl Schedule<'_> {
             _ => {
                 let n = self.chance.below(stray);
                 let actor = self.world.net.stray.lock().unwrap().remove(n);
-                self.late |= actor.as_ref().is_some_and(|actor| actor.name == "late ReserveServers");
                 self.actors.extend(actor);
             }
         }
@@ -524,8 +520,8 @@ impl Schedule<'_> {
         unrest
     }
 
-    /// Servers that are held for claims that do not exist: where nothing but machinery fails and no reservation arrives late, any; else those of
-    /// which nobody says so after a sweep.
+    /// Servers that are held for claims that do not exist: where nothing but machinery fails, any; else those of which nobody says so after
+    /// a sweep.
     async fn orphans(&mut self) -> Vec<String> {
         let claims = self.world.bodies(CLAIM, "server_claim").await;
         let known = |uid: &str| claims.iter().any(|claim| claim["metadata"]["uid"] == uid);
@@ -546,7 +542,7 @@ impl Schedule<'_> {
             while !actor.turn(&self.world.gate).await {}
         }
         let rows = self.world.bodies(INVENTORY, "server").await;
-        let sound = self.plan.sound && !self.late;
+        let sound = self.plan.sound;
         let says = |row: &Value| {
             let conditions = row["conditions"].as_array().cloned().unwrap_or_default();
             conditions.iter().any(|c| c["kind"] == "ClaimExists" && c["status"] == "False")

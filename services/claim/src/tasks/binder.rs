@@ -315,6 +315,8 @@ impl Binder {
 
     /// Lets a claim go that never got a server. A reservation whose answer was lost is found in inventory, and given back like any other.
     async fn give_up(&self, pass: &Pass, claim: &Claim) -> Result<(), Error> {
+        // Nothing that was asked under an earlier lease comes after this: what it reserved shows now, or never.
+        self.app.inventory.reserve(vec![]).await?;
         match self.app.inventory.held_by(&claim.value.metadata.uid).await? {
             // Its machine runs as it was found, and nobody has seen that the claim has it: a person says whether it is wiped.
             Some(server) if claim.value.spec.adopt && server.state() == ServerState::Reserved => {

@@ -24,12 +24,20 @@ pub struct Asked {
     pub wanted: Wanted,
 }
 
-/// Picks a server for each claim, in their order, and reserves it; all in one transaction. A claim that holds a server gets that one again.
+/// Picks a server for each claim, in their order, and reserves it; all in one transaction. A claim that holds a server gets that one again. What was
+/// asked under an earlier lease of the caller than the last one is refused, whichever replica it comes to.
 pub async fn reserve_servers(cx: &Context, asked: &[Asked], actor: &str) -> Result<Vec<Result<Stored<Server>, Fault>>, Fault> {
-    if asked.is_empty() {
+    let lease = ironyard_rpc::fence::of_caller();
+    if asked.is_empty() && lease.is_none() {
         return Ok(vec![]);
     }
     let mut tx = cx.db.begin().await.map_err(store_fault)?;
+    if let Some((scope, number)) = lease
+        && !store::server::advance_fence(&mut tx, &scope, number).await.map_err(store_fault)?
+    {
+        let message = format!("the lease {number} of {scope} has passed on");
+        return Err(Fault::new(Reason::StaleFence, message));
+    }
     let uids = asked.iter().map(|a| a.claim.uid.clone()).collect();
     let held = store::server::held_by(&mut tx, uids).await.map_err(store_fault)?;
     let holder = |server: &Stored<Server>| server.value.facts.claim.as_ref().map(|c| c.uid.clone());

@@ -123,6 +123,15 @@ pub async fn by_identity(tx: &mut Tx, identity: &str) -> Result<Option<Stored<Se
     }
 }
 
+/// Notes that reservations are made under this lease; false where they were made under a later one. Whoever asks under an earlier one from now
+/// on, by whichever replica and however late, is refused: the row is written, so the two take turns.
+pub async fn advance_fence(tx: &mut Tx, scope: &str, number: i64) -> Result<bool> {
+    let sql = "insert into reservation_fence (scope, number) values ($1, $2)
+        on conflict (scope) do update set number = excluded.number where reservation_fence.number <= excluded.number";
+    let advanced = sqlx::query(sql).bind(scope).bind(number).execute(tx.conn()).await?;
+    Ok(advanced.rows_affected() > 0)
+}
+
 /// Claimable servers whose labels match, by name, a few at a time; rows that another transaction holds are passed over, or waited for.
 ///
 /// The first exact label drives: its index lists the claimable servers that carry it, so the cost does not grow with the fleet.
