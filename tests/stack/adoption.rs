@@ -1,6 +1,6 @@
 //! Machines that run when they are discovered: nothing is written to one before somebody has said what is to become of it.
 
-use ironyard_bmc_simulator::Machine;
+use ironyard_bmc_simulator::{Action, Machine, Rule};
 use ironyard_discovery::domain::discovery_run::InBand;
 use ironyard_proto::{
     claim::{ClaimPhase, ServerClaimSpec},
@@ -133,6 +133,46 @@ async fn a_machine_is_switched_off_where_that_was_asked_for() {
     world.reaches(NAME, ServerState::Available).await;
     let writes = written(&world.machine(0));
     assert!(writes[0].contains("GracefulShutdown"), "gracefully first: {writes:?}");
+}
+
+/// Without the agent, too, nothing is offered that runs: where that was asked for, it is switched off first.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_that_was_to_be_switched_off_is_off_before_it_is_offered() {
+    let world = found_running(On::Sqlite, InBand::Off, hardware::RunningMachines::PowerOff)
+        .await
+        .unwrap();
+    world.reaches(NAME, ServerState::Available).await;
+    assert_eq!(world.machine(0).power(), hardware::PowerState::Off);
+    let writes = written(&world.machine(0));
+    assert!(writes[0].contains("GracefulShutdown"), "gracefully first: {writes:?}");
+}
+
+/// Somebody switches a machine on while its discovery inserts the medium: it is theirs, and is neither rebooted nor switched off.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_that_is_switched_on_in_between_is_left_alone() {
+    let world = World::apart(On::Sqlite, 1, InBand::Optional).await.unwrap();
+    let machine = world.machine(0);
+    machine.add_rule(Rule {
+        method: Some("POST".to_owned()),
+        path: "/redfish/v1/Managers/".to_owned(),
+        action: Action::LatencyAfter(2000),
+        remaining: Some(1),
+    });
+    world.register().await;
+    let inserted = || machine.settings()["image"].as_str().is_some_and(|image| !image.is_empty());
+    poll::until("the medium is inserted, and the BMC has yet to say so", || async {
+        inserted().then_some(())
+    })
+    .await;
+    somebody_switches(&machine, &world.fleet_config, world.port, "On").await;
+    waits(&world, "MACHINE_RUNS").await;
+    assert_eq!(machine.power(), hardware::PowerState::On);
+    let resets = written(&machine).into_iter().filter(|w| w.contains("ComputerSystem.Reset"));
+    assert_eq!(resets.collect::<Vec<_>>(), Vec::<String>::new());
+    // Nor is the medium left in it.
+    assert_eq!(machine.settings()["image"].as_str().unwrap_or_default(), "");
+    somebody_switches(&machine, &world.fleet_config, world.port, "ForceOff").await;
+    world.reaches(NAME, ServerState::Available).await;
 }
 
 async fn adopted_as_it_runs(on: On) {

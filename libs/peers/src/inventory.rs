@@ -181,6 +181,19 @@ pub fn identity(server: &pb::Server) -> MachineIdentity {
     MachineIdentity::new(&spec.system_uuid, &hardware.manufacturer, &hardware.serial_number)
 }
 
+/// The condition in which discovery tells that a machine was found running, and is left alone until a claim adopts it or it is off.
+pub const ADOPTABLE: &str = "Adoptable";
+
+/// That condition, while it holds.
+pub fn adoptable(server: &pb::Server) -> Option<&Condition> {
+    let told = |c: &&Condition| c.r#type == ADOPTABLE && c.status() == ConditionStatus::True;
+    server
+        .conditions
+        .iter()
+        .find(told)
+        .filter(|_| server.state() == pb::ServerState::Discovery)
+}
+
 /// Name of a server.
 pub fn name(server: &pb::Server) -> String {
     server.metadata.as_ref().map(|m| m.name.clone()).unwrap_or_default()

@@ -7,7 +7,8 @@ mod wakeups;
 mod watch;
 
 pub use gateway::Gateway;
-pub use inventory::{Inventory, identity, name};
+pub use inventory::{ADOPTABLE, Inventory, adoptable, identity, name};
+use ironyard_proto::common::OperationError;
 use ironyard_rpc::{Channel, Fault, Reason, client};
 use serde::Deserialize;
 pub use task::{Failed, TaskError};
@@ -78,6 +79,17 @@ pub struct PeerError {
     pub reason: String,
     /// Sentence.
     pub message: String,
+}
+
+impl From<&OperationError> for PeerError {
+    /// An operation that failed for good.
+    fn from(error: &OperationError) -> Self {
+        Self {
+            code: tonic::Code::FailedPrecondition,
+            reason: error.reason.clone(),
+            message: error.message.clone(),
+        }
+    }
 }
 
 impl PeerError {

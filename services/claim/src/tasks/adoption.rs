@@ -1,10 +1,7 @@
 use ironyard_db::record;
 use ironyard_operation::Request;
-use ironyard_peers::name;
-use ironyard_proto::{
-    common::{Condition, ConditionStatus},
-    inventory::{Server, ServerState},
-};
+use ironyard_peers::{adoptable, name};
+use ironyard_proto::inventory::Server;
 use ironyard_reconcile::{Next, Pass, Reconcile};
 use ironyard_rpc::Reason;
 use ironyard_types::{Metadata, random_id};
@@ -17,23 +14,9 @@ use crate::{
 /// Makes claims for the machines that run and are to be adopted: one for each, named like its server.
 pub struct Adoption(pub App);
 
-/// Whether discovery left its machine alone because it runs, until a claim adopts it.
-pub fn is_adoptable(server: &Server) -> bool {
-    adoptable(server).is_some()
-}
-
 /// Whether a claim is to be made for it.
 pub fn is_wanted(server: &Server) -> bool {
     adoptable(server).is_some_and(|condition| condition.reason == "AdoptionWanted")
-}
-
-fn adoptable(server: &Server) -> Option<&Condition> {
-    let told = |c: &&Condition| c.r#type == "Adoptable" && c.status() == ConditionStatus::True;
-    server
-        .conditions
-        .iter()
-        .find(told)
-        .filter(|_| server.state() == ServerState::Discovery)
 }
 
 impl Reconcile for Adoption {

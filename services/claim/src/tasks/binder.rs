@@ -5,13 +5,12 @@ use std::{
 };
 
 use ironyard_db::{Stored, record};
-use ironyard_peers::{Gateway, PeerError, version};
+use ironyard_peers::{Gateway, PeerError, adoptable, version};
 use ironyard_proto::inventory::{Server, ServerEvent, ServerState};
 use ironyard_reconcile::{Next, Pass, Reconcile, SaveError};
 use ironyard_types::{Reference, Timestamp, Waiting};
 use tracing::Instrument;
 
-use super::adoption::is_adoptable;
 use crate::{
     app::{App, Error, reservation, store_fault},
     domain::server_claim::{Phase, ServerClaim},
@@ -332,7 +331,7 @@ impl Binder {
 /// Where a server is free, or waits to be adopted: of each request that it could serve, the oldest claim is due.
 pub async fn wake(app: &App, server: &Server) -> ironyard_db::Result<()> {
     let cordoned = server.spec.as_ref().is_some_and(|spec| spec.unclaimable);
-    if server.state() != ServerState::Available && !is_adoptable(server) || cordoned {
+    if server.state() != ServerState::Available && adoptable(server).is_none() || cordoned {
         return Ok(());
     }
     let metadata = server.metadata.clone().unwrap_or_default();

@@ -14,7 +14,7 @@ pub struct DiscoveryRun {
     pub agent_run: String,
     /// Runs of the agent that ended before they touched the machine.
     #[serde(default)]
-    pub runs_left: u32,
+    pub runs_untouched: u32,
     /// Passes that failed in a row.
     pub failures: i32,
     /// When the first of them failed.
@@ -100,7 +100,7 @@ mod tests {
             started_at: Timestamp(0),
             outside_done: true,
             agent_run: String::new(),
-            runs_left: 0,
+            runs_untouched: 0,
             failures: 0,
             failing_since: None,
         };

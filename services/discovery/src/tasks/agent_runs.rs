@@ -189,12 +189,7 @@ impl AgentRuns {
 
     async fn after(&self, pass: &Pass, stored: &mut Stored<AgentRun>, operation: &Operation, next: Stage) -> Result<Next, Error> {
         match (&operation.error, operation.done) {
-            (Some(error), _) => Err(PeerError {
-                code: tonic::Code::FailedPrecondition,
-                reason: error.reason.clone(),
-                message: error.message.clone(),
-            }
-            .into()),
+            (Some(error), _) => Err(PeerError::from(error).into()),
             (None, false) => {
                 let app = &self.0;
                 Ok(Next::After(app.wakeups.after(

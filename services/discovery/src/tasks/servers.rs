@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use ironyard_db::{Stored, record};
 use ironyard_operation::Request;
-use ironyard_peers::{Gateway, PeerError, name};
+use ironyard_peers::{ADOPTABLE, Gateway, PeerError, name};
 use ironyard_proto::{
     bmc,
     common::{self, PowerState},
@@ -28,8 +28,6 @@ use crate::{
 /// Draws Initial → Discovery → Available, and keeps the power of servers at rest up to date.
 pub struct Servers(pub App);
 
-/// The condition that tells that a machine was found running, and is left alone until a claim adopts it or it is off.
-const ADOPTABLE: &str = "Adoptable";
 const SOON: Next = Next::After(Duration::from_millis(100));
 /// While nothing but an outside event can help; the event pokes.
 const PATIENT: Next = Next::After(Duration::from_secs(15));
@@ -198,7 +196,7 @@ impl Servers {
             started_at: cx.now(),
             outside_done: false,
             agent_run: String::new(),
-            runs_left: 0,
+            runs_untouched: 0,
             failures: 0,
             failing_since: None,
         };
@@ -257,7 +255,7 @@ impl Servers {
         if agent == Agent::NotBegun && !run.agent_run.is_empty() {
             self.remember(pass, stored, |run| {
                 run.agent_run.clear();
-                run.runs_left += 1;
+                run.runs_untouched += 1;
             })
             .await?;
             return Ok(SOON);
@@ -301,7 +299,7 @@ impl Servers {
                     RunningMachines::PowerOff => Running::GracefulOff,
                     RunningMachines::Wait | RunningMachines::Adopt => Running::Leave,
                 };
-                let key = match run.runs_left {
+                let key = match run.runs_untouched {
                     0 => run.metadata.uid.clone(),
                     n => format!("{}-{n}", run.metadata.uid),
                 };
@@ -408,13 +406,8 @@ impl Servers {
         let app = &self.0;
         let key = format!("{}-off", run.metadata.uid);
         let operation = app.gateway.power(system, bmc::PowerAction::GracefulOff, 0, &key).await?;
-        if let Some(error) = operation.error {
-            return Err(PeerError {
-                code: tonic::Code::FailedPrecondition,
-                reason: error.reason,
-                message: error.message,
-            }
-            .into());
+        if let Some(error) = &operation.error {
+            return Err(PeerError::from(error).into());
         }
         app.inventory
             .wait(server, "POWERING_OFF", "the machine runs, and is switched off")

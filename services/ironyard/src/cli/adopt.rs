@@ -1,3 +1,4 @@
+use ironyard_peers::{adoptable, name};
 use ironyard_proto::{claim, common, inventory};
 
 use super::Failure;
@@ -25,7 +26,7 @@ pub(super) async fn run(
         return Ok(());
     }
     // All or none, where one of those that are named cannot be adopted.
-    if let Some(other) = servers.iter().find(|server| !waits(server)) {
+    if let Some(other) = servers.iter().find(|server| adoptable(server).is_none()) {
         let state = other.state().as_str_name().trim_start_matches("SERVER_STATE_").to_owned();
         let why = other
             .waiting_because
@@ -74,15 +75,6 @@ pub(super) async fn run(
     Ok(())
 }
 
-fn name(server: &inventory::Server) -> String {
-    server.metadata.as_ref().map(|m| m.name.clone()).unwrap_or_default()
-}
-
-fn waits(server: &inventory::Server) -> bool {
-    let told = |c: &common::Condition| c.r#type == "Adoptable" && c.status() == common::ConditionStatus::True;
-    server.state() == inventory::ServerState::Discovery && server.conditions.iter().any(told)
-}
-
 async fn waiting(clients: &Clients, selector: Option<common::LabelSelector>) -> Result<Vec<inventory::Server>, Failure> {
     let (mut servers, mut page_token) = (Vec::new(), String::new());
     loop {
@@ -94,7 +86,7 @@ async fn waiting(clients: &Clients, selector: Option<common::LabelSelector>) -> 
             ..Default::default()
         };
         let page = clients.servers.clone().list_servers(request).await?.into_inner();
-        servers.extend(page.servers.into_iter().filter(waits));
+        servers.extend(page.servers.into_iter().filter(|server| adoptable(server).is_some()));
         page_token = page.next_page_token;
         if page_token.is_empty() {
             return Ok(servers);
