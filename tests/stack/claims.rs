@@ -92,6 +92,35 @@ async fn two_hundred_claims_on_eight_servers_on_postgres() {
     two_hundred_on_eight(On::Postgres).await;
 }
 
+/// A claim that never got a server goes when it is deleted, and says nothing of what it waited for.
+async fn a_waiting_claim_goes(on: On) {
+    let Some(world) = World::with(on, 1, InBand::Off).await else {
+        return;
+    };
+    let nowhere = ServerClaimSpec {
+        server_ref: Some(common::Reference {
+            name: "nowhere".to_owned(),
+            uid: String::new(),
+        }),
+        ..Default::default()
+    };
+    world.try_claim("a", nowhere).await.unwrap();
+    poll::until("it waits", || async { world.get_claim("a").await?.waiting_because }).await;
+    world.release("a").await;
+    poll::until("it is gone", || async { world.get_claim("a").await.is_none().then_some(()) }).await;
+    assert_eq!(world.server("bmc-0-1").await.unwrap().state(), ServerState::Available);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_waiting_claim_goes_on_sqlite() {
+    a_waiting_claim_goes(On::Sqlite).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_waiting_claim_goes_on_postgres() {
+    a_waiting_claim_goes(On::Postgres).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn selectors_taints_and_cordons_decide() {
     let world = World::with(On::Sqlite, 3, InBand::Off).await.unwrap();

@@ -38,6 +38,10 @@ pub async fn reserve_servers(cx: &Context, asked: &[Asked], actor: &str) -> Resu
         let message = format!("the lease {number} of {scope} has passed on");
         return Err(Fault::new(Reason::StaleFence, message));
     }
+    if asked.is_empty() {
+        tx.commit().await.map_err(store_fault)?;
+        return Ok(vec![]);
+    }
     let uids = asked.iter().map(|a| a.claim.uid.clone()).collect();
     let held = store::server::held_by(&mut tx, uids).await.map_err(store_fault)?;
     let holder = |server: &Stored<Server>| server.value.facts.claim.as_ref().map(|c| c.uid.clone());
