@@ -30,7 +30,10 @@ for service in "${!port[@]}"; do
         printf '[gateway.inventory]\naddress = "https://127.0.0.1:%s"\n' "${port[inventory]}"
         printf '[gateway.inventory.tls]\nca = "%s"\ncertificate = "%s"\nkey = "%s"\n' "$tls/ca.pem" "$tls/$service.pem" "$tls/$service.key"
         ;;
-      discovery) printf '[discovery]\nagent_url = "https://127.0.0.1:%s"\nin_band = "%s"\n' "${port[discovery]}" "${IN_BAND:-optional}" ;;
+      discovery)
+        printf '[discovery]\nagent_url = "https://127.0.0.1:%s"\nin_band = "%s"\n' "${port[discovery]}" "${IN_BAND:-optional}"
+        printf '[discovery.image]\nsimulated = true\nlisten = "127.0.0.1:%s"\nauthority = "%s"\n' "$((base + 20))" "$tls/ca.pem"
+        ;;
     esac
   } >"$folder/$service.toml"
 done

@@ -96,7 +96,7 @@ impl Drop for Machines {
 
 /// What [`Machines`] runs.
 async fn be_machines(count: usize) {
-    let serving = serve(Fleet::new(&fleet(count), Some(boot_agent(None))), 0, false).unwrap();
+    let serving = serve(Fleet::new(&fleet(count), Some(boot_agent())), 0, false).unwrap();
     println!("{}", serving.port);
     // Until the parent is gone.
     let wait = || std::io::stdin().read_to_end(&mut Vec::new());

@@ -44,17 +44,7 @@ impl Process {
     }
 
     pub fn simulate(bmcs: u32) -> Self {
-        Self::simulate_for(bmcs, None)
-    }
-
-    /// A fleet whose agents reach a discovery service that this authority signs for.
-    pub fn simulate_for(bmcs: u32, authority: Option<&std::path::Path>) -> Self {
-        let mut arguments: Vec<String> = ["simulate", "--bmcs", &bmcs.to_string(), "--port", "0", "--session-limit", "8"]
-            .map(str::to_owned)
-            .to_vec();
-        if let Some(authority) = authority {
-            arguments.extend(["--agent-ca".to_owned(), authority.display().to_string()]);
-        }
+        let arguments = ["simulate", "--bmcs", &bmcs.to_string(), "--port", "0", "--session-limit", "8"].map(str::to_owned);
         Self::start(&arguments)
     }
 }
@@ -155,7 +145,7 @@ async fn admin(port: u16, path: &str) -> String {
 async fn killed_and_restarted(database: Option<String>) {
     let data = tempfile::tempdir().unwrap();
     let simulator = Process::simulate(SERVERS);
-    let port = free_port();
+    let (port, images) = (free_port(), free_port());
     let up = || {
         let mut arguments: Vec<String> = [
             "up",
@@ -163,6 +153,10 @@ async fn killed_and_restarted(database: Option<String>) {
             "0",
             "--in-band",
             "off",
+            "--agent-image",
+            "simulated",
+            "--agent-image-listen",
+            &format!("127.0.0.1:{images}"),
             "--port",
             &port.to_string(),
             "--data",

@@ -144,7 +144,7 @@ async fn five_services_with_mutual_tls_survive_the_loss_of_any_one() {
         assert_eq!(refused.code(), code, "{who}: {refused:?}");
     }
 
-    let simulator = Process::simulate_for(4, Some(&tls.join("ca.pem")));
+    let simulator = Process::simulate(4);
     let fleet = FleetConfig {
         count: 4,
         ..FleetConfig::default()

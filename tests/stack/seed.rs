@@ -81,7 +81,7 @@ async fn the_seed_applies_verbatim_and_is_acted_on() {
             uuid: "123E4567-E89B-12D3-A456-426614174000".into(),
             ..MachineConfig::of(&FleetConfig::default(), 0)
         };
-        let fleet = Fleet::of([machine], Some(boot_agent(None)));
+        let fleet = Fleet::of([machine], Some(boot_agent()));
         // The document says port 8000 and no scheme: HTTPS, with the BMC's own certificate.
         let serving = serve(fleet.clone(), 8000, true).unwrap();
         let machine = fleet.machines().remove(0);

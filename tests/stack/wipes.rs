@@ -1,7 +1,10 @@
+use std::collections::{BTreeMap, BTreeSet};
+
 use ironyard_bmc_simulator::{Action, EraseBehaviour, Rule};
 use ironyard_discovery::domain::discovery_run::InBand;
 use ironyard_proto::{
-    claim,
+    bmc, claim,
+    discovery::{self, agent_service_client::AgentServiceClient},
     inventory::{self, ReclaimPolicy, SanitizationPart, Server, ServerState},
 };
 use ironyard_testkit::poll;
@@ -53,6 +56,185 @@ async fn a_drive_that_lies_is_found_out() {
         assert!(message(&server).contains(serial), "{}", message(&server));
         stays_out(&world).await;
     }
+}
+
+/// A drive whose key is said to be changed, and that shows what a tenant left.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drive_that_restores_every_old_byte_is_found_out() {
+    let (world, server) = fails(|world| {
+        let machine = world.machine(0);
+        machine.with_drive("NV000000A", |drive| drive.sanitization = vec!["CryptographicErase".to_owned()]);
+        machine.set_erase("NV000000A", EraseBehaviour::Restores);
+    })
+    .await;
+    assert!(message(&server).contains("what it held before the erase"), "{}", message(&server));
+    stays_out(&world).await;
+}
+
+/// Storage that nobody can look at is not passed over in silence.
+#[tokio::test(flavor = "multi_thread")]
+async fn storage_that_the_agent_cannot_reach_refuses_the_wipe() {
+    let hide = |hidden: bool| ironyard_bmc_simulator::Knobs {
+        storage_without_driver: Some(hidden),
+        ..Default::default()
+    };
+    let (world, server) = fails(|world| world.machine(0).set_knobs(hide(true))).await;
+    let failure = server.failure.unwrap();
+    assert_eq!(failure.reason, "STORAGE_UNREACHABLE");
+    assert!(failure.message.contains("0000:00:17.0"), "{}", failure.message);
+    stays_out(&world).await;
+    world.machine(0).set_knobs(hide(false));
+    retry(&world).await;
+    world.reaches("bmc-0-1", ServerState::Available).await;
+}
+
+async fn retry(world: &World) {
+    let request = inventory::RetryServerRequest {
+        name: "bmc-0-1".into(),
+        reason: "mended".into(),
+        actor: "op".into(),
+    };
+    world.clients.servers.clone().retry_server(request).await.unwrap();
+}
+
+/// What a certificate rests on is kept, place by place, and no two wipes look at the same places.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_certificate_rests_on_is_kept() {
+    let world = World::with(On::Sqlite, 1, InBand::Off).await.unwrap();
+    let mut places: Vec<BTreeSet<i64>> = Vec::new();
+    for name in ["a", "b"] {
+        world.claim(name).await;
+        world.runs(name).await;
+        world.release(name).await;
+        world.reaches("bmc-0-1", ServerState::Available).await;
+        let certificate = world.certificates("bmc-0-1").await.remove(0);
+        assert!(certificate.passed);
+        let request = claim::GetEvidenceRequest {
+            name: certificate.name.clone(),
+        };
+        let evidence = world.clients.sanitization.clone().get_evidence(request).await.unwrap().into_inner();
+        assert_eq!(evidence.server, "bmc-0-1");
+        assert_ne!(evidence.seed, evidence.fresh_seed);
+        for drive in &certificate.drives {
+            assert!(drive.evidence.contains(&"SampledByAgent".to_owned()), "{drive:?}");
+            let read = evidence.drives.iter().find(|d| d.serial_number == drive.serial_number).unwrap();
+            let blocks = |samples: &[claim::PlaceSample]| samples.iter().map(|s| s.block).collect::<BTreeSet<_>>();
+            let (before, after) = (blocks(&read.before), blocks(&read.after));
+            assert!(
+                before.len() > 200 && before.is_subset(&after) && after.len() > before.len() + 50,
+                "{drive:?}"
+            );
+            assert!(before.contains(&0) && before.contains(&(drive.capacity_bytes / 512 - 1)));
+            assert_eq!(drive.places_read, i64::try_from(after.len()).unwrap());
+            assert_eq!(drive.places_blank + drive.places_changed, drive.places_read, "{drive:?}");
+            let then: BTreeMap<i64, &str> = read.before.iter().map(|s| (s.block, s.digest.as_str())).collect();
+            let blank = blank();
+            let kept = read.after.iter().filter(|s| then.get(&s.block) == Some(&s.digest.as_str()));
+            assert!(kept.clone().all(|s| blank.contains(&s.digest)), "{:?}", kept.collect::<Vec<_>>());
+        }
+        places.push(blocks_of(&evidence));
+    }
+    let same = places[0].intersection(&places[1]).count();
+    assert!(same < places[0].len() / 5, "{same} of {} places are the same", places[0].len());
+}
+
+fn blocks_of(evidence: &claim::SanitizationEvidence) -> BTreeSet<i64> {
+    evidence.drives[0].before.iter().map(|s| s.block).collect()
+}
+
+/// An HTTP request for a path at an address, from another address on loopback; the answer.
+async fn get(url: &str, from: [u8; 4]) -> String {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let (address, path) = url.strip_prefix("http://").unwrap().split_once('/').unwrap();
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind((from, 0).into()).unwrap();
+    let mut stream = socket.connect(address.parse().unwrap()).await.unwrap();
+    let request = format!("GET /{path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.unwrap();
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+/// Who reads what a BMC shows cannot speak for the machine; who has the token all the same ends the run, and nothing passes.
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_but_the_agent_speaks_for_a_machine() {
+    let world = World::with(On::Sqlite, 1, InBand::Off).await.unwrap();
+    world.claim("a").await;
+    world.runs("a").await;
+    let stick = |on: bool| {
+        world.machine(0).set_knobs(ironyard_bmc_simulator::Knobs {
+            tasks_stick: Some(on),
+            ..Default::default()
+        });
+    };
+    stick(true);
+    world.release("a").await;
+    poll::until("the drives are being erased", || async {
+        let waiting = world.server("bmc-0-1").await?.waiting_because?;
+        (waiting.reason == "ERASING").then_some(())
+    })
+    .await;
+    let request = bmc::GetSystemRequest {
+        system: Some(bmc::SystemName {
+            bmc: "bmc-0".into(),
+            ..Default::default()
+        }),
+    };
+    let shown = world.clients.systems.clone().get_system(request).await.unwrap().into_inner();
+    let image = shown.inserted_image;
+    assert!(image.contains("/agent/"), "{image}");
+    // Another than the BMC gets nothing, and the BMC nothing any more that opens anything.
+    let refused = get(&image, [127, 90, 0, 77]).await;
+    assert!(refused.starts_with("HTTP/1.1 403"), "{refused}");
+    let mine = get(&image, [127, 90, 0, 1]).await;
+    assert!(mine.starts_with("HTTP/1.1 200") && !mine.contains("discovery"), "{mine}");
+    let missing = get(&image.replace("/agent/", "/agent/0"), [127, 90, 0, 1]).await;
+    assert!(missing.starts_with("HTTP/1.1 404"), "{missing}");
+
+    let channel = ironyard_rpc::Channel::new(&world.stack.address, None).unwrap();
+    let mut agent = AgentServiceClient::new(channel);
+    let mut report = async |token: &str| {
+        let hardware = world.server("bmc-0-1").await.unwrap().observed.unwrap().hardware;
+        let request = discovery::ReportRequest {
+            token: token.to_owned(),
+            session: "0123456789abcdef0123456789abcdef".to_owned(),
+            hardware,
+        };
+        let refused = agent.report(request).await.unwrap_err();
+        assert_eq!(ironyard_rpc::reason_of(&refused).unwrap(), "AGENT_TOKEN_REFUSED", "{refused:?}");
+        refused.message().to_owned()
+    };
+    let id = image.rsplit_once('/').unwrap().1.trim_end_matches(".iso");
+    report(id).await;
+    // Somebody has the token nevertheless, from memory or from a record.
+    let token = token_of_run(&world).await;
+    assert!(!image.contains(&token) && !mine.contains(&token));
+    assert!(report(&token).await.contains("two agents"));
+    let server = world.reaches("bmc-0-1", ServerState::Error).await;
+    assert!(server.sanitization_debt.is_some());
+    assert!(world.certificates("bmc-0-1").await.iter().all(|c| !c.passed));
+    stays_out(&world).await;
+    stick(false);
+    retry(&world).await;
+    world.reaches("bmc-0-1", ServerState::Available).await;
+}
+
+async fn token_of_run(world: &World) -> String {
+    sqlx::any::install_default_drivers();
+    let (url, prefix) = world.database("discovery");
+    let pool = sqlx::any::AnyPoolOptions::new().max_connections(1).connect(&url).await.unwrap();
+    let sql = format!("select body from {prefix}agent_run where ended = 'false'");
+    let body: String = sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).fetch_one(&pool).await.unwrap();
+    let body: serde_json::Value = serde_json::from_str(&body).unwrap();
+    body["token"].as_str().unwrap().to_owned()
+}
+
+/// Digests of 512 zeros and 512 ones; known from outside: `head -c 512 /dev/zero | sha256sum`.
+fn blank() -> [String; 2] {
+    let zeros = "076a27c79e5ace2a3d47f9dd2e83e4ff6ea8872b3c2218f66c92b89b55f36560";
+    let ones = "9f56cda75fefeab90f6fa5d5ddc9601544b121732c5ecccab32e631060453a5d";
+    [zeros, ones].map(|hash| hash[..16].to_owned())
 }
 
 #[tokio::test(flavor = "multi_thread")]

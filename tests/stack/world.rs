@@ -68,7 +68,7 @@ impl World {
             first: Ipv4Addr::new(127, 90, 0, 1),
             ..FleetConfig::default()
         };
-        let fleet = Fleet::new(&fleet_config, Some(boot_agent(None)));
+        let fleet = Fleet::new(&fleet_config, Some(boot_agent()));
         let serving = serve(fleet.clone(), 0, false).unwrap();
         let clients = Clients::at(&stack.address).unwrap();
         Some(Self {

@@ -1,7 +1,7 @@
 //! The admin API: what a test or a developer does to the simulated world from outside of Redfish.
 //!
 //! `GET /admin/bmcs`, `GET /admin/bmcs/N`, `GET /admin/bmcs/N/writes`, `POST /admin/bmcs/N/faults` (a rule), `DELETE …/faults`,
-//! `POST /admin/bmcs/N/drives/SERIAL` (`{"erase": "good|fails|lies", "present": bool}`), `POST /admin/bmcs/N/knobs`
+//! `POST /admin/bmcs/N/drives/SERIAL` (`{"erase": "good|fails|lies|restores", "present": bool}`), `POST /admin/bmcs/N/knobs`
 //! (`{"hung_os": bool, "power_lies": bool, "tasks_stick": bool, "tasks_vanish": bool, "password_change_required": bool, "gone": bool, "clock_1970": bool,
 //! "certificate": "fresh|expired", "healthy": bool}`).
 

@@ -16,6 +16,8 @@ pub enum EraseBehaviour {
     Fails,
     /// Its task completes, and nothing was erased.
     Lies,
+    /// Its task completes; what was written last is gone, and every byte from before is there again.
+    Restores,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,8 +101,10 @@ impl Drive {
 
     /// Erases itself in the way asked for, or pretends to.
     pub(crate) fn erase(&mut self, kind: &str) {
-        if self.behaviour != EraseBehaviour::Good {
-            return;
+        match self.behaviour {
+            EraseBehaviour::Good => {}
+            EraseBehaviour::Fails | EraseBehaviour::Lies => return,
+            EraseBehaviour::Restores => return self.blocks.clear(),
         }
         self.fill = match (kind, self.fill) {
             // Another key makes other noise of the same bytes.

@@ -60,6 +60,8 @@ pub struct Knobs {
     pub certificate: Option<CertificateKind>,
     /// Whether the machine is well.
     pub healthy: Option<bool>,
+    /// It has a storage controller that the agent has no driver for, and that the BMC does not show.
+    pub storage_without_driver: Option<bool>,
 }
 
 /// A write that reached the BMC.
@@ -125,6 +127,8 @@ pub(crate) struct State {
     pub tasks_vanish: bool,
     /// Something is broken.
     pub broken: bool,
+    /// It has a storage controller that the agent has no driver for.
+    pub storage_without_driver: bool,
     running: CancellationToken,
 }
 
@@ -172,6 +176,7 @@ impl Machine {
             version: 1,
             hung_os: false,
             broken: false,
+            storage_without_driver: false,
             power_lies: false,
             tasks_stick: false,
             tasks_vanish: false,
@@ -245,6 +250,11 @@ impl Machine {
         }
     }
 
+    /// Whether it has a storage controller that the agent has no driver for.
+    pub fn has_storage_without_driver(&self) -> bool {
+        self.lock().storage_without_driver
+    }
+
     /// Turns knobs.
     pub fn set_knobs(&self, knobs: Knobs) {
         let mut state = self.lock();
@@ -258,7 +268,9 @@ impl Machine {
             clock_1970,
             certificate,
             healthy,
+            storage_without_driver,
         } = knobs;
+        state.storage_without_driver = storage_without_driver.unwrap_or(state.storage_without_driver);
         state.broken = healthy.map_or(state.broken, |healthy| !healthy);
         state.hung_os = hung_os.unwrap_or(state.hung_os);
         state.power_lies = power_lies.unwrap_or(state.power_lies);
@@ -412,7 +424,7 @@ impl Machine {
                 d.behaviour
             });
             match behaviour {
-                Some(EraseBehaviour::Good | EraseBehaviour::Lies) => Ok("The drive was erased.".to_owned()),
+                Some(EraseBehaviour::Good | EraseBehaviour::Lies | EraseBehaviour::Restores) => Ok("The drive was erased.".to_owned()),
                 Some(EraseBehaviour::Fails) => Err(format!("Drive {serial} failed to erase.")),
                 None => Err(format!("Drive {serial} was removed.")),
             }

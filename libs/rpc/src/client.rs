@@ -84,6 +84,26 @@ impl std::fmt::Debug for Channel {
 impl Channel {
     /// A channel to this address.
     pub fn new(address: &str, tls: Option<&TlsConfig>) -> Result<Self, Error> {
+        let Some(tls) = tls else { return Self::over(address, None) };
+        let read = |path: &std::path::PathBuf| std::fs::read(path).map_err(|e| Error::File(path.clone(), e));
+        let mut config = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(read(&tls.ca)?));
+        if let (Some(certificate), Some(key)) = (&tls.certificate, &tls.key) {
+            config = config.identity(TlsIdentity::from_pem(read(certificate)?, read(key)?));
+        }
+        if let Some(name) = &tls.server_name {
+            config = config.domain_name(name.clone());
+        }
+        Self::over(address, Some(config))
+    }
+
+    /// A channel to this address that shows no certificate of its own, and trusts these authorities, PEM, and no other. Without any, the
+    /// address must be `http`.
+    pub fn trusting(address: &str, authority: &str) -> Result<Self, Error> {
+        let tls = (!authority.is_empty()).then(|| ClientTlsConfig::new().ca_certificate(Certificate::from_pem(authority)));
+        Self::over(address, tls)
+    }
+
+    fn over(address: &str, tls: Option<ClientTlsConfig>) -> Result<Self, Error> {
         let endpoint = Endpoint::from_shared(address.to_owned()).map_err(|_| Error::Address(address.to_owned()))?;
         if endpoint.uri().scheme().is_none() || endpoint.uri().host().is_none() {
             return Err(Error::Address(address.to_owned()));
@@ -94,15 +114,7 @@ impl Channel {
             .keep_alive_while_idle(true)
             .tcp_nodelay(true);
         if let Some(tls) = tls {
-            let read = |path: &std::path::PathBuf| std::fs::read(path).map_err(|e| Error::File(path.clone(), e));
-            let mut config = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(read(&tls.ca)?));
-            if let (Some(certificate), Some(key)) = (&tls.certificate, &tls.key) {
-                config = config.identity(TlsIdentity::from_pem(read(certificate)?, read(key)?));
-            }
-            if let Some(name) = &tls.server_name {
-                config = config.domain_name(name.clone());
-            }
-            endpoint = endpoint.tls_config(config).map_err(Error::Tls)?;
+            endpoint = endpoint.tls_config(tls).map_err(Error::Tls)?;
         }
         Ok(Self {
             inner: Inner::Wire(endpoint.connect_lazy()),

@@ -2,12 +2,14 @@
 //!
 //! No tonic, no sqlx, no reqwest here: a domain may depend on all of it.
 
+pub mod agent_image;
 pub mod hardware;
 pub mod labels;
 mod mac;
 mod machine;
 mod names;
 mod resource;
+pub mod sampling;
 mod sanitization;
 mod secret;
 mod system_uuid;

@@ -32,6 +32,11 @@ impl MachineIdentity {
         self.uuid.as_ref()
     }
 
+    /// Whether both have the same serial number from the same maker.
+    pub fn same_serial(&self, shown: &Self) -> bool {
+        self.serial.is_some() && self.serial == shown.serial && self.maker == shown.maker
+    }
+
     /// Why what is shown is another machine than this one, in a clause; `None` where it is the same, or where nothing tells.
     pub fn differs(&self, shown: &Self) -> Option<String> {
         if let (Some(known), Some(shown)) = (&self.uuid, &shown.uuid) {

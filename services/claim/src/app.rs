@@ -25,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     domain::{
         cleanup::{Certificate, CleanupRun},
+        evidence::Evidence,
         server_claim::{Request, ServerClaim},
     },
     tasks::{binder::Reserved, pending::Pending},
@@ -42,6 +43,13 @@ impl Kind for CleanupRun {
     const NOT_FOUND: Reason = Reason::CertificateNotFound;
     const EXISTS: Reason = Reason::ClaimExists;
     const CHANGED: Reason = Reason::PeerUnavailable;
+}
+
+impl Kind for Evidence {
+    const NOUN: &'static str = "evidence";
+    const NOT_FOUND: Reason = Reason::ClaimNotFound;
+    const EXISTS: Reason = Reason::ClaimExists;
+    const CHANGED: Reason = Reason::ClaimChanged;
 }
 
 impl Kind for Certificate {

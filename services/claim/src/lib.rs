@@ -45,6 +45,11 @@ pub const MIGRATIONS: &[Migration] = &[
         name: "pending",
         sql: include_str!("../migrations/0102_pending.sql"),
     },
+    Migration {
+        version: 103,
+        name: "evidence",
+        sql: include_str!("../migrations/0103_evidence.sql"),
+    },
 ];
 
 /// Why the service does not start.

@@ -45,6 +45,8 @@ pub struct App {
     pub gateway: Gateway,
     /// What the site wants.
     pub settings: Settings,
+    /// How BMCs reach the agent's image; empty: there is none.
+    pub image_url: String,
     /// Endpoints that are due.
     pub endpoints: Queue,
     /// BMCs that are due.
@@ -93,6 +95,9 @@ impl App {
             server: server.to_owned(),
             purpose: purpose.to_owned(),
             token: random_hex(32),
+            image_id: random_hex(16),
+            session: String::new(),
+            distrusted: None,
             stage: Stage::SwitchOff,
             started_at: self.cx.now(),
             report: None,

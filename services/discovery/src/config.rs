@@ -26,8 +26,11 @@ pub struct Config {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
-    /// Address at which the agent's medium is served and the agent reaches this service, as in `http://10.0.0.5:7700`.
+    /// Address at which the agent reaches this service, as in `https://10.0.0.5:7700`.
     pub agent_url: String,
+    /// The agent's image. Without it no machine is booted into the agent.
+    #[serde(default)]
+    pub image: Option<crate::image::Config>,
     /// Whether the agent is needed where a server does not say.
     #[serde(default = "optional")]
     pub in_band: InBand,

@@ -4,6 +4,7 @@ mod app;
 mod config;
 pub mod domain;
 pub mod grpc;
+mod image;
 mod notifier;
 pub mod store;
 pub mod tasks;
@@ -13,6 +14,8 @@ use std::sync::Arc;
 use app::App;
 pub use config::{Config, Settings};
 use domain::{agent_run::AgentRun, endpoint::Endpoint};
+pub use image::Config as ImageConfig;
+use image::ImageServer;
 use ironyard_db::{Db, Migration, record};
 use ironyard_peers::{Gateway, Inventory, Peers, Wakeups, follow_servers, name, poke_on_bmcs, resync_on_servers};
 use ironyard_proto::{
@@ -43,6 +46,11 @@ pub const MIGRATIONS: &[Migration] = &[
         name: "discovery",
         sql: include_str!("../migrations/0101_discovery.sql"),
     },
+    Migration {
+        version: 102,
+        name: "image",
+        sql: include_str!("../migrations/0102_image.sql"),
+    },
 ];
 
 /// Why the service does not start.
@@ -51,6 +59,9 @@ pub enum Error {
     /// The database.
     #[error("could not open the database")]
     Database(#[from] ironyard_db::Error),
+    /// The agent's image.
+    #[error(transparent)]
+    Image(#[from] image::Error),
     /// A peer's address.
     #[error("could not set up a peer")]
     Peer(#[from] ironyard_rpc::client::Error),
@@ -71,6 +82,7 @@ async fn poke_all(app: &App) -> ironyard_db::Result<()> {
 #[derive(Clone)]
 pub struct Service {
     app: App,
+    images: Option<Arc<ImageServer>>,
 }
 
 impl Service {
@@ -89,7 +101,14 @@ impl Service {
         clock: Arc<dyn Clock>,
     ) -> Result<Self, Error> {
         let db = Db::open(database, MIGRATIONS).await?;
-        Ok(Self::over(db, peers.connect()?, settings, clock))
+        let image = settings.image.clone();
+        let mut service = Self::over(db, peers.connect()?, settings, clock);
+        if let Some(image) = image {
+            let (server, url) = ImageServer::open(&image).await?;
+            service.images = Some(Arc::new(server));
+            service.app.image_url = url;
+        }
+        Ok(service)
     }
 
     /// Over a database that is open, and peers that are known.
@@ -98,6 +117,7 @@ impl Service {
         let app = App {
             inventory: Inventory::new(peers.inventory),
             gateway: Gateway::new(peers.bmc_gateway),
+            image_url: settings.image.as_ref().map(|i| i.url.clone()).unwrap_or_default(),
             settings,
             endpoints: queue("endpoint"),
             bmcs: queue("bmc"),
@@ -107,7 +127,7 @@ impl Service {
             wakeups: Wakeups::default(),
             cx: Context { db, clock },
         };
-        Self { app }
+        Self { app, images: None }
     }
 
     /// Adds its methods.
@@ -171,7 +191,13 @@ impl Service {
                 () = shutdown.cancelled() => {}
             }
         };
+        let images = async {
+            if let Some(images) = &self.images {
+                images.clone().run(self.app.clone(), shutdown.clone()).await;
+            }
+        };
         tokio::join!(
+            images,
             run_all(self.controllers(), &shutdown),
             ironyard_resource::housekeep(&cx, &[store::ENDED], shutdown.clone()),
             watches,

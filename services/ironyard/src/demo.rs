@@ -143,7 +143,7 @@ pub async fn run(count: u32) -> Result<(), BoxError> {
         count,
         ..FleetConfig::default()
     };
-    let fleet = Fleet::new(&fleet_config, Some(boot_agent(None)));
+    let fleet = Fleet::new(&fleet_config, Some(boot_agent()));
     let serving = serve(fleet.clone(), 0, false)?;
     let clients = Clients::at(&stack.address)?;
     let mut progress = Progress {

@@ -1,14 +1,18 @@
 //! Simulated machines that run the real agent when they boot from its medium.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::{Request, StatusCode, body::Bytes, client::conn::http1, header};
+use hyper_util::rt::TokioIo;
 use ironyard_bmc_simulator::{Machine as Simulated, OnBoot};
-use ironyard_metalprobe::{BLOCK, Machine, Problem};
-use ironyard_rpc::{Channel, client::TlsConfig};
+use ironyard_metalprobe::{BLOCK, Block, Machine, Problem, channel};
 use ironyard_types::{
     Clock, SystemClock,
+    agent_image::{AgentConfiguration, MARKER, WINDOW},
     hardware::{Drive, Hardware, MemoryModule, Neighbor, NetworkInterface, PciDevice, Processor},
 };
+use tokio::net::TcpSocket;
 
 struct Inside(Arc<Simulated>);
 
@@ -77,6 +81,11 @@ impl Machine for Inside {
                 device_id: "0010".to_owned(),
                 ..PciDevice::default()
             }],
+            unreadable: if self.0.has_storage_without_driver() {
+                vec!["storage controller 0000:00:17.0 (8086:a282): no driver for it in the agent's image".to_owned()]
+            } else {
+                vec![]
+            },
             read_at: SystemClock.now(),
             ..Hardware::default()
         }
@@ -86,12 +95,12 @@ impl Machine for Inside {
         self.drive(serial, |d| d.capacity / BLOCK as u64)
     }
 
-    fn read(&self, serial: &str, block: u64) -> Result<[u8; BLOCK], Problem> {
-        self.drive(serial, |d| d.read(block))
+    fn read(&self, serial: &str, blocks: &[u64]) -> Result<Vec<Block>, Problem> {
+        self.drive(serial, |d| blocks.iter().map(|block| d.read(*block)).collect())
     }
 
-    fn write(&self, serial: &str, block: u64, bytes: &[u8; BLOCK]) -> Result<(), Problem> {
-        self.drive(serial, |d| d.write(block, *bytes))
+    fn write(&self, serial: &str, blocks: &[(u64, Block)]) -> Result<(), Problem> {
+        self.drive(serial, |d| blocks.iter().for_each(|(block, bytes)| d.write(*block, *bytes)))
     }
 
     fn overwrite(&self, serial: &str) -> Result<(), Problem> {
@@ -101,7 +110,7 @@ impl Machine for Inside {
                 d.overwrite();
                 Ok(())
             }
-            ironyard_bmc_simulator::EraseBehaviour::Lies => Ok(()),
+            ironyard_bmc_simulator::EraseBehaviour::Lies | ironyard_bmc_simulator::EraseBehaviour::Restores => Ok(()),
             ironyard_bmc_simulator::EraseBehaviour::Fails => Err(Problem(format!("drive {serial}: input/output error"))),
         })?
     }
@@ -111,27 +120,94 @@ impl Machine for Inside {
     }
 }
 
-/// What a simulated machine does with a medium: the agent's is `http(s)://DISCOVERY/agent/TOKEN.iso`; any other boots into nothing.
-pub fn boot_agent(ca: Option<PathBuf>) -> OnBoot {
+/// What a simulated machine does with a medium: it fetches it from the address of its BMC, as a BMC does, and where it is an image of the
+/// agent, runs the agent with the configuration in it. Any other boots into nothing.
+pub fn boot_agent() -> OnBoot {
     Arc::new(move |machine, medium, _powered| {
-        let ca = ca.clone();
         Box::pin(async move {
-            let Some((discovery, token)) = medium.split_once("/agent/") else {
+            if !medium.contains("/agent/") {
                 return;
+            }
+            // A server that is away is waited for, as a firmware does that goes round its boot options.
+            let mut tries = 0;
+            let configuration = loop {
+                match fetch(&machine, &medium).await {
+                    Ok(configuration) => break configuration,
+                    Err(Unbootable::Away(_)) if tries < 120 => tries += 1,
+                    Err(Unbootable::Away(error) | Unbootable::Refused(error)) => {
+                        return tracing::warn!(error, medium, "a simulated machine cannot boot from its medium");
+                    }
+                }
+                tokio::time::sleep(Duration::from_millis(500)).await;
             };
-            let tls = ca.map(|ca| TlsConfig {
-                server_name: None,
-                ca,
-                certificate: None,
-                key: None,
-            });
-            match Channel::new(discovery, tls.as_ref()) {
+            match channel(&configuration) {
                 Ok(channel) => {
-                    let outcome = ironyard_metalprobe::run(Arc::new(Inside(machine)), channel, token.trim_end_matches(".iso")).await;
+                    let outcome = ironyard_metalprobe::run(Arc::new(Inside(machine)), channel, configuration.token.expose()).await;
                     tracing::debug!(?outcome, "the agent ended");
                 }
                 Err(error) => tracing::warn!(%error, "the agent cannot reach discovery"),
             }
         })
     })
+}
+
+/// Why a machine cannot boot from a medium.
+enum Unbootable {
+    /// The server does not answer.
+    Away(String),
+    /// It does not give it, or it is no image of the agent.
+    Refused(String),
+}
+
+/// The configuration in an image of the agent.
+async fn fetch(machine: &Simulated, medium: &str) -> Result<AgentConfiguration, Unbootable> {
+    let (status, image) = download(machine, medium).await.map_err(Unbootable::Away)?;
+    if status.is_server_error() {
+        return Err(Unbootable::Away(format!("the image is not served: {status}")));
+    }
+    if !status.is_success() {
+        return Err(Unbootable::Refused(format!("the image is not served: {status}")));
+    }
+    let at = image.windows(MARKER.len()).position(|w| w == MARKER);
+    let window = at.and_then(|at| image.get(at..at + WINDOW));
+    let window = window.ok_or_else(|| Unbootable::Refused("it is no image of the agent".to_owned()))?;
+    AgentConfiguration::from_window(window).map_err(|e| Unbootable::Refused(e.to_string()))
+}
+
+/// Gets a file over HTTP, from the address of the machine's BMC.
+async fn download(machine: &Simulated, medium: &str) -> Result<(StatusCode, Bytes), String> {
+    let address = medium
+        .strip_prefix("http://")
+        .and_then(|rest| rest.split('/').next())
+        .unwrap_or_default();
+    let mut found = tokio::net::lookup_host(address).await.map_err(|e| format!("{address:?}: {e}"))?;
+    let server = found.next().ok_or_else(|| format!("{address:?} has no address"))?;
+    let socket = if server.is_ipv4() {
+        TcpSocket::new_v4()
+    } else {
+        TcpSocket::new_v6()
+    };
+    let socket = socket.map_err(|e| e.to_string())?;
+    // Simulated BMCs have addresses of their own on loopback; elsewhere they share the machine's.
+    if server.ip().is_loopback() && server.is_ipv4() == machine.address().is_ipv4() {
+        socket.bind(SocketAddr::new(machine.address(), 0)).map_err(|e| e.to_string())?;
+    }
+    let get = async {
+        let stream = socket.connect(server).await?;
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
+        let serving = tokio::spawn(connection);
+        let request = Request::get(medium).header(header::HOST, address).body(Empty::<Bytes>::new());
+        let response = sender
+            .send_request(request.map_err(io::Error::other)?)
+            .await
+            .map_err(io::Error::other)?;
+        let status = response.status();
+        let body = Limited::new(response.into_body(), 256 << 20)
+            .collect()
+            .await
+            .map_err(io::Error::other)?;
+        serving.abort();
+        Ok::<_, io::Error>((status, body.to_bytes()))
+    };
+    get.await.map_err(|e| e.to_string())
 }

@@ -21,6 +21,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Plaintext address for health checks and metrics.
     pub ops_listen: Option<SocketAddr>,
+    /// The agent's image.
+    pub image: Option<ironyard_discovery::ImageConfig>,
     /// Whether the agent is needed where a server does not say.
     pub in_band: ironyard_discovery::domain::discovery_run::InBand,
     /// Time for a machine to boot the agent.
@@ -43,6 +45,8 @@ impl Config {
             database_url: None,
             listen,
             ops_listen: None,
+            // Until there is one for real machines.
+            image: Some(ironyard_discovery::ImageConfig::simulated(([127, 0, 0, 1], 0).into())),
             in_band: ironyard_discovery::domain::discovery_run::InBand::Optional,
             boot_timeout: Duration::from_secs(600),
             running_machines: RunningMachines::Wait,
@@ -105,6 +109,7 @@ impl Stack {
         };
         let discovery = DiscoverySettings {
             agent_url: address.clone(),
+            image: config.image.clone(),
             in_band: config.in_band,
             boot_timeout: config.boot_timeout,
             running_machines: config.running_machines,

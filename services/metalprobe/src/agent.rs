@@ -2,6 +2,7 @@ use std::time::Duration;
 
 use ironyard_proto::discovery::{self as pb, AgentVerb, agent_service_client::AgentServiceClient};
 use ironyard_rpc::{Channel, convert::hardware_to};
+use ironyard_types::{agent_image::AgentConfiguration, sampling::Sample};
 use tonic::{Code, Status};
 
 use crate::{Problem, Shared, sampling};
@@ -15,8 +16,15 @@ pub enum Outcome {
     Refused(String),
 }
 
+/// A way to the discovery service of a run.
+pub fn channel(configuration: &AgentConfiguration) -> Result<Channel, ironyard_rpc::client::Error> {
+    Channel::trusting(&configuration.discovery, &configuration.authority)
+}
+
 /// Reports the machine, then does what it is told until it is told to switch off. A discovery service that is away is waited for.
 pub async fn run(machine: Shared, channel: Channel, token: &str) -> Outcome {
+    // Nobody else can know it: whoever reads the image's token later cannot speak for this machine.
+    let session = ironyard_types::random_hex(32);
     let client = AgentServiceClient::new(channel).max_decoding_message_size(16 << 20);
     let looked = machine.clone();
     // A machine that cannot be looked at is not reported as one without drives.
@@ -25,6 +33,7 @@ pub async fn run(machine: Shared, channel: Channel, token: &str) -> Outcome {
     };
     let report = pb::ReportRequest {
         token: token.to_owned(),
+        session: session.clone(),
         hardware: Some(hardware_to(hardware)),
     };
     let reported = patiently(|| {
@@ -36,8 +45,9 @@ pub async fn run(machine: Shared, channel: Channel, token: &str) -> Outcome {
     }
     loop {
         let next = patiently(|| {
-            let (mut client, token) = (client.clone(), token.to_owned());
-            async move { client.next_command(pb::NextCommandRequest { token }).await }
+            let mut client = client.clone();
+            let (token, session) = (token.to_owned(), session.clone());
+            async move { client.next_command(pb::NextCommandRequest { token, session }).await }
         });
         let command = match next.await {
             Ok(reply) => reply.command,
@@ -45,13 +55,19 @@ pub async fn run(machine: Shared, channel: Channel, token: &str) -> Outcome {
         };
         let Some(command) = command else { continue };
         let off = command.verb() == AgentVerb::Off;
-        let (id, doer, run) = (command.id.clone(), machine.clone(), token.to_owned());
-        let results = tokio::task::spawn_blocking(move || execute(&doer, &run, &command))
+        let (id, doer) = (command.id.clone(), machine.clone());
+        let results = tokio::task::spawn_blocking(move || execute(&doer, &command))
             .await
             .unwrap_or_default();
         let finished = patiently(|| {
-            let (mut client, token, id, results) = (client.clone(), token.to_owned(), id.clone(), results.clone());
-            async move { client.finish_command(pb::FinishCommandRequest { token, id, results }).await }
+            let mut client = client.clone();
+            let finished = pb::FinishCommandRequest {
+                token: token.to_owned(),
+                session: session.clone(),
+                id: id.clone(),
+                results: results.clone(),
+            };
+            async move { client.finish_command(finished).await }
         });
         if let Err(why) = finished.await {
             return Outcome::Refused(why);
@@ -63,26 +79,29 @@ pub async fn run(machine: Shared, channel: Channel, token: &str) -> Outcome {
     }
 }
 
-fn execute(machine: &Shared, run: &str, command: &pb::AgentCommand) -> Vec<pb::DriveResult> {
+fn execute(machine: &Shared, command: &pb::AgentCommand) -> Vec<pb::DriveResult> {
+    let (seed, fresh_seed) = (&command.seed, &command.fresh_seed);
     let each = |task: &pb::DriveTask| {
         let serial = &task.serial_number;
-        let outcome: Result<(i64, String), Problem> = match command.verb() {
-            AgentVerb::Mark => sampling::mark(&**machine, run, serial).map(|n| (n, format!("marked {n} places"))),
-            AgentVerb::Wipe => machine.overwrite(serial).map(|()| (0, "overwritten with zeros".to_owned())),
-            AgentVerb::Verify => {
-                sampling::verify(&**machine, run, serial, &task.method).map(|n| (n, format!("{n} places read, none holds old data")))
-            }
-            AgentVerb::Off | AgentVerb::Unspecified => Ok((0, String::new())),
+        let outcome: Result<(&str, Vec<Sample>), Problem> = match command.verb() {
+            AgentVerb::Mark => sampling::mark_drive(&**machine, seed, serial).map(|before| ("marked", before)),
+            AgentVerb::Wipe => machine.overwrite(serial).map(|()| ("overwritten with zeros", vec![])),
+            AgentVerb::Verify => sampling::read_again(&**machine, seed, fresh_seed, serial).map(|after| ("read", after)),
+            AgentVerb::Off | AgentVerb::Unspecified => Ok(("", vec![])),
         };
-        let (ok, samples, message) = match outcome {
-            Ok((samples, message)) => (true, samples, message),
-            Err(Problem(message)) => (false, 0, message),
+        let (ok, message, samples) = match outcome {
+            Ok((message, samples)) => (true, message.to_owned(), samples),
+            Err(Problem(message)) => (false, message, vec![]),
+        };
+        let sample = |Sample { block, digest }| pb::Sample {
+            block: i64::try_from(block).unwrap_or(i64::MAX),
+            digest,
         };
         pb::DriveResult {
             serial_number: serial.clone(),
             ok,
             message,
-            samples,
+            samples: samples.into_iter().map(sample).collect(),
         }
     };
     command.drives.iter().map(each).collect()

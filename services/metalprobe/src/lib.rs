@@ -6,14 +6,17 @@ mod agent;
 mod dmi;
 pub mod linux;
 mod sampling;
+mod sysfs;
 
 use std::sync::Arc;
 
-pub use agent::{Outcome, run};
+pub use agent::{Outcome, channel, run};
 use ironyard_types::hardware::Hardware;
 
-/// Bytes in a block, the unit of sampling.
-pub const BLOCK: usize = 512;
+pub use ironyard_types::sampling::BLOCK;
+
+/// The bytes of one.
+pub type Block = [u8; BLOCK];
 
 /// A problem with one drive or machine, in a sentence.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -26,10 +29,10 @@ pub trait Machine: Send + Sync + 'static {
     fn hardware(&self) -> Hardware;
     /// Blocks of a drive.
     fn blocks(&self, serial: &str) -> Result<u64, Problem>;
-    /// Reads one block from the drive itself, not from a cache.
-    fn read(&self, serial: &str, block: u64) -> Result<[u8; BLOCK], Problem>;
-    /// Writes one block through to the drive.
-    fn write(&self, serial: &str, block: u64, bytes: &[u8; BLOCK]) -> Result<(), Problem>;
+    /// Reads blocks from the drive itself, not from a cache.
+    fn read(&self, serial: &str, blocks: &[u64]) -> Result<Vec<Block>, Problem>;
+    /// Writes blocks through to the drive.
+    fn write(&self, serial: &str, blocks: &[(u64, Block)]) -> Result<(), Problem>;
     /// Overwrites every block with zeros.
     fn overwrite(&self, serial: &str) -> Result<(), Problem>;
     /// Switches the machine off.

@@ -9,86 +9,38 @@ use std::{
 
 use ironyard_types::{
     Clock, MacAddress, SystemClock, SystemUuid,
-    hardware::{Drive, Hardware, NetworkInterface, PciDevice, Processor},
+    hardware::{Hardware, NetworkInterface, PciDevice, Processor},
 };
 
-use crate::{BLOCK, Machine, Problem, dmi};
+use crate::{
+    BLOCK, Block, Machine, Problem, dmi,
+    sysfs::{Extent, Sysfs},
+};
 
 /// A machine whose `/sys`, `/proc` and `/dev` lie under a root (`/`, or a copy of them in a test).
 pub struct Linux {
-    root: PathBuf,
+    sysfs: Sysfs,
 }
 
 impl Linux {
     /// The machine under this root.
     pub fn new(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into() }
+        Self { sysfs: Sysfs(root.into()) }
     }
 
     fn text(&self, path: &str) -> String {
-        std::fs::read_to_string(self.root.join(path))
-            .map(|t| t.trim().to_owned())
-            .unwrap_or_default()
+        self.sysfs.text(path)
     }
 
     fn entries(&self, path: &str) -> Vec<String> {
-        let entries = std::fs::read_dir(self.root.join(path)).into_iter().flatten().flatten();
-        let mut names: Vec<String> = entries.filter_map(|e| e.file_name().into_string().ok()).collect();
-        names.sort();
-        names
-    }
-
-    fn drives(&self) -> Vec<Drive> {
-        // Only whole disks that have hardware behind them: no partitions, loops, RAM disks or device mappers.
-        let names = self
-            .entries("sys/block")
-            .into_iter()
-            .filter(|n| self.root.join(format!("sys/block/{n}/device")).exists());
-        let names = names.filter(|n| self.text(&format!("sys/block/{n}/removable")) != "1");
-        names
-            .map(|name| {
-                let at = |file: &str| self.text(&format!("sys/block/{name}/{file}"));
-                let serial = [
-                    at("device/serial"),
-                    at("serial"),
-                    self.vpd_serial(&name),
-                    at("device/wwid"),
-                    at("wwid"),
-                ];
-                let sectors: i64 = at("size").parse().unwrap_or(0);
-                Drive {
-                    name: name.clone(),
-                    serial_number: serial.into_iter().find(|s| !s.is_empty()).unwrap_or_default(),
-                    manufacturer: at("device/vendor"),
-                    model: at("device/model"),
-                    revision: [at("device/firmware_rev"), at("device/rev")].concat(),
-                    media_type: if at("queue/rotational") == "1" { "HDD" } else { "SSD" }.to_owned(),
-                    protocol: if name.starts_with("nvme") {
-                        "NVMe".to_owned()
-                    } else {
-                        String::new()
-                    },
-                    capacity_bytes: sectors.saturating_mul(512),
-                    device: format!("/dev/{name}"),
-                    ..Drive::default()
-                }
-            })
-            .collect()
-    }
-
-    /// The unit serial number of a SCSI or SATA disk: page 0x80 of its vital product data, after four bytes of header.
-    fn vpd_serial(&self, name: &str) -> String {
-        let page = std::fs::read(self.root.join(format!("sys/block/{name}/device/vpd_pg80"))).unwrap_or_default();
-        String::from_utf8_lossy(page.get(4..).unwrap_or_default())
-            .trim_matches(|c: char| c.is_whitespace() || c == '\0')
-            .to_owned()
+        self.sysfs.entries(path)
     }
 
     fn interfaces(&self) -> Vec<NetworkInterface> {
         let names = self
             .entries("sys/class/net")
             .into_iter()
-            .filter(|n| self.root.join(format!("sys/class/net/{n}/device")).exists());
+            .filter(|n| self.sysfs.path(&format!("sys/class/net/{n}/device")).exists());
         names
             .filter_map(|name| {
                 let at = |file: &str| self.text(&format!("sys/class/net/{name}/{file}"));
@@ -141,29 +93,38 @@ impl Linux {
         self.entries("sys/bus/pci/devices").into_iter().map(each).collect()
     }
 
-    fn open(&self, serial: &str, write: bool) -> Result<(File, PathBuf), Problem> {
-        let drive = self.drives().into_iter().find(|d| !serial.is_empty() && d.serial_number == serial);
-        let drive = drive.ok_or_else(|| Problem(format!("no drive has serial number {serial}")))?;
-        let path = self.root.join(drive.device.trim_start_matches('/'));
+    /// The block devices of a drive, in the order of its blocks.
+    fn extents(&self, serial: &str) -> Result<Vec<Extent>, Problem> {
+        let mut drives = self.sysfs.drives();
+        let at = drives.iter().position(|d| !serial.is_empty() && d.drive.serial_number == serial);
+        let at = at.ok_or_else(|| Problem(format!("no drive has serial number {serial}")))?;
+        Ok(drives.swap_remove(at).extents)
+    }
+
+    fn open(&self, extent: &Extent, write: bool) -> Result<(File, PathBuf), Problem> {
+        if write {
+            self.sysfs.allow_writing(&extent.name)?;
+        }
+        let path = self.sysfs.path(&format!("dev/{}", extent.name));
         let file = OpenOptions::new().read(true).write(write).open(&path);
         Ok((file.map_err(|e| problem(&path, &e))?, path))
     }
 
     /// What was written before an erase must not be read from the kernel's cache after it.
     fn drop_cache(&self) -> Result<(), Problem> {
-        let path = self.root.join("proc/sys/vm/drop_caches");
+        let path = self.sysfs.path("proc/sys/vm/drop_caches");
         std::fs::write(&path, "3").map_err(|e| problem(&path, &e))
     }
 }
 
-fn problem(path: &Path, error: &std::io::Error) -> Problem {
+pub(crate) fn problem(path: &Path, error: &std::io::Error) -> Problem {
     Problem(format!("{}: {error}", path.display()))
 }
 
 impl Machine for Linux {
     fn hardware(&self) -> Hardware {
         let dmi = |name: &str| self.text(&format!("sys/class/dmi/id/{name}"));
-        let table = std::fs::read(self.root.join("sys/firmware/dmi/tables/DMI")).unwrap_or_default();
+        let table = std::fs::read(self.sysfs.path("sys/firmware/dmi/tables/DMI")).unwrap_or_default();
         let memory_modules = dmi::memory_modules(&table);
         let meminfo = self.text("proc/meminfo");
         let total_kib = meminfo.lines().find_map(|l| {
@@ -189,46 +150,69 @@ impl Machine for Linux {
             processors: self.processors(),
             memory_mib: if sum > 0 { sum } else { total_kib.unwrap_or(0) / 1024 },
             memory_modules,
-            drives: self.drives(),
+            drives: self.sysfs.drives().into_iter().map(|d| d.drive).collect(),
             network_interfaces: self.interfaces(),
             pci_devices: self.pci(),
-            unreadable: vec![],
+            unreadable: self.sysfs.unreachable_storage(),
             read_at: SystemClock.now(),
         }
     }
 
     fn blocks(&self, serial: &str) -> Result<u64, Problem> {
-        let drive = self.drives().into_iter().find(|d| d.serial_number == serial);
-        let drive = drive.ok_or_else(|| Problem(format!("no drive has serial number {serial}")))?;
-        Ok(u64::try_from(drive.capacity_bytes).unwrap_or(0) / BLOCK as u64)
+        Ok(self.extents(serial)?.iter().map(|e| e.blocks).sum())
     }
 
-    fn read(&self, serial: &str, block: u64) -> Result<[u8; BLOCK], Problem> {
+    fn read(&self, serial: &str, blocks: &[u64]) -> Result<Vec<Block>, Problem> {
         self.drop_cache()?;
-        let (file, path) = self.open(serial, false)?;
-        let mut out = [0; BLOCK];
-        file.read_exact_at(&mut out, block * BLOCK as u64).map_err(|e| problem(&path, &e))?;
-        Ok(out)
+        let mut out = vec![[0; BLOCK]; blocks.len()];
+        let mut start = 0;
+        for extent in self.extents(serial)? {
+            let end = start + extent.blocks;
+            let here = blocks.iter().zip(&mut out).filter(|(block, _)| (start..end).contains(*block));
+            let (file, path) = self.open(&extent, false)?;
+            for (block, bytes) in here {
+                file.read_exact_at(bytes, (block - start) * BLOCK as u64)
+                    .map_err(|e| problem(&path, &e))?;
+            }
+            start = end;
+        }
+        match blocks.iter().find(|block| **block >= start) {
+            Some(block) => Err(Problem(format!("drive {serial} has {start} blocks, and none {block}"))),
+            None => Ok(out),
+        }
     }
 
-    fn write(&self, serial: &str, block: u64, bytes: &[u8; BLOCK]) -> Result<(), Problem> {
-        let (file, path) = self.open(serial, true)?;
-        file.write_all_at(bytes, block * BLOCK as u64)
-            .and_then(|()| file.sync_all())
-            .map_err(|e| problem(&path, &e))
+    fn write(&self, serial: &str, blocks: &[(u64, Block)]) -> Result<(), Problem> {
+        let mut start = 0;
+        for extent in self.extents(serial)? {
+            let end = start + extent.blocks;
+            let (file, path) = self.open(&extent, true)?;
+            for (block, bytes) in blocks.iter().filter(|(block, _)| (start..end).contains(block)) {
+                file.write_all_at(bytes, (block - start) * BLOCK as u64)
+                    .map_err(|e| problem(&path, &e))?;
+            }
+            file.sync_all().map_err(|e| problem(&path, &e))?;
+            start = end;
+        }
+        match blocks.iter().find(|(block, _)| *block >= start) {
+            Some((block, _)) => Err(Problem(format!("drive {serial} has {start} blocks, and none {block}"))),
+            None => Ok(()),
+        }
     }
 
     fn overwrite(&self, serial: &str) -> Result<(), Problem> {
-        let blocks = self.blocks(serial)?;
-        let (mut file, path) = self.open(serial, true)?;
         let zeros = vec![0; 1 << 20];
-        let mut left = blocks * BLOCK as u64;
-        while left > 0 {
-            let now = usize::try_from(left).unwrap_or(usize::MAX).min(zeros.len());
-            file.write_all(&zeros[..now]).map_err(|e| problem(&path, &e))?;
-            left -= now as u64;
+        for extent in self.extents(serial)? {
+            let (mut file, path) = self.open(&extent, true)?;
+            let mut left = extent.blocks * BLOCK as u64;
+            while left > 0 {
+                let now = usize::try_from(left).unwrap_or(usize::MAX).min(zeros.len());
+                file.write_all(&zeros[..now]).map_err(|e| problem(&path, &e))?;
+                left -= now as u64;
+            }
+            file.sync_all().map_err(|e| problem(&path, &e))?;
         }
-        file.sync_all().map_err(|e| problem(&path, &e))
+        Ok(())
     }
 
     fn power_off(&self) {
@@ -240,6 +224,8 @@ impl Machine for Linux {
 
 #[cfg(test)]
 mod tests {
+    use ironyard_types::sampling::digest;
+
     use super::*;
 
     #[test]
@@ -283,11 +269,41 @@ mod tests {
             ),
             (1, 2, 1, 1)
         );
-        assert!(crate::sampling::verify(&machine, "run", "S42", "Overwrite").is_err());
-        crate::sampling::mark(&machine, "run", "S42").unwrap();
-        assert!(crate::sampling::verify(&machine, "run", "S42", "CryptographicErase").is_err());
+        let old = digest(&[b'x'; BLOCK]);
+        let before = crate::sampling::mark_drive(&machine, "seed", "S42").unwrap();
+        assert!(before.len() == 16 && before.iter().all(|s| s.digest == old));
+        let marked = crate::sampling::read_again(&machine, "seed", "fresh", "S42").unwrap();
+        assert!(marked.iter().all(|s| s.digest != old));
         machine.overwrite("S42").unwrap();
-        assert!(crate::sampling::verify(&machine, "run", "S42", "Overwrite").is_ok());
+        let after = crate::sampling::read_again(&machine, "seed", "fresh", "S42").unwrap();
+        assert!(after.len() == 16 && after.iter().all(|s| s.digest == digest(&[0; BLOCK])));
+        assert!(machine.read("S42", &[16]).is_err() && machine.write("S42", &[(16, [0; BLOCK])]).is_err());
         assert!(machine.blocks("nothing").is_err());
+    }
+
+    #[test]
+    fn a_drive_of_several_block_devices_is_read_and_erased_as_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let put = |path: &str, text: &str| {
+            let path = folder.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        };
+        put("proc/sys/vm/drop_caches", "");
+        for (name, blocks) in [("mmcblk0", 8), ("mmcblk0boot0", 4)] {
+            put(&format!("sys/block/{name}/device/serial"), "0xabc\n");
+            put(&format!("sys/block/{name}/size"), &format!("{blocks}\n"));
+            put(&format!("dev/{name}"), &"x".repeat(blocks * 512));
+        }
+        put("sys/block/mmcblk0boot0/force_ro", "1\n");
+        let machine = Linux::new(folder.path());
+        assert_eq!(machine.blocks("0xabc").unwrap(), 12);
+        machine.write("0xabc", &[(7, [1; BLOCK]), (8, [2; BLOCK])]).unwrap();
+        assert_eq!(machine.read("0xabc", &[7, 8, 11]).unwrap(), [[1; BLOCK], [2; BLOCK], [b'x'; BLOCK]]);
+        machine.overwrite("0xabc").unwrap();
+        for name in ["mmcblk0", "mmcblk0boot0"] {
+            let bytes = std::fs::read(folder.path().join("dev").join(name)).unwrap();
+            assert!(bytes.iter().all(|b| *b == 0), "{name}");
+        }
     }
 }

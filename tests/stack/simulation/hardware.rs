@@ -15,12 +15,15 @@ use ironyard_proto::{
         system_service_server::{SystemService, SystemServiceServer},
     },
     common::{self, Operation, OperationError, PowerState},
-    discovery::{AgentCommand, AgentVerb, DriveResult},
+    discovery::{AgentCommand, AgentVerb, DriveResult, Sample},
 };
 use ironyard_rpc::{Fault, Reason};
+use ironyard_types::sampling;
 use tonic::{Request, Response, Status, service::RoutesBuilder};
 
 const MANUFACTURER: &str = "Contoso";
+/// Bytes of every drive.
+const CAPACITY: i64 = 960_197_124_096;
 const BIOS_VERSION: &str = "1.0";
 /// What a machine can boot from, in the order of the factory.
 const BOOT_ORDER: [&str; 3] = ["Disk", "Cd", "Network"];
@@ -115,8 +118,37 @@ struct Disk {
     model: DriveModel,
     /// An operating system wrote on it since it was erased.
     written: bool,
-    /// It carries a mark of the agent.
-    marked: bool,
+    /// It carries the marks of the agent that follow from this seed.
+    marked: Option<String>,
+}
+
+impl Disk {
+    /// What the agent reads before the marks are written, and with a second seed after the erase: some content for each state.
+    fn read(&self, command: &AgentCommand) -> Vec<Sample> {
+        let (serial, blocks) = (&self.model.serial, CAPACITY.unsigned_abs() / 512);
+        let mut all = sampling::places(&command.seed, serial, blocks).all();
+        if !command.fresh_seed.is_empty() {
+            all.extend(sampling::fresh_places(&command.fresh_seed, serial, blocks));
+            all.sort_unstable();
+            all.dedup();
+        }
+        let marked = self
+            .marked
+            .as_ref()
+            .map(|seed| (seed, sampling::places(seed, serial, blocks).marked));
+        let sample = |block: u64| {
+            let content = match &marked {
+                Some((seed, places)) if places.binary_search(&block).is_ok() => sampling::mark(seed, serial, block),
+                _ if self.written => sampling::mark("an operating system", serial, block),
+                _ => [0; 512],
+            };
+            Sample {
+                block: block.cast_signed(),
+                digest: sampling::digest(&content),
+            }
+        };
+        all.into_iter().map(sample).collect()
+    }
 }
 
 /// An operation and the call that began it.
@@ -156,7 +188,7 @@ impl Hardware {
         let blank = |model| Disk {
             model,
             written: false,
-            marked: false,
+            marked: None,
         };
         let machine = Machine {
             bmc: bmc.to_owned(),
@@ -452,7 +484,7 @@ impl Machine {
 
     fn erase(&mut self, serial: &str, deeds: &mut Vec<Deed>) {
         if let Some(disk) = self.disk(serial) {
-            (disk.written, disk.marked) = (false, false);
+            (disk.written, disk.marked) = (false, None);
             let (server, drive) = (self.server.clone(), serial.to_owned());
             deeds.push(Deed::Erased { server, drive });
         }
@@ -525,8 +557,8 @@ impl Machine {
         };
         match command.verb() {
             AgentVerb::Mark => {
-                disk.marked = true;
-                (result.ok, result.samples) = (true, 64);
+                (result.ok, result.samples) = (true, disk.read(command));
+                disk.marked = Some(command.seed.clone());
             }
             AgentVerb::Wipe => {
                 deeds.push(Deed::AgentWiped { server, drive, token, id });
@@ -534,8 +566,8 @@ impl Machine {
                 result.ok = true;
             }
             AgentVerb::Verify => {
-                let ok = !disk.written && !disk.marked;
-                (result.ok, result.samples) = (ok, 64);
+                let ok = !disk.written && disk.marked.is_none();
+                (result.ok, result.samples) = (true, disk.read(command));
                 deeds.push(Deed::AgentVerified {
                     server,
                     drive,
@@ -546,8 +578,6 @@ impl Machine {
             }
             AgentVerb::Unspecified | AgentVerb::Off => {}
         }
-        let message = if result.ok { "as it should be" } else { "content survives" };
-        message.clone_into(&mut result.message);
         result
     }
 
@@ -560,7 +590,7 @@ impl Machine {
             manufacturer: MANUFACTURER.to_owned(),
             media_type: "SSD".to_owned(),
             protocol: "NVMe".to_owned(),
-            capacity_bytes: 960_197_124_096,
+            capacity_bytes: CAPACITY,
             secure_erase: !disk.model.bmc_erases.is_empty(),
             sanitization_types: disk.model.bmc_erases.clone(),
             health: common::Health::Ok.into(),
@@ -1149,8 +1179,9 @@ mod tests {
             hardware.progress(&operation, Luck::Good);
             hardware.progress(&operation, luck);
             assert_eq!(get(&hardware, &operation).unwrap().error.is_some(), bad);
-            assert_eq!(tell(&hardware, AgentVerb::Verify, &["d1", "d2"]), [ok, true]);
+            assert_eq!(tell(&hardware, AgentVerb::Verify, &["d1", "d2"]), [true, true]);
             let deeds = deeds(&hardware);
+            assert!(deeds.contains(&format!("verified d1 {ok}")));
             assert_eq!(deeds.contains(&"erased d1".to_owned()), ok);
             assert_eq!(deeds.last().unwrap(), "verified d2 true");
         }

@@ -146,7 +146,7 @@ impl Recorder {
     /// Discovery has written: runs of the agent.
     pub fn agents(&mut self, rows: &[Value]) {
         for row in rows {
-            let (name, token) = (text(row, "/metadata/name"), text(row, "/token"));
+            let (name, token) = (text(row, "/metadata/name"), text(row, "/image_id"));
             if !token.is_empty() {
                 self.tokens.insert(token.to_owned(), name.to_owned());
             }

@@ -375,9 +375,12 @@ impl Schedule<'_> {
     }
 
     /// The agent of a machine does what it is told.
-    async fn agent(&mut self, (server, token): (String, String)) {
+    async fn agent(&mut self, (server, image): (String, String)) {
         let rows = self.world.bodies(DISCOVERY, "agent_run").await;
-        let run = rows.iter().find(|row| row["token"] == token.as_str());
+        let run = rows.iter().find(|row| row["image_id"] == image.as_str());
+        // What the image holds inside.
+        let token = run.and_then(|run| run["token"].as_str()).unwrap_or_default().to_owned();
+        let session = format!("session of the agent in {image}").replace(' ', "-");
         let reported = run.is_some_and(|run| !run["report"].is_null());
         let told = run.is_some_and(|run| {
             run["commands"]
@@ -392,19 +395,25 @@ impl Schedule<'_> {
             self.actors.push(Actor::new(name, None, async move {
                 let request = discovery::ReportRequest {
                     token,
+                    session,
                     hardware: Some(seen),
                 };
                 drop(client.report(request).await);
             }));
         } else if told {
             self.actors.push(Actor::new(name, None, async move {
-                let next = client.next_command(discovery::NextCommandRequest { token: token.clone() }).await;
+                let request = discovery::NextCommandRequest {
+                    token: token.clone(),
+                    session: session.clone(),
+                };
+                let next = client.next_command(request).await;
                 let Some(command) = next.ok().and_then(|reply| reply.into_inner().command) else {
                     return;
                 };
-                let results = hardware.execute(&server, &token, &command);
+                let results = hardware.execute(&server, &image, &command);
                 let request = discovery::FinishCommandRequest {
                     token,
+                    session,
                     id: command.id,
                     results,
                 };

@@ -285,7 +285,12 @@ impl World {
                 (Kind::Claim(service), controllers)
             }
             Service::Discovery => {
-                let settings = serde_json::from_value(serde_json::json!({"agent_url": "http://ironyard", "agent_wait": "0s"})).unwrap();
+                let settings = serde_json::from_value(serde_json::json!({
+                    "agent_url": "http://ironyard",
+                    "agent_wait": "0s",
+                    "image": {"simulated": true, "listen": "127.0.0.1:0", "url": "http://ironyard"},
+                }))
+                .unwrap();
                 let service = ironyard_discovery::Service::over(self.dbs[DISCOVERY].clone(), self.peers(), settings, time);
                 service.register(&mut routes);
                 let controllers = service.controllers();

@@ -34,6 +34,12 @@ pub struct CleanupRun {
     pub minimum: Category,
     /// Drives on their way to the certificate.
     pub jobs: Vec<Job>,
+    /// What the marks and the sampled places of the drives follow from.
+    #[serde(default)]
+    pub seed: String,
+    /// The same, of places that are sampled after the erase only.
+    #[serde(default)]
+    pub fresh_seed: String,
     /// What went wrong.
     pub failure: Option<Failure>,
     /// Steps that the machine does not offer, and that were left out.

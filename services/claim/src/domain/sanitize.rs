@@ -3,6 +3,8 @@
 use ironyard_types::{Category, hardware::Drive};
 use serde::{Deserialize, Serialize};
 
+use super::evidence::Findings;
+
 /// Who wipes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Tool {
@@ -70,8 +72,11 @@ pub struct Job {
     pub method: Method,
     /// Whether the erase has ended well.
     pub erased: bool,
-    /// Whether the agent found it clean.
+    /// Whether what the agent read shows that it is clean.
     pub verified: bool,
+    /// What that was.
+    #[serde(default)]
+    pub findings: Option<Findings>,
     /// How it was verified, or why it failed.
     pub note: String,
     /// The gateway's operation that erases it.
@@ -80,14 +85,24 @@ pub struct Job {
 }
 
 impl Job {
-    /// Whether it may be on a certificate that passes.
+    /// Whether it may be on a certificate that passes. The word of whoever erased it is never enough.
     pub fn passed(&self) -> bool {
         self.erased && self.verified
+    }
+
+    /// What its erase is known from, in words of a certificate.
+    pub fn evidence(&self) -> Vec<&'static str> {
+        let erased = match self.method.tool {
+            Tool::Bmc => "ReportedByBMC",
+            Tool::Agent => "OverwrittenByAgent",
+        };
+        let sampled = self.findings.as_ref().map(|_| "SampledByAgent");
+        self.erased.then_some(erased).into_iter().chain(sampled).collect()
     }
 }
 
 /// The drives to wipe: all that the BMC shows and all that the agent sees. An error names a drive that is known and missing, that
-/// cannot be told from others, or that cannot be wiped well enough.
+/// cannot be told from others, that is reached in part only, or that cannot be wiped well enough.
 pub fn jobs(known: &[Drive], bmc: &[Drive], agent: &[Drive], minimum: Category) -> Result<Vec<Job>, String> {
     if let Some(nameless) = known.iter().chain(bmc).chain(agent).find(|d| d.serial_number.is_empty()) {
         return Err(format!(
@@ -109,6 +124,16 @@ pub fn jobs(known: &[Drive], bmc: &[Drive], agent: &[Drive], minimum: Category) 
         }
         let shown = bmc.iter().find(|d| d.serial_number == drive.serial_number).unwrap_or(drive);
         let method = best(shown);
+        // What the agent cannot reach, it cannot overwrite: sectors that are hidden from the host, space that belongs to no namespace.
+        // A hundredth is left for the ways in which capacities are told.
+        if method.tool == Tool::Agent && drive.capacity_bytes < shown.capacity_bytes / 100 * 99 {
+            return Err(format!(
+                "drive {} has {} bytes, of which the agent reaches {}: the rest would not be wiped",
+                drive.label(),
+                shown.capacity_bytes,
+                drive.capacity_bytes
+            ));
+        }
         if method.category < minimum {
             let reach = method.category.as_str();
             return Err(format!(
@@ -124,6 +149,7 @@ pub fn jobs(known: &[Drive], bmc: &[Drive], agent: &[Drive], minimum: Category) 
             method,
             erased: false,
             verified: false,
+            findings: None,
             note: String::new(),
             operation: String::new(),
         });
@@ -186,6 +212,19 @@ mod tests {
             ("none at all", vec![], vec![], vec![], Category::Clear),
             ("twice", vec![], vec![a.clone()], vec![a.clone(), a.clone()], Category::Clear),
             ("too weak", vec![], both.to_vec(), both.to_vec(), Category::Purge),
+            (
+                "reached in part",
+                vec![],
+                vec![Drive {
+                    capacity_bytes: 1000,
+                    ..b.clone()
+                }],
+                vec![Drive {
+                    capacity_bytes: 900,
+                    ..b.clone()
+                }],
+                Category::Clear,
+            ),
         ] {
             assert!(jobs(&known, &bmc, &agent, minimum).is_err(), "{name}");
         }

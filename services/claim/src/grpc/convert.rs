@@ -7,10 +7,11 @@ use ironyard_rpc::{
     convert::{metadata_checked, metadata_to, power_from, power_to, reference_to, selector_from, selector_to, timestamp_to, waiting_to},
     current_traceparent,
 };
-use ironyard_types::{ResourceName, hardware::PowerState};
+use ironyard_types::{ResourceName, hardware::PowerState, sampling::Sample};
 
 use crate::domain::{
     cleanup::{Certificate, CleanupRun},
+    evidence::{DriveEvidence, Evidence},
     sanitize::Job,
     server_claim::{Phase, ServerClaim, Spec},
 };
@@ -150,7 +151,7 @@ pub fn certificate_to(stored: Stored<Certificate>) -> pb::SanitizationCertificat
         failure,
     } = stored.value;
     let drive = |job: Job| {
-        let passed = job.passed();
+        let (passed, evidence) = (job.passed(), job.evidence());
         let Job {
             serial,
             model,
@@ -158,6 +159,7 @@ pub fn certificate_to(stored: Stored<Certificate>) -> pb::SanitizationCertificat
             method,
             erased: _,
             verified: _,
+            findings,
             operation: _,
             note,
         } = job;
@@ -170,6 +172,10 @@ pub fn certificate_to(stored: Stored<Certificate>) -> pb::SanitizationCertificat
             tool: method.tool.as_str().to_owned(),
             passed,
             verification: note,
+            evidence: evidence.into_iter().map(str::to_owned).collect(),
+            places_read: findings.as_ref().map_or(0, |f| f.places.into()),
+            places_blank: findings.as_ref().map_or(0, |f| f.blank.into()),
+            places_changed: findings.as_ref().map_or(0, |f| f.changed.into()),
         }
     };
     pb::SanitizationCertificate {
@@ -186,6 +192,33 @@ pub fn certificate_to(stored: Stored<Certificate>) -> pb::SanitizationCertificat
         reclaim_policy,
         forgiven,
         failure,
+    }
+}
+
+/// To the wire.
+pub fn evidence_to(evidence: Evidence) -> pb::SanitizationEvidence {
+    let Evidence {
+        metadata,
+        server,
+        seed,
+        fresh_seed,
+        drives,
+    } = evidence;
+    let sample = |Sample { block, digest }| pb::PlaceSample {
+        block: i64::try_from(block).unwrap_or(i64::MAX),
+        digest,
+    };
+    let drive = |DriveEvidence { serial, before, after }| pb::DriveEvidence {
+        serial_number: serial,
+        before: before.into_iter().map(sample).collect(),
+        after: after.into_iter().map(sample).collect(),
+    };
+    pb::SanitizationEvidence {
+        certificate: metadata.name,
+        server,
+        seed,
+        fresh_seed,
+        drives: drives.into_iter().map(drive).collect(),
     }
 }
 

@@ -5,10 +5,13 @@ use ironyard_resource::{get, update};
 use ironyard_rpc::{Fault, Identity, Reason};
 use tonic::{Request, Response, Status};
 
-use super::convert::{certificate_to, run_to};
+use super::convert::{certificate_to, evidence_to, run_to};
 use crate::{
     app::{App, store_fault},
-    domain::cleanup::{Certificate, CleanupRun},
+    domain::{
+        cleanup::{Certificate, CleanupRun},
+        evidence::Evidence,
+    },
 };
 
 /// The service on the wire.
@@ -19,6 +22,11 @@ impl SanitizationService for Grpc {
     async fn get_certificate(&self, request: Request<pb::GetCertificateRequest>) -> Result<Response<pb::SanitizationCertificate>, Status> {
         let stored = get::<Certificate>(&self.0.cx, &request.into_inner().name).await?;
         Ok(Response::new(certificate_to(stored)))
+    }
+
+    async fn get_evidence(&self, request: Request<pb::GetEvidenceRequest>) -> Result<Response<pb::SanitizationEvidence>, Status> {
+        let stored = get::<Evidence>(&self.0.cx, &request.into_inner().name).await?;
+        Ok(Response::new(evidence_to(stored.value)))
     }
 
     async fn list_certificates(

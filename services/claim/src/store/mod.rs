@@ -9,6 +9,7 @@ use sqlx::{AssertSqlSafe, Row, any::AnyRow};
 
 use crate::domain::{
     cleanup::{Certificate, CleanupRun},
+    evidence::Evidence,
     server_claim::{Phase, ServerClaim},
 };
 
@@ -125,6 +126,20 @@ impl Record for CleanupRun {
             Some(self.done.to_string()),
             Some(self.claim.uid.clone()),
         ]
+    }
+    fn metadata(&self) -> &Metadata {
+        &self.metadata
+    }
+    fn metadata_mut(&mut self) -> &mut Metadata {
+        &mut self.metadata
+    }
+}
+
+impl Record for Evidence {
+    const TABLE: &'static str = "evidence";
+    const INDEX: &'static [&'static str] = &["server"];
+    fn index(&self) -> Vec<Option<String>> {
+        vec![Some(self.server.clone())]
     }
     fn metadata(&self) -> &Metadata {
         &self.metadata

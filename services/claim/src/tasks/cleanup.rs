@@ -99,6 +99,8 @@ impl Cleanup {
             agent_run: String::new(),
             minimum: Category::default(),
             jobs: vec![],
+            seed: String::new(),
+            fresh_seed: String::new(),
             failure: None,
             skipped: vec![],
             certificate: String::new(),

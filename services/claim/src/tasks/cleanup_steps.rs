@@ -1,6 +1,6 @@
 //! What each step of a cleanup does; every one may be repeated.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use ironyard_db::{Stored, record};
 use ironyard_operation::Request;
@@ -13,13 +13,14 @@ use ironyard_proto::{
 };
 use ironyard_reconcile::Pass;
 use ironyard_rpc::{Reason, convert::drive_from};
-use ironyard_types::{Category, Metadata, hardware::Drive};
+use ironyard_types::{Category, Metadata, hardware::Drive, sampling::Sample};
 
 use super::cleanup::{Cleanup, Done};
 use crate::{
     app::{Error, store_fault},
     domain::{
         cleanup::{Certificate, CleanupRun, Step},
+        evidence::{DriveEvidence, Evidence, Seeds, judge, remembered},
         sanitize::{Tool, jobs},
     },
 };
@@ -63,6 +64,15 @@ fn account(forgiven: &ForgivenPart) -> String {
     format!("{part}, by {}, {at}: {}", forgiven.actor, forgiven.reason)
 }
 
+fn samples_from(samples: &[discovery::Sample]) -> Vec<Sample> {
+    let sample = |s: &discovery::Sample| Sample {
+        // A block that is none is not among those that were asked for.
+        block: u64::try_from(s.block).unwrap_or(u64::MAX),
+        digest: s.digest.clone(),
+    };
+    samples.iter().map(sample).collect()
+}
+
 impl Cleanup {
     pub(crate) async fn step(&self, pass: &Pass, server: &Server, stored: &mut Stored<CleanupRun>) -> Result<Done, Error> {
         let gateway = &self.0.gateway;
@@ -88,9 +98,9 @@ impl Cleanup {
                 Ok(Done::Next)
             }
             Step::BootAgent => self.boot_agent(pass, server, stored).await,
-            Step::Mark => self.command(pass, stored, "mark", AgentVerb::Mark, false).await,
+            Step::Mark => self.command(pass, stored, "mark", AgentVerb::Mark).await,
             Step::Erase => self.erase(pass, stored, &system).await,
-            Step::Verify => self.command(pass, stored, "verify", AgentVerb::Verify, true).await,
+            Step::Verify => self.verify(pass, stored).await,
             Step::EndAgent => self.end_agent(pass, server, run, &system).await,
             Step::Certify => self.certify(pass, server, stored).await,
             Step::Finish => self.finish(server, run).await,
@@ -183,6 +193,9 @@ impl Cleanup {
         } else {
             app.agent_run(&run.agent_run).await?
         };
+        if !agent_run.distrusted_because.is_empty() {
+            return Ok(Done::Fail("AGENT_NOT_TRUSTED", agent_run.distrusted_because));
+        }
         match agent_run.state() {
             AgentRunState::Booting | AgentRunState::Unspecified => {
                 let wait = self.after_run(pass, &agent_run);
@@ -194,7 +207,8 @@ impl Cleanup {
             )),
             AgentRunState::Running => {
                 let drives = |list: Vec<ironyard_proto::common::Drive>| list.into_iter().map(drive_from).collect::<Vec<_>>();
-                let inside = drives(agent_run.report.unwrap_or_default().drives);
+                let report = agent_run.report.unwrap_or_default();
+                let (inside, unreachable) = (drives(report.drives), report.unreadable);
                 let mut known = drives(server.observed.clone().unwrap_or_default().hardware.unwrap_or_default().drives);
                 // What an earlier run of the same claim saw counts as known: a drive that went away meanwhile was not wiped.
                 let earlier = record::list_oldest::<CleanupRun>(&app.cx.db, 1000, &[("claim_uid", &run.claim.uid)])
@@ -207,9 +221,15 @@ impl Cleanup {
                 let seen = inside.clone();
                 self.change(pass, stored, |run, _| run.agent_drives = seen).await?;
                 let minimum = minimum(server);
+                if !unreachable.is_empty() {
+                    let why = format!("what lies on it cannot be wiped: {}", unreachable.join("; "));
+                    return Ok(Done::Fail("STORAGE_UNREACHABLE", why));
+                }
                 match jobs(&known, &run.bmc_drives, &inside, minimum) {
                     Ok(jobs) => {
-                        self.change(pass, stored, |run, _| (run.jobs, run.minimum) = (jobs, minimum))
+                        // The seed is stored before an agent hears of it: a drive is verified at the places at which it was marked.
+                        let seed = ironyard_types::random_hex(16);
+                        self.change(pass, stored, |run, _| (run.jobs, run.minimum, run.seed) = (jobs, minimum, seed))
                             .await?;
                         Ok(Done::Next)
                     }
@@ -220,14 +240,7 @@ impl Cleanup {
     }
 
     /// Lets the agent do something to every drive and takes its results.
-    async fn command(
-        &self,
-        pass: &Pass,
-        stored: &mut Stored<CleanupRun>,
-        id: &str,
-        verb: AgentVerb,
-        verifies: bool,
-    ) -> Result<Done, Error> {
+    async fn command(&self, pass: &Pass, stored: &mut Stored<CleanupRun>, id: &str, verb: AgentVerb) -> Result<Done, Error> {
         let run = &stored.value.clone();
         let only_agent = verb == AgentVerb::Wipe;
         let chosen = run
@@ -247,6 +260,8 @@ impl Cleanup {
             id: id.to_owned(),
             verb: verb.into(),
             drives: drives.clone(),
+            seed: run.seed.clone(),
+            fresh_seed: run.fresh_seed.clone(),
             ..Default::default()
         };
         let request = discovery::AddAgentCommandRequest {
@@ -259,24 +274,52 @@ impl Cleanup {
             let message = format!("the agent works: {id} {} drives", drives.len());
             return Ok(Done::Wait(self.after_run(pass, &agent_run), reason, message));
         };
-        let mut failed = Vec::new();
-        for task in &drives {
+        let read = |verb: AgentVerb, serial: &str| {
+            let command = agent_run.commands.iter().find(|c| c.verb() == verb && c.done);
+            let result = command.and_then(|c| c.results.iter().find(|r| r.serial_number == serial));
+            result.map(|r| samples_from(&r.samples)).unwrap_or_default()
+        };
+        let (mut failed, mut judged, mut evidence) = (Vec::new(), BTreeMap::new(), Vec::new());
+        for job in run.jobs.iter().filter(|j| drives.iter().any(|d| d.serial_number == j.serial)) {
+            let serial = &job.serial;
+            let before = read(AgentVerb::Mark, serial);
             // A drive that the agent does not mention did not pass.
-            match command.results.iter().find(|r| r.serial_number == task.serial_number) {
-                Some(result) if result.ok => {}
-                Some(result) => failed.push(result.message.clone()),
-                None => failed.push(format!("drive {}: the agent gave no result", task.serial_number)),
-            }
+            let outcome = match (command.results.iter().find(|r| r.serial_number == *serial), verb) {
+                (None, _) => Err(format!("drive {serial}: the agent gave no result")),
+                (Some(result), _) if !result.ok => Err(result.message.clone()),
+                (Some(_), AgentVerb::Mark) => remembered(job, &run.seed, &before).map(|()| None),
+                (Some(_), AgentVerb::Verify) => {
+                    let after = read(AgentVerb::Verify, serial);
+                    let seeds = Seeds {
+                        first: &run.seed,
+                        fresh: &run.fresh_seed,
+                    };
+                    let verdict = judge(job, seeds, &before, &after);
+                    evidence.push(DriveEvidence {
+                        serial: serial.clone(),
+                        before,
+                        after,
+                    });
+                    verdict.map(Some)
+                }
+                (Some(_), AgentVerb::Wipe | AgentVerb::Off | AgentVerb::Unspecified) => Ok(None),
+            };
+            failed.extend(outcome.as_ref().err().cloned());
+            judged.insert(serial.clone(), outcome);
         }
-        let results = command.results.clone();
+        if verb == AgentVerb::Verify {
+            self.keep_evidence(run, evidence).await?;
+        }
         self.change(pass, stored, |run, _| {
             for job in &mut run.jobs {
-                if let Some(result) = results.iter().find(|r| r.serial_number == job.serial) {
-                    job.verified |= verifies && result.ok;
-                    job.erased |= only_agent && result.ok;
-                    if verifies || !result.ok {
-                        job.note.clone_from(&result.message);
+                match judged.remove(&job.serial) {
+                    Some(Ok(Some(findings))) => {
+                        job.note = findings.to_string();
+                        (job.verified, job.findings) = (true, Some(findings));
                     }
+                    Some(Ok(None)) => job.erased |= only_agent,
+                    Some(Err(why)) => job.note = why,
+                    None => {}
                 }
             }
         })
@@ -288,9 +331,41 @@ impl Cleanup {
         })
     }
 
+    /// Lets the agent read the drives again, and judges what it read. The seed of the fresh places is made now that the erase has ended.
+    async fn verify(&self, pass: &Pass, stored: &mut Stored<CleanupRun>) -> Result<Done, Error> {
+        if stored.value.fresh_seed.is_empty() {
+            let seed = ironyard_types::random_hex(16);
+            self.change(pass, stored, |run, _| run.fresh_seed = seed).await?;
+        }
+        self.command(pass, stored, "verify", AgentVerb::Verify).await
+    }
+
+    /// Keeps what was read, whatever it shows. It has the name of the run: a repeat finds it.
+    async fn keep_evidence(&self, run: &CleanupRun, drives: Vec<DriveEvidence>) -> Result<(), Error> {
+        let evidence = Evidence {
+            metadata: Metadata {
+                name: run.metadata.name.clone(),
+                uid: ironyard_types::random_id(),
+                ..Metadata::default()
+            },
+            server: run.server.name.clone(),
+            seed: run.seed.clone(),
+            fresh_seed: run.fresh_seed.clone(),
+            drives,
+        };
+        match ironyard_resource::create(&self.0.cx, &Request::default(), evidence).await {
+            Err(fault) if fault.reason != Reason::ClaimExists => Err(fault.into()),
+            _ => Ok(()),
+        }
+    }
+
     /// Erases every drive: those that the BMC can erase as its operations, the others by the agent.
     async fn erase(&self, pass: &Pass, stored: &mut Stored<CleanupRun>, system: &SystemName) -> Result<Done, Error> {
         let run = &stored.value.clone();
+        let agent_run = self.0.agent_run(&run.agent_run).await?;
+        if !agent_run.distrusted_because.is_empty() {
+            return Ok(Done::Fail("AGENT_NOT_TRUSTED", agent_run.distrusted_because));
+        }
         let (mut working, mut failed, mut erased, mut begun) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for job in run.jobs.iter().filter(|j| j.method.tool == Tool::Bmc && !j.erased) {
             let key = format!("{}-erase-{}", run.metadata.name, job.serial);
@@ -324,14 +399,15 @@ impl Cleanup {
             .await?;
         }
         if let Some(wait) = working.iter().min() {
+            let wait = (*wait).min(self.after_run(pass, &agent_run));
             let message = format!("{} drives are being erased by the BMC", working.len());
-            return Ok(Done::Wait(*wait, "ERASING", message));
+            return Ok(Done::Wait(wait, "ERASING", message));
         }
         if !failed.is_empty() {
             let why: Vec<String> = failed.into_iter().map(|(serial, why)| format!("drive {serial}: {why}")).collect();
             return Ok(Done::Fail("DRIVE_NOT_SANITIZED", why.join("; ")));
         }
-        self.command(pass, stored, "wipe", AgentVerb::Wipe, false).await
+        self.command(pass, stored, "wipe", AgentVerb::Wipe).await
     }
 
     /// Switches the agent's machine off, whatever came before. What a run that was cancelled has begun is let go of.
@@ -349,6 +425,9 @@ impl Cleanup {
             if agent_run.state() != AgentRunState::Ended {
                 let wait = self.after_run(pass, &agent_run);
                 return Ok(Done::Wait(wait, "AGENT_ENDING", "the machine is switched off again".to_owned()));
+            }
+            if run.failure.is_none() && !agent_run.distrusted_because.is_empty() {
+                return Ok(Done::Fail("AGENT_NOT_TRUSTED", agent_run.distrusted_because));
             }
         }
         if run.failure.is_some() {

@@ -1,4 +1,4 @@
-use ironyard_types::{Metadata, Timestamp, hardware::Hardware};
+use ironyard_types::{Metadata, Timestamp, hardware::Hardware, sampling::Sample};
 use serde::{Deserialize, Serialize};
 
 /// One run of the agent on one machine.
@@ -10,8 +10,17 @@ pub struct AgentRun {
     pub server: String,
     /// What for.
     pub purpose: String,
-    /// The one-time token; forgotten when the run is over.
+    /// The one-time token, inside the image; forgotten when the run is over.
     pub token: String,
+    /// What the address of the image shows. It opens nothing.
+    #[serde(default)]
+    pub image_id: String,
+    /// The session of the agent that showed the token first; no other may speak.
+    #[serde(default)]
+    pub session: String,
+    /// Why nothing that the agent said counts.
+    #[serde(default)]
+    pub distrusted: Option<String>,
     /// Where it is.
     pub stage: Stage,
     /// When it began.
@@ -78,6 +87,12 @@ pub struct Command {
     pub verb: Verb,
     /// To which drives, with the method of their erasure.
     pub drives: Vec<(String, String)>,
+    /// What the sampled places follow from.
+    #[serde(default)]
+    pub seed: String,
+    /// What the places follow from that nobody knew of during the erase.
+    #[serde(default)]
+    pub fresh_seed: String,
     /// What came of it; absent while it runs.
     pub results: Option<Vec<DriveResult>>,
 }
@@ -100,12 +115,13 @@ pub enum Verb {
 pub struct DriveResult {
     /// Serial number.
     pub serial: String,
-    /// Whether it is as it should be.
+    /// Whether it could be done.
     pub ok: bool,
     /// Sentence.
     pub message: String,
-    /// Places read.
-    pub samples: i64,
+    /// What was read.
+    #[serde(default)]
+    pub read: Vec<Sample>,
 }
 
 impl AgentRun {
@@ -117,8 +133,23 @@ impl AgentRun {
         self.stage == Stage::Over
     }
 
+    /// Nothing that its agent said counts, and the run ends.
+    pub fn distrust(&mut self, why: &str) {
+        self.distrusted.get_or_insert_with(|| why.to_owned());
+        self.failure.get_or_insert_with(|| why.to_owned());
+        (self.report, self.stop) = (None, true);
+        for command in &mut self.commands {
+            command.results = None;
+        }
+    }
+
+    /// Whether its agent has not shown its token yet.
+    pub fn awaits_agent(&self) -> bool {
+        matches!(self.stage, Stage::Insert | Stage::Override | Stage::SwitchOn | Stage::Boot) && self.session.is_empty() && !self.stop
+    }
+
     /// Whether the agent may speak.
     pub fn listens(&self) -> bool {
-        matches!(self.stage, Stage::SwitchOn | Stage::Boot | Stage::Run)
+        matches!(self.stage, Stage::SwitchOn | Stage::Boot | Stage::Run) && self.distrusted.is_none()
     }
 }

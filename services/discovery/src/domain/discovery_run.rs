@@ -47,6 +47,8 @@ pub enum Agent {
     Ending,
     /// Over: well, or with a failure.
     Ended(Option<String>),
+    /// Over, and what it said does not count.
+    Distrusted(String),
 }
 
 /// What to do next.
@@ -76,6 +78,8 @@ pub fn plan(run: &DiscoveryRun, policy: InBand, agent: &Agent) -> Next {
         return Next::ReadOutside;
     }
     match (policy, agent) {
+        // Somebody spoke for the machine who is not on it: that is not for a policy to overlook.
+        (InBand::Required | InBand::Optional | InBand::Off, Agent::Distrusted(why)) => Next::Fail(why.clone()),
         (InBand::Off, Agent::NotBegun | Agent::Ended(_)) => Next::Done(None),
         // The policy changed while the agent was on its way: it is not left behind.
         (InBand::Off, Agent::Booting | Agent::Reported) => Next::StopAgent,
@@ -108,6 +112,8 @@ mod tests {
         assert_eq!(plan(&run, InBand::Required, &ended), Next::Fail("no report".into()));
         assert_eq!(plan(&run, InBand::Optional, &ended), Next::Done(Some("no report".into())));
         assert_eq!(plan(&run, InBand::Off, &Agent::NotBegun), Next::Done(None));
+        let distrusted = Agent::Distrusted("two agents".into());
+        assert_eq!(plan(&run, InBand::Optional, &distrusted), Next::Fail("two agents".into()));
         assert_eq!(
             plan(
                 &DiscoveryRun {

@@ -3,3 +3,4 @@
 pub mod agent_run;
 pub mod discovery_run;
 pub mod endpoint;
+pub mod same_machine;

@@ -11,11 +11,15 @@ use ironyard_rpc::{
     Fault, Reason,
     convert::{hardware_from, hardware_to, timestamp_to},
 };
+use ironyard_types::sampling::{MOST_SAMPLES, Sample};
 use tonic::{Request, Response, Status};
 
 use crate::{
     app::{App, store_fault},
-    domain::agent_run::{AgentRun, Command, DriveResult, Running, Stage, Verb},
+    domain::{
+        agent_run::{AgentRun, Command, DriveResult, Running, Stage, Verb},
+        same_machine::is_machine,
+    },
     store::run_of_token,
 };
 
@@ -30,6 +34,9 @@ fn run_to(stored: Stored<AgentRun>) -> pb::AgentRun {
         server,
         purpose: _,
         token: _,
+        image_id: _,
+        session: _,
+        distrusted,
         stage,
         started_at,
         report,
@@ -53,29 +60,36 @@ fn run_to(stored: Stored<AgentRun>) -> pb::AgentRun {
         report: report.map(hardware_to),
         commands: commands.into_iter().map(command_to).collect(),
         failure: failure.unwrap_or_default(),
+        distrusted_because: distrusted.unwrap_or_default(),
         create_time: Some(timestamp_to(started_at)),
         version,
     }
 }
 
 fn command_to(command: Command) -> pb::AgentCommand {
-    let Command { id, verb, drives, results } = command;
+    let Command {
+        id,
+        verb,
+        drives,
+        seed,
+        fresh_seed,
+        results,
+    } = command;
     let verb = match verb {
         Verb::Mark => AgentVerb::Mark,
         Verb::Wipe => AgentVerb::Wipe,
         Verb::Verify => AgentVerb::Verify,
         Verb::Off => AgentVerb::Off,
     };
-    let result = |DriveResult {
-                      serial,
-                      ok,
-                      message,
-                      samples,
-                  }| pb::DriveResult {
+    let sample = |Sample { block, digest }| pb::Sample {
+        block: i64::try_from(block).unwrap_or(i64::MAX),
+        digest,
+    };
+    let result = |DriveResult { serial, ok, message, read }| pb::DriveResult {
         serial_number: serial,
         ok,
         message,
-        samples,
+        samples: read.into_iter().map(sample).collect(),
     };
     pb::AgentCommand {
         id,
@@ -86,7 +100,39 @@ fn command_to(command: Command) -> pb::AgentCommand {
             .collect(),
         done: results.is_some(),
         results: results.into_iter().flatten().map(result).collect(),
+        seed,
+        fresh_seed,
     }
+}
+
+/// What an agent says of a drive; it comes from outside.
+fn result_from(result: pb::DriveResult) -> Result<DriveResult, Fault> {
+    let pb::DriveResult {
+        serial_number,
+        ok,
+        message,
+        samples,
+    } = result;
+    if samples.len() > MOST_SAMPLES {
+        let why = format!("has {} samples; at most {MOST_SAMPLES} are asked for", samples.len());
+        return Err(Fault::field("results.samples", why));
+    }
+    let sample = |pb::Sample { block, digest }| {
+        let hexadecimal = digest.len() == 16 && digest.bytes().all(|b| b.is_ascii_hexdigit());
+        match u64::try_from(block) {
+            Ok(block) if hexadecimal => Ok(Sample { block, digest }),
+            _ => Err(Fault::field(
+                "results.samples",
+                "need a block from 0 on and a digest of 16 hexadecimal digits",
+            )),
+        }
+    };
+    Ok(DriveResult {
+        serial: serial_number,
+        ok,
+        message: message.chars().filter(|c| !c.is_control()).take(500).collect(),
+        read: samples.into_iter().map(sample).collect::<Result<_, _>>()?,
+    })
 }
 
 fn command_from(command: Option<pb::AgentCommand>) -> Result<Command, Fault> {
@@ -104,6 +150,8 @@ fn command_from(command: Option<pb::AgentCommand>) -> Result<Command, Fault> {
         drives,
         done: _,
         results: _,
+        seed,
+        fresh_seed,
     } = command;
     if id.is_empty() {
         return Err(Fault::field("command.id", "is missing"));
@@ -116,6 +164,8 @@ fn command_from(command: Option<pb::AgentCommand>) -> Result<Command, Fault> {
         id,
         verb,
         drives,
+        seed,
+        fresh_seed,
         results: None,
     })
 }
@@ -156,7 +206,11 @@ impl AgentRunService for Grpc {
         let command = command_from(command)?;
         let stored = self.0.change_run(&name, |run| {
             if let Some(known) = run.commands.iter().find(|c| c.id == command.id) {
-                let same = known.verb == command.verb && known.drives == command.drives;
+                let known = Command {
+                    results: None,
+                    ..known.clone()
+                };
+                let same = known == command;
                 return if same {
                     Ok(())
                 } else {
@@ -180,9 +234,12 @@ impl AgentRunService for Grpc {
     }
 }
 
+/// Characters of a session.
+const SESSION: std::ops::RangeInclusive<usize> = 32..=128;
+
 impl Grpc {
-    /// The run whose agent speaks.
-    async fn run_of(&self, token: &str) -> Result<Stored<AgentRun>, Fault> {
+    /// The run of this token.
+    async fn run_of_token(&self, token: &str) -> Result<Stored<AgentRun>, Fault> {
         let refused = || Fault::new(Reason::AgentTokenRefused, "the token is unknown, or its run is over");
         if token.is_empty() {
             return Err(refused());
@@ -190,43 +247,68 @@ impl Grpc {
         let run = run_of_token(&self.0.cx.db, token).await.map_err(store_fault)?.ok_or_else(refused)?;
         if run.value.listens() { Ok(run) } else { Err(refused()) }
     }
+
+    /// The run whose agent speaks, in the session in which it has reported.
+    async fn run_of(&self, token: &str, session: &str) -> Result<Stored<AgentRun>, Fault> {
+        let run = self.run_of_token(token).await?;
+        if session.is_empty() || run.value.session != session {
+            return Err(Fault::new(
+                Reason::AgentTokenRefused,
+                "no agent has reported with this token and session",
+            ));
+        }
+        Ok(run)
+    }
 }
 
 #[tonic::async_trait]
 impl AgentService for Grpc {
     async fn report(&self, request: Request<pb::ReportRequest>) -> Result<Response<pb::ReportResponse>, Status> {
-        let pb::ReportRequest { token, hardware } = request.into_inner();
-        let run = self.run_of(&token).await?;
+        let pb::ReportRequest { token, session, hardware } = request.into_inner();
+        let run = self.run_of_token(&token).await?;
+        if !SESSION.contains(&session.len()) || !session.bytes().all(|b| b.is_ascii_graphic()) {
+            return Err(Fault::field("session", "needs 32 to 128 printable characters that nobody can guess").into());
+        }
         let hardware = hardware_from(hardware.ok_or_else(|| Fault::field("hardware", "is missing"))?);
         let server = self.0.inventory.get(&run.value.server).await.map_err(Fault::from)?;
         let known = server.as_ref().map(identity).unwrap_or_default();
-        if let Some(why) = known.differs_inside(&hardware.identity()) {
+        let observed = server.and_then(|s| s.observed?.hardware).map(hardware_from).unwrap_or_default();
+        if let Err(why) = is_machine(&known, &observed, &hardware) {
             let message = format!("the token is for server {}, and this is another machine: {why}", run.value.server);
             return Err(Fault::new(Reason::WrongMachine, message).into());
         }
         let name = run.value.metadata.name;
         let run = self.0.change_run(&name, |run| {
+            if !run.session.is_empty() && run.session != session {
+                run.distrust("two agents have shown the token of this run: one of them is not on the machine");
+                return Ok(());
+            }
+            run.session.clone_from(&session);
             run.report = Some(hardware.clone());
             if run.stage == Stage::Boot {
                 run.stage = Stage::Run;
             }
             Ok(())
         });
-        let server = run.await?.value.server;
-        self.0.servers.poke(&server).await.map_err(store_fault)?;
+        let run = run.await?.value;
+        self.0.servers.poke(&run.server).await.map_err(store_fault)?;
+        if let Some(why) = run.distrusted {
+            tracing::error!(run = name, server = run.server, why, "what an agent said does not count");
+            return Err(Fault::new(Reason::AgentTokenRefused, format!("the run has ended: {why}")).into());
+        }
         Ok(Response::new(pb::ReportResponse {}))
     }
 
     async fn next_command(&self, request: Request<pb::NextCommandRequest>) -> Result<Response<pb::NextCommandResponse>, Status> {
-        let token = request.into_inner().token;
+        let pb::NextCommandRequest { token, session } = request.into_inner();
         let line = tokio::time::sleep(self.0.settings.agent_wait);
         tokio::pin!(line);
-        let told = self.0.notifier.of(&self.run_of(&token).await?.value.metadata.name);
+        let told = self.0.notifier.of(&self.run_of(&token, &session).await?.value.metadata.name);
         loop {
             let changed = told.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
-            let run = self.run_of(&token).await?;
+            let run = self.run_of(&token, &session).await?;
             let command = run.value.commands.iter().find(|c| c.results.is_none()).cloned();
             if let Some(command) = command {
                 return Ok(Response::new(pb::NextCommandResponse {
@@ -241,24 +323,14 @@ impl AgentService for Grpc {
     }
 
     async fn finish_command(&self, request: Request<pb::FinishCommandRequest>) -> Result<Response<pb::FinishCommandResponse>, Status> {
-        let pb::FinishCommandRequest { token, id, results } = request.into_inner();
-        let name = self.run_of(&token).await?.value.metadata.name;
-        let results: Vec<DriveResult> = results
-            .into_iter()
-            .map(
-                |pb::DriveResult {
-                     serial_number,
-                     ok,
-                     message,
-                     samples,
-                 }| DriveResult {
-                    serial: serial_number,
-                    ok,
-                    message: message.chars().filter(|c| !c.is_control()).take(500).collect(),
-                    samples,
-                },
-            )
-            .collect();
+        let pb::FinishCommandRequest {
+            token,
+            session,
+            id,
+            results,
+        } = request.into_inner();
+        let name = self.run_of(&token, &session).await?.value.metadata.name;
+        let results = results.into_iter().map(result_from).collect::<Result<Vec<_>, _>>()?;
         let done = self.0.change_run(&name, |run| {
             let command = run
                 .commands

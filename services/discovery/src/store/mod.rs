@@ -48,12 +48,13 @@ impl Record for DiscoveryRun {
 
 impl Record for AgentRun {
     const TABLE: &'static str = "agent_run";
-    const INDEX: &'static [&'static str] = &["server", "ended", "token_sha256"];
+    const INDEX: &'static [&'static str] = &["server", "ended", "token_sha256", "image_id"];
     fn index(&self) -> Vec<Option<String>> {
         vec![
             Some(self.server.clone()),
             Some(self.is_over().to_string()),
             Some(sha256_hex(self.token.as_bytes())),
+            (!self.is_over()).then(|| self.image_id.clone()),
         ]
     }
     fn metadata(&self) -> &Metadata {
@@ -62,6 +63,14 @@ impl Record for AgentRun {
     fn metadata_mut(&mut self) -> &mut Metadata {
         &mut self.metadata
     }
+}
+
+/// The run whose image has this id.
+pub async fn run_of_image(db: &Db, id: &str) -> Result<Option<Stored<AgentRun>>> {
+    if id.is_empty() {
+        return Ok(None);
+    }
+    Ok(record::list_oldest(db, 1, &[("image_id", id)]).await?.pop())
 }
 
 /// The run that this token belongs to.

@@ -127,6 +127,10 @@ impl AgentRuns {
                 .await;
         }
         match run.stage {
+            Stage::SwitchOff if app.image_url.is_empty() => {
+                let why = "there is no image of the agent to boot: give discovery.image, or set in_band to off";
+                self.to(pass, stored, Stage::Over, Some(why.to_owned())).await
+            }
             Stage::SwitchOff => {
                 let action = match run.running {
                     Running::ForceOff => PowerAction::ForceOff,
@@ -141,7 +145,7 @@ impl AgentRuns {
                 self.after(pass, stored, &operation, Stage::Insert).await
             }
             Stage::Insert => {
-                let image = format!("{}/agent/{}.iso", app.settings.agent_url.trim_end_matches('/'), run.token);
+                let image = format!("{}/agent/{}.iso", app.image_url, run.image_id);
                 app.gateway.insert(&system, &image).await?;
                 self.to(pass, stored, Stage::Override, None).await
             }

@@ -482,6 +482,9 @@ fn agent_state(run: Option<&AgentRun>) -> Agent {
         Stage::Run => Agent::Reported,
         Stage::End | Stage::Tidy => Agent::Ending,
         Stage::Over if run.failure.as_deref() == Some(AgentRun::MACHINE_RUNS) => Agent::NotBegun,
-        Stage::Over => Agent::Ended(run.failure.clone()),
+        Stage::Over => match &run.distrusted {
+            Some(why) => Agent::Distrusted(why.clone()),
+            None => Agent::Ended(run.failure.clone()),
+        },
     }
 }

@@ -1,4 +1,8 @@
-use std::{net::Ipv4Addr, path::PathBuf, time::Duration};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
 
 use clap::{Args as ClapArgs, CommandFactory, Parser, Subcommand, ValueEnum};
 
@@ -380,6 +384,16 @@ pub(crate) struct Up {
     /// Time for a machine to boot the agent.
     #[arg(long, default_value = "10m", value_parser = humantime::parse_duration)]
     pub boot_timeout: Duration,
+    /// File of the agent's image, which machines are booted into; `simulated`: one for simulated machines. Default: none, and with
+    /// --simulate `simulated`.
+    #[arg(long)]
+    pub agent_image: Option<PathBuf>,
+    /// Where the image is served to BMCs, over HTTP. Default: 127.0.0.1:7720, and with --simulate any port.
+    #[arg(long)]
+    pub agent_image_listen: Option<SocketAddr>,
+    /// How BMCs reach that, as in http://10.0.0.5:7720; empty: the address it listens on.
+    #[arg(long, default_value = "")]
+    pub agent_image_url: String,
     /// Requests in a second to one BMC, on average; 0: no limit. Default: 5, and no limit for simulated ones.
     #[arg(long)]
     pub requests_per_second: Option<u32>,
@@ -408,9 +422,6 @@ pub(crate) struct Simulate {
     /// HTTPS with a self-signed certificate.
     #[arg(long)]
     pub tls: bool,
-    /// Authorities for the agent's connection to discovery, PEM.
-    #[arg(long)]
-    pub agent_ca: Option<PathBuf>,
     /// Sessions that each BMC keeps; 0: as many as its family keeps.
     #[arg(long, default_value_t = 0)]
     pub session_limit: usize,

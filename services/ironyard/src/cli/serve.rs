@@ -1,7 +1,10 @@
 use std::{net::SocketAddr, path::Path};
 
 use ironyard_bmc_simulator::{Fleet, FleetConfig, PROFILES, Profile, Timing, serve};
-use ironyard_discovery::domain::{discovery_run::InBand, endpoint::MacPrefix};
+use ironyard_discovery::{
+    ImageConfig,
+    domain::{discovery_run::InBand, endpoint::MacPrefix},
+};
 use ironyard_rpc::telemetry;
 use ironyard_types::hardware::RunningMachines;
 use rcgen::{
@@ -27,7 +30,7 @@ struct Prefixes {
 }
 
 /// All services on one port, until a signal.
-pub(crate) async fn up(up: Up) -> Result<(), Failure> {
+pub(crate) async fn up(mut up: Up) -> Result<(), Failure> {
     let format = if up.json_logs {
         telemetry::Format::Json
     } else {
@@ -46,6 +49,21 @@ pub(crate) async fn up(up: Up) -> Result<(), Failure> {
     // Simulated BMCs need no care.
     config.gateway.requests_per_second = up.requests_per_second.unwrap_or(if up.simulate > 0 { 0 } else { 5 });
     config.ops_listen = (up.ops_port != 0).then(|| SocketAddr::from(([127, 0, 0, 1], up.ops_port)));
+    let listen = up.agent_image_listen;
+    config.image = match up.agent_image.take() {
+        None if up.simulate == 0 => None,
+        None => Some(ImageConfig::simulated(listen.unwrap_or(([127, 0, 0, 1], 0).into()))),
+        Some(file) => {
+            let config = ImageConfig::simulated(listen.unwrap_or(([127, 0, 0, 1], 7720).into()));
+            let simulated = file.as_os_str() == "simulated";
+            Some(ImageConfig {
+                simulated,
+                file: (!simulated).then_some(file),
+                url: up.agent_image_url,
+                ..config
+            })
+        }
+    };
     config.in_band = match up.in_band.as_str() {
         "required" => InBand::Required,
         "optional" => InBand::Optional,
@@ -69,7 +87,7 @@ pub(crate) async fn up(up: Up) -> Result<(), Failure> {
             count: up.simulate,
             ..FleetConfig::default()
         };
-        let serving = serve(Fleet::new(&config, Some(boot_agent(None))), 0, false).map_err(Failure::other)?;
+        let serving = serve(Fleet::new(&config, Some(boot_agent())), 0, false).map_err(Failure::other)?;
         let clients = Clients::at(&stack.address).map_err(Failure::other)?;
         demo::register(&clients, &config, serving.port).await.map_err(Failure::other)?;
         println!(
@@ -111,7 +129,7 @@ pub(crate) async fn simulate(args: Simulate) -> Result<(), Failure> {
         profiles: profiles(&args.profile)?,
         ..FleetConfig::default()
     };
-    let serving = serve(Fleet::new(&config, Some(boot_agent(args.agent_ca))), args.port, args.tls).map_err(Failure::other)?;
+    let serving = serve(Fleet::new(&config, Some(boot_agent())), args.port, args.tls).map_err(Failure::other)?;
     println!(
         "ready: {} BMCs from {} on port {}; user {} password {}",
         config.count, config.first, serving.port, config.username, config.password

@@ -1,0 +1,485 @@
+//! Serves the agent's image to BMCs over HTTP.
+//!
+//! A BMC shows the address of its medium to whoever may read it, and so do logs: it names the run and opens nothing. What lets the agent
+//! speak for its machine is the token in the image's configuration. That is served to the BMC of the machine alone, and only while its
+//! agent is awaited.
+
+use std::{
+    collections::HashMap,
+    convert::Infallible,
+    fs::File,
+    io::{self, Read},
+    net::{IpAddr, SocketAddr},
+    ops::Range,
+    os::unix::fs::FileExt,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use futures_util::stream;
+use http_body_util::{BodyExt, Empty, StreamBody, combinators::BoxBody};
+use hyper::{
+    Method, Request, Response, StatusCode,
+    body::{Bytes, Frame, Incoming},
+    header,
+    server::conn::http1,
+    service::service_fn,
+};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use ipnet::IpNet;
+use ironyard_types::{
+    Invalid, Secret,
+    agent_image::{AgentConfiguration, MARKER, WINDOW},
+};
+use serde::Deserialize;
+use tokio::{net::TcpListener, sync::Semaphore, task::JoinSet, time::Instant};
+use tokio_util::sync::CancellationToken;
+
+use crate::{app::App, domain::agent_run::AgentRun, store};
+
+/// The agent's image, and how BMCs reach it.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The image. Exactly one of this and `simulated` is given.
+    pub file: Option<PathBuf>,
+    /// An image that holds the configuration and no system, for simulated machines.
+    #[serde(default)]
+    pub simulated: bool,
+    /// Where it is served, over HTTP.
+    pub listen: SocketAddr,
+    /// How BMCs reach that, as in `http://10.0.0.5:7720`; empty: the address it listens on.
+    #[serde(default)]
+    pub url: String,
+    /// Authorities that sign this service's certificate, PEM: the agent trusts no other.
+    pub authority: Option<PathBuf>,
+    /// Networks that may fetch the image of any machine, beside the address of the machine's BMC: for BMCs behind NAT.
+    #[serde(default)]
+    pub sources: Vec<IpNet>,
+}
+
+impl Config {
+    /// An image for simulated machines.
+    pub fn simulated(listen: SocketAddr) -> Self {
+        Self {
+            file: None,
+            simulated: true,
+            listen,
+            url: String::new(),
+            authority: None,
+            sources: vec![],
+        }
+    }
+}
+
+/// Why the image cannot be served.
+#[derive(Debug, thiserror::Error)]
+#[error("the agent's image: {0}")]
+pub struct Error(String);
+
+/// Connections at once, how long one may take to ask, and how much is read from the disk at a time.
+const CONNECTIONS: usize = 512;
+const ASK: Duration = Duration::from_secs(30);
+const CHUNK: u64 = 256 << 10;
+/// For how long the addresses of a BMC are remembered.
+const REMEMBER: Duration = Duration::from_secs(30);
+
+type Body = BoxBody<Bytes, io::Error>;
+
+/// An image and the place of the window in it.
+#[derive(Debug)]
+struct Image {
+    file: Option<File>,
+    length: u64,
+    window: u64,
+}
+
+impl Image {
+    fn simulated() -> Self {
+        Self {
+            file: None,
+            length: WINDOW as u64,
+            window: 0,
+        }
+    }
+
+    fn open(path: &Path) -> Result<Self, Error> {
+        let failed = |error: io::Error| Error(format!("{}: {error}", path.display()));
+        let file = File::open(path).map_err(failed)?;
+        let length = file.metadata().map_err(failed)?.len();
+        let windows = find(&file, length).map_err(failed)?;
+        match windows[..] {
+            [window] => Ok(Self {
+                file: Some(file),
+                length,
+                window,
+            }),
+            _ => Err(Error(format!(
+                "{} has {} places for the configuration of a run, and must have one: is it an agent image of this version?",
+                path.display(),
+                windows.len()
+            ))),
+        }
+    }
+
+    /// Bytes from here on, at most a chunk, with this window.
+    fn read(&self, range: Range<u64>, window: &[u8]) -> io::Result<Bytes> {
+        let end = range.end.min(range.start + CHUNK);
+        let mut bytes = vec![0; usize::try_from(end - range.start).unwrap_or_default()];
+        if let Some(file) = &self.file {
+            file.read_exact_at(&mut bytes, range.start)?;
+        }
+        for (at, byte) in (range.start..end).zip(&mut bytes) {
+            let within = at.checked_sub(self.window).and_then(|n| window.get(usize::try_from(n).ok()?));
+            *byte = within.copied().unwrap_or(*byte);
+        }
+        Ok(bytes.into())
+    }
+}
+
+/// Where empty windows begin.
+fn find(file: &File, length: u64) -> io::Result<Vec<u64>> {
+    let empty = AgentConfiguration::empty_window();
+    let (mut found, mut start, mut window) = (Vec::new(), 0, vec![0; WINDOW]);
+    let mut buffer = vec![0; 1 << 20];
+    let mut reader = file;
+    let mut carried = 0;
+    loop {
+        let read = reader.read(&mut buffer[carried..])?;
+        if read == 0 {
+            return Ok(found);
+        }
+        let filled = carried + read;
+        let text = &buffer[..filled];
+        for at in text
+            .windows(MARKER.len())
+            .enumerate()
+            .filter(|(_, w)| w == MARKER)
+            .map(|(at, _)| at as u64)
+        {
+            let at = start + at;
+            if at + WINDOW as u64 <= length {
+                file.read_exact_at(&mut window, at)?;
+                if window == empty && !found.contains(&at) {
+                    found.push(at);
+                }
+            }
+        }
+        // A marker may lie across two reads.
+        carried = filled.min(MARKER.len() - 1);
+        buffer.copy_within(filled - carried..filled, 0);
+        start += (filled - carried) as u64;
+    }
+}
+
+/// The first and the last byte that a `Range` asks for; `None` for the whole, an error for what cannot be had.
+fn range_of(header: Option<&str>, length: u64) -> Result<Option<Range<u64>>, Invalid> {
+    // Several ranges at once may be answered with the whole.
+    let Some(range) = header.and_then(|h| h.trim().strip_prefix("bytes=")).filter(|r| !r.contains(',')) else {
+        return Ok(None);
+    };
+    let unusable = || Invalid::new("the range lies outside of the image");
+    let (first, last) = range.split_once('-').ok_or_else(unusable)?;
+    let number = |text: &str| text.trim().parse::<u64>().map_err(|_| unusable());
+    let range = match (first.trim(), last.trim()) {
+        ("", last) => length.saturating_sub(number(last)?)..length,
+        (first, "") => number(first)?..length,
+        (first, last) => number(first)?..number(last)?.saturating_add(1).min(length),
+    };
+    if range.start < range.end {
+        Ok(Some(range))
+    } else {
+        Err(unusable())
+    }
+}
+
+fn answer(status: StatusCode) -> Response<Body> {
+    let mut response = Response::new(Empty::new().map_err(|never| match never {}).boxed());
+    *response.status_mut() = status;
+    response
+}
+
+/// The listener.
+pub(crate) struct ImageServer {
+    image: Arc<Image>,
+    listener: TcpListener,
+    authority: String,
+    sources: Vec<IpNet>,
+    /// Addresses of the BMCs of servers, and when they were looked up.
+    known: Mutex<HashMap<String, (Instant, Vec<IpAddr>)>>,
+}
+
+impl ImageServer {
+    /// Opens the image and listens. Returns how BMCs reach it, too.
+    pub(crate) async fn open(config: &Config) -> Result<(Self, String), Error> {
+        let image = match (&config.file, config.simulated) {
+            (Some(file), false) => Image::open(file)?,
+            (None, true) => Image::simulated(),
+            (Some(_), true) | (None, false) => return Err(Error("give either `file` or `simulated = true`".to_owned())),
+        };
+        let authority = match &config.authority {
+            Some(path) => std::fs::read_to_string(path).map_err(|e| Error(format!("{}: {e}", path.display())))?,
+            None => String::new(),
+        };
+        // That it fits is better known now than when a machine boots.
+        let trial = AgentConfiguration {
+            discovery: "x".repeat(256),
+            token: Secret::new("x".repeat(64)),
+            authority: authority.clone(),
+        };
+        trial.window().map_err(|e| Error(e.to_string()))?;
+        let failed = |error: io::Error| Error(format!("cannot listen on {}: {error}", config.listen));
+        let listener = TcpListener::bind(config.listen).await.map_err(failed)?;
+        let url = match config.url.trim_end_matches('/') {
+            "" => format!("http://{}", listener.local_addr().map_err(failed)?),
+            url => url.to_owned(),
+        };
+        let server = Self {
+            image: Arc::new(image),
+            listener,
+            authority,
+            sources: config.sources.clone(),
+            known: Mutex::default(),
+        };
+        Ok((server, url))
+    }
+
+    /// Serves until `shutdown`.
+    pub(crate) async fn run(self: Arc<Self>, app: App, shutdown: CancellationToken) {
+        let places = Arc::new(Semaphore::new(CONNECTIONS));
+        // Those that are left when this ends, end with it.
+        let mut connections = JoinSet::new();
+        loop {
+            while connections.try_join_next().is_some() {}
+            let accepted = tokio::select! {
+                accepted = self.listener.accept() => accepted,
+                () = shutdown.cancelled() => return,
+            };
+            let (stream, peer) = match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    tracing::debug!(%error, "could not take a connection");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    continue;
+                }
+            };
+            // Whoever comes when all places are taken is sent away; a BMC asks again.
+            let Ok(place) = places.clone().try_acquire_owned() else { continue };
+            let (server, app) = (self.clone(), app.clone());
+            connections.spawn(async move {
+                let service = service_fn(move |request| {
+                    let (server, app) = (server.clone(), app.clone());
+                    async move { Ok::<_, Infallible>(server.serve(&app, peer.ip().to_canonical(), &request).await) }
+                });
+                let serving = http1::Builder::new()
+                    .timer(TokioTimer::new())
+                    .header_read_timeout(ASK)
+                    .max_buf_size(16 << 10)
+                    .serve_connection(TokioIo::new(stream), service);
+                // A BMC that goes away is no event.
+                let _ = serving.await;
+                drop(place);
+            });
+        }
+    }
+
+    async fn serve(&self, app: &App, peer: IpAddr, request: &Request<Incoming>) -> Response<Body> {
+        if ![Method::GET, Method::HEAD].contains(request.method()) {
+            return answer(StatusCode::METHOD_NOT_ALLOWED);
+        }
+        let id = request
+            .uri()
+            .path()
+            .strip_prefix("/agent/")
+            .and_then(|name| name.strip_suffix(".iso"));
+        let run = match id {
+            Some(id) => store::run_of_image(&app.cx.db, id).await,
+            None => Ok(None),
+        };
+        let run = match run {
+            Ok(Some(run)) => run.value,
+            Ok(None) => return answer(StatusCode::NOT_FOUND),
+            Err(error) => {
+                tracing::warn!(%error, "could not look for the run of an image");
+                return answer(StatusCode::SERVICE_UNAVAILABLE);
+            }
+        };
+        if !self.may_fetch(app, &run, peer).await {
+            tracing::warn!(run = run.metadata.name, %peer, "the agent's image was asked for by another than the BMC; see discovery.image.sources");
+            return answer(StatusCode::FORBIDDEN);
+        }
+        let window = if run.awaits_agent() {
+            let configuration = AgentConfiguration {
+                discovery: app.settings.agent_url.clone(),
+                token: Secret::new(run.token.clone()),
+                authority: self.authority.clone(),
+            };
+            match configuration.window() {
+                Ok(window) => window,
+                Err(error) => {
+                    tracing::error!(%error, "the agent's image cannot be served");
+                    return answer(StatusCode::INTERNAL_SERVER_ERROR);
+                }
+            }
+        } else {
+            AgentConfiguration::empty_window()
+        };
+        let asked = request.headers().get(header::RANGE).and_then(|h| h.to_str().ok());
+        let length = self.image.length;
+        let (range, status) = match range_of(asked, length) {
+            Ok(Some(range)) => (range, StatusCode::PARTIAL_CONTENT),
+            Ok(None) => (0..length, StatusCode::OK),
+            Err(_) => {
+                let mut response = answer(StatusCode::RANGE_NOT_SATISFIABLE);
+                insert(&mut response, header::CONTENT_RANGE, &format!("bytes */{length}"));
+                return response;
+            }
+        };
+        let mut response = answer(status);
+        if status == StatusCode::PARTIAL_CONTENT {
+            let content = format!("bytes {}-{}/{length}", range.start, range.end - 1);
+            insert(&mut response, header::CONTENT_RANGE, &content);
+        }
+        insert(&mut response, header::CONTENT_LENGTH, &(range.end - range.start).to_string());
+        insert(&mut response, header::CONTENT_TYPE, "application/octet-stream");
+        insert(&mut response, header::ACCEPT_RANGES, "bytes");
+        insert(&mut response, header::CACHE_CONTROL, "no-store");
+        if request.method() == Method::GET {
+            *response.body_mut() = body(self.image.clone(), range, window);
+        }
+        response
+    }
+
+    /// Whether this address is the one of the BMC, or lies in a network that may fetch every image.
+    async fn may_fetch(&self, app: &App, run: &AgentRun, peer: IpAddr) -> bool {
+        if self.sources.iter().any(|network| network.contains(&peer)) {
+            return true;
+        }
+        let remembered = self.known.lock().ok().and_then(|known| known.get(&run.server).cloned());
+        let addresses = match remembered {
+            Some((at, addresses)) if at.elapsed() < REMEMBER => addresses,
+            _ => {
+                let addresses = addresses(app, &run.server).await;
+                if let Ok(mut known) = self.known.lock() {
+                    known.retain(|_, (at, _)| at.elapsed() < REMEMBER);
+                    known.insert(run.server.clone(), (Instant::now(), addresses.clone()));
+                }
+                addresses
+            }
+        };
+        addresses.contains(&peer)
+    }
+}
+
+/// Addresses of the BMC of a server; none where they cannot be had.
+async fn addresses(app: &App, server: &str) -> Vec<IpAddr> {
+    let found = async {
+        let server = app.inventory.get(server).await?;
+        let name = server.and_then(|s| s.spec?.bmc_ref).map(|r| r.name).unwrap_or_default();
+        app.gateway.bmc(&name).await
+    };
+    let host = match found.await {
+        Ok(bmc) => bmc.and_then(|b| b.spec).map(|s| s.address).unwrap_or_default(),
+        Err(error) => {
+            tracing::warn!(error = error.message, "could not look up the address of a BMC");
+            return vec![];
+        }
+    };
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    match host.parse() {
+        Ok(address) => vec![address],
+        Err(_) => match tokio::net::lookup_host((host, 0)).await {
+            Ok(found) => found.map(|a| a.ip().to_canonical()).collect(),
+            Err(error) => {
+                tracing::warn!(host, %error, "could not look up the address of a BMC");
+                vec![]
+            }
+        },
+    }
+}
+
+fn insert(response: &mut Response<Body>, name: header::HeaderName, value: &str) {
+    if let Ok(value) = header::HeaderValue::from_str(value) {
+        response.headers_mut().insert(name, value);
+    }
+}
+
+/// A range of the image, a chunk at a time.
+fn body(image: Arc<Image>, range: Range<u64>, window: Vec<u8>) -> Body {
+    let window = Arc::new(window);
+    let chunks = stream::try_unfold(range, move |left| {
+        let (image, window) = (image.clone(), window.clone());
+        async move {
+            if left.is_empty() {
+                return Ok(None);
+            }
+            let wanted = left.clone();
+            let read = tokio::task::spawn_blocking(move || image.read(wanted, &window)).await;
+            let bytes = read.map_err(io::Error::other)??;
+            let next = left.start + bytes.len() as u64;
+            Ok(Some((Frame::data(bytes), next..left.end)))
+        }
+    });
+    BodyExt::boxed(StreamBody::new(Box::pin(chunks)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_is_read_as_http_means_it() {
+        for (header, expected) in [
+            (None, Ok(None)),
+            (Some("bytes=0-0"), Ok(Some(0..1))),
+            (Some("bytes=10-"), Ok(Some(10..100))),
+            (Some("bytes=-10"), Ok(Some(90..100))),
+            (Some("bytes=-1000"), Ok(Some(0..100))),
+            (Some("bytes=90-1000"), Ok(Some(90..100))),
+            (Some("bytes=0-1,5-6"), Ok(None)),
+            (Some("lines=1-2"), Ok(None)),
+            (Some("bytes=100-"), Err(())),
+            (Some("bytes=5-2"), Err(())),
+            (Some("bytes=-0"), Err(())),
+            (Some("bytes=x-y"), Err(())),
+            (Some("bytes=18446744073709551615-18446744073709551615"), Err(())),
+        ] {
+            assert_eq!(range_of(header, 100).map_err(|_| ()), expected, "{header:?}");
+        }
+    }
+
+    #[test]
+    fn the_window_is_found_wherever_it_lies_and_filled_while_it_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("image");
+        let write = |parts: &[&[u8]]| std::fs::write(&path, parts.concat()).unwrap();
+        let empty = AgentConfiguration::empty_window();
+        let configuration = AgentConfiguration {
+            discovery: "https://d".into(),
+            token: Secret::new("t".into()),
+            authority: String::new(),
+        };
+        let window = configuration.window().unwrap();
+        for before in [0, 1, 512, (1 << 20) - 5, (1 << 20) - 31, (1 << 20) + 1, 3 << 20] {
+            write(&[&vec![7; before], &empty, &[9; 1000]]);
+            let image = Image::open(&path).unwrap();
+            assert_eq!((image.window, image.length), (before as u64, before as u64 + 8192 + 1000));
+            let (mut at, mut all) = (0, Vec::new());
+            while at < image.length {
+                let bytes = image.read(at..image.length, &window).unwrap();
+                at += bytes.len() as u64;
+                all.extend_from_slice(&bytes);
+            }
+            assert!(all[..before].iter().all(|b| *b == 7) && all[before + 8192..] == [9; 1000]);
+            assert_eq!(
+                AgentConfiguration::from_window(&all[before..before + 8192]),
+                Ok(configuration.clone())
+            );
+        }
+        for unusable in [&[&b"nothing"[..]][..], &[&empty, &empty], &[MARKER, b"something else"]] {
+            write(unusable);
+            assert!(Image::open(&path).is_err());
+        }
+    }
+}
