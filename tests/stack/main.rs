@@ -18,6 +18,7 @@ mod gateway;
 mod guards;
 mod interrupted;
 mod life;
+mod parts;
 mod replicas;
 mod secrets;
 mod seed;

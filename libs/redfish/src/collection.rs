@@ -1,6 +1,6 @@
 use std::{
     collections::HashSet,
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
 use futures_util::{StreamExt, stream};
@@ -24,6 +24,8 @@ pub struct Members<'a> {
     /// What it holds of the memory that all readers share.
     held: std::sync::Mutex<Vec<OwnedSemaphorePermit>>,
     unreadable: std::sync::Mutex<Vec<String>>,
+    /// Whether something may be there that was not read.
+    incomplete: AtomicBool,
 }
 
 impl<'a> Members<'a> {
@@ -35,6 +37,7 @@ impl<'a> Members<'a> {
             bytes: AtomicUsize::new(0),
             held: std::sync::Mutex::default(),
             unreadable: std::sync::Mutex::default(),
+            incomplete: AtomicBool::new(false),
         }
     }
 
@@ -43,7 +46,15 @@ impl<'a> Members<'a> {
         self.unreadable.lock().map(|list| list.clone()).unwrap_or_default()
     }
 
+    /// Whether something may be there that was not read. What does not exist is not there.
+    pub fn is_incomplete(&self) -> bool {
+        self.incomplete.load(Ordering::Relaxed)
+    }
+
     fn missed(&self, path: &str, error: &Error) {
+        if !matches!(error, Error::NotFound(_) | Error::Unsupported(_)) {
+            self.incomplete.store(true, Ordering::Relaxed);
+        }
         if let Ok(mut list) = self.unreadable.lock()
             && list.len() < 100
         {

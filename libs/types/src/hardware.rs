@@ -85,6 +85,8 @@ pub struct Hardware {
     pub pci_devices: Vec<PciDevice>,
     /// What could not be read: `path: reason`.
     pub unreadable: Vec<String>,
+    /// Of that, what may hide drives: there may be more of them than are listed.
+    pub unreadable_storage: Vec<String>,
     /// When it was read.
     pub read_at: Timestamp,
 }
@@ -220,6 +222,19 @@ impl Hardware {
         MachineIdentity::new(&self.system_uuid, &self.manufacturer, &self.serial_number)
     }
 
+    /// Adds the drives of an earlier read that this one does not list.
+    pub fn keep_drives_of(&mut self, earlier: &Self) {
+        for drive in &earlier.drives {
+            let same = |d: &&Drive| match drive.serial_number.as_str() {
+                "" => d.serial_number.is_empty() && (&d.uri, &d.device) == (&drive.uri, &drive.device),
+                serial => d.serial_number == serial,
+            };
+            if !self.drives.iter().any(|d| same(&d)) {
+                self.drives.push(drive.clone());
+            }
+        }
+    }
+
     /// Both views as one: the outside one is the base, the inside one fills its gaps and adds what only it saw. Drives are the same
     /// by serial number, interfaces by MAC address.
     pub fn merge(outside: Option<&Self>, inside: Option<&Self>) -> Self {
@@ -277,6 +292,11 @@ impl Hardware {
                 None => base.network_interfaces.push(nic.clone()),
             }
         }
+        base.unreadable.extend(other.unreadable.iter().cloned());
+        // What one view misses of the drives, the other shows, if it misses none itself.
+        if base.unreadable_storage.is_empty() || other.unreadable_storage.is_empty() {
+            base.unreadable_storage.clear();
+        }
         base.read_at = base.read_at.max(other.read_at);
         base
     }
@@ -309,5 +329,23 @@ mod tests {
             .map(|d| (d.serial_number.as_str(), d.uri.as_str(), d.device.as_str()))
             .collect();
         assert_eq!(seen, [("A", "/1", ""), ("B", "/2", "/dev/sdb"), ("C", "", "/dev/sdc")]);
+    }
+
+    #[test]
+    fn an_earlier_drive_is_kept_once() {
+        let drive = |serial: &str, uri: &str| Drive {
+            serial_number: serial.into(),
+            uri: uri.into(),
+            ..Drive::default()
+        };
+        let of = |drives: &[Drive]| Hardware {
+            drives: drives.to_vec(),
+            ..Hardware::default()
+        };
+        let earlier = of(&[drive("A", "/1"), drive("B", "/2"), drive("", "/3"), drive("", "/4")]);
+        let mut now = of(&[drive("B", "/9"), drive("", "/3")]);
+        now.keep_drives_of(&earlier);
+        let uris: Vec<_> = now.drives.iter().map(|d| d.uri.as_str()).collect();
+        assert_eq!(uris, ["/9", "/3", "/1", "/4"]);
     }
 }

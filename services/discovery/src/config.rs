@@ -49,6 +49,9 @@ pub struct Settings {
     /// How often the power of a server at rest is read.
     #[serde(default = "minute", with = "humantime_serde")]
     pub poll: Duration,
+    /// How often the hardware of a server that nobody uses is read again.
+    #[serde(default = "day", with = "humantime_serde")]
+    pub hardware_refresh: Duration,
     /// What stands behind MAC addresses.
     #[serde(default)]
     pub mac_prefixes: Vec<MacPrefix>,
@@ -68,6 +71,10 @@ fn eight_seconds() -> Duration {
 
 fn ten_minutes() -> Duration {
     Duration::from_secs(600)
+}
+
+fn day() -> Duration {
+    Duration::from_secs(24 * 3600)
 }
 
 fn minute() -> Duration {

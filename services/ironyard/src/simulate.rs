@@ -64,6 +64,11 @@ impl Machine for Inside {
             speed_mhz: 4800,
             ..MemoryModule::default()
         };
+        let unreachable = if self.0.has_storage_without_driver() {
+            vec!["storage controller 0000:00:17.0 (8086:a282): no driver for it in the agent's image".to_owned()]
+        } else {
+            vec![]
+        };
         Hardware {
             system_uuid: config.uuid.clone(),
             manufacturer: "Ironyard".to_owned(),
@@ -81,11 +86,8 @@ impl Machine for Inside {
                 device_id: "0010".to_owned(),
                 ..PciDevice::default()
             }],
-            unreadable: if self.0.has_storage_without_driver() {
-                vec!["storage controller 0000:00:17.0 (8086:a282): no driver for it in the agent's image".to_owned()]
-            } else {
-                vec![]
-            },
+            unreadable: unreachable.clone(),
+            unreadable_storage: unreachable,
             read_at: SystemClock.now(),
             ..Hardware::default()
         }

@@ -31,6 +31,10 @@ pub struct Config {
     pub running_machines: RunningMachines,
     /// The gateway: how long hardware may take, how often it is asked.
     pub gateway: Gateway,
+    /// How often the power of a server at rest is read.
+    pub poll: Duration,
+    /// How often the hardware of a server that nobody uses is read again.
+    pub hardware_refresh: Duration,
     /// MAC prefixes.
     pub mac_prefixes: Vec<ironyard_discovery::domain::endpoint::MacPrefix>,
     /// Claims and wipes.
@@ -55,6 +59,8 @@ impl Config {
                 retry_backoff: Duration::from_millis(500),
                 ..Gateway::new("")
             },
+            poll: Duration::from_secs(60),
+            hardware_refresh: Duration::from_secs(24 * 3600),
             mac_prefixes: vec![],
             claim: ironyard_claim::Settings::default(),
         }
@@ -115,7 +121,8 @@ impl Stack {
             running_machines: config.running_machines,
             agent_wait: Duration::from_secs(8),
             patience: Duration::from_secs(600),
-            poll: Duration::from_secs(60),
+            poll: config.poll,
+            hardware_refresh: config.hardware_refresh,
             mac_prefixes: config.mac_prefixes.clone(),
         };
         let claim = config.claim.clone();

@@ -154,6 +154,7 @@ impl Machine for Linux {
             network_interfaces: self.interfaces(),
             pci_devices: self.pci(),
             unreadable: self.sysfs.unreachable_storage(),
+            unreadable_storage: self.sysfs.unreachable_storage(),
             read_at: SystemClock.now(),
         }
     }

@@ -15,6 +15,8 @@ use crate::{Client, Doc, Members, Result};
 /// Reads a system's hardware. Parts that cannot be read are named in `unreadable`; the rest is there.
 pub async fn read(client: &Client, system: &Doc, now: Timestamp) -> Result<Hardware> {
     let members = Members::new(client);
+    // Drives have a budget of their own: they decide what is to be wiped.
+    let storage = Members::new(client);
     let chassis = members.linked(system.part("Links").links("Chassis")).await;
     let memory_modules = memory(&members, system).await;
     let total_gib = system.part("MemorySummary").number("TotalSystemMemoryGiB").unwrap_or(0.0);
@@ -44,10 +46,11 @@ pub async fn read(client: &Client, system: &Doc, now: Timestamp) -> Result<Hardw
         processors: processors(&members, system).await,
         memory_mib: if sum > 0 { sum } else { summary },
         memory_modules,
-        drives: drives::read(client, &members, system).await,
+        drives: drives::read(client, &storage, system).await,
         network_interfaces: interfaces(&members, system, &chassis).await,
         pci_devices: pci(&members, system, &chassis).await,
-        unreadable: members.unreadable(),
+        unreadable: [members.unreadable(), storage.unreadable()].concat(),
+        unreadable_storage: if storage.is_incomplete() { storage.unreadable() } else { vec![] },
         read_at: now,
     })
 }

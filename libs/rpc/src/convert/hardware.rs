@@ -247,6 +247,7 @@ pub fn hardware_to(hardware: Hardware) -> pb::Hardware {
         network_interfaces,
         pci_devices,
         unreadable,
+        unreadable_storage,
         read_at,
     } = hardware;
     pb::Hardware {
@@ -265,6 +266,7 @@ pub fn hardware_to(hardware: Hardware) -> pb::Hardware {
         network_interfaces: network_interfaces.into_iter().map(interface_to).collect(),
         pci_devices: pci_devices.into_iter().map(pci_to).collect(),
         unreadable,
+        unreadable_storage,
         read_time: Some(timestamp_to(read_at)),
     }
 }
@@ -287,6 +289,7 @@ pub fn hardware_from(hardware: pb::Hardware) -> Hardware {
         network_interfaces,
         pci_devices,
         unreadable,
+        unreadable_storage,
         read_time,
     } = hardware;
     Hardware {
@@ -305,6 +308,7 @@ pub fn hardware_from(hardware: pb::Hardware) -> Hardware {
         network_interfaces: network_interfaces.into_iter().map(interface_from).collect(),
         pci_devices: pci_devices.into_iter().map(pci_from).collect(),
         unreadable,
+        unreadable_storage,
         read_at: read_time.map(timestamp_from).unwrap_or_default(),
     }
 }

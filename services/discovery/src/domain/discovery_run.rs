@@ -10,6 +10,12 @@ pub struct DiscoveryRun {
     pub started_at: Timestamp,
     /// Whether the hardware was read from outside.
     pub outside_done: bool,
+    /// Since when it can be read in part only.
+    #[serde(default)]
+    pub incomplete_since: Option<Timestamp>,
+    /// What of the storage could not be read from outside in the end.
+    #[serde(default)]
+    pub storage_unread: Option<String>,
     /// The run of the agent, once begun.
     pub agent_run: String,
     /// Runs of the agent that ended before they touched the machine.
@@ -77,10 +83,18 @@ pub fn plan(run: &DiscoveryRun, policy: InBand, agent: &Agent) -> Next {
     if !run.outside_done {
         return Next::ReadOutside;
     }
+    // Drives that nobody has seen would be owed by nobody: the agent must see them where the BMC does not show all.
+    let unseen = |why_not: Option<&str>| {
+        let unread = run.storage_unread.as_ref()?;
+        let agent = why_not.unwrap_or("it is not asked for");
+        Some(Next::Fail(format!(
+            "it may have drives that nobody has seen: the BMC could not show all ({unread}), nor could the agent ({agent})"
+        )))
+    };
     match (policy, agent) {
         // Somebody spoke for the machine who is not on it: that is not for a policy to overlook.
         (InBand::Required | InBand::Optional | InBand::Off, Agent::Distrusted(why)) => Next::Fail(why.clone()),
-        (InBand::Off, Agent::NotBegun | Agent::Ended(_)) => Next::Done(None),
+        (InBand::Off, Agent::NotBegun | Agent::Ended(_)) => unseen(None).unwrap_or(Next::Done(None)),
         // The policy changed while the agent was on its way: it is not left behind.
         (InBand::Off, Agent::Booting | Agent::Reported) => Next::StopAgent,
         (InBand::Required | InBand::Optional, Agent::NotBegun) => Next::BeginAgent,
@@ -89,7 +103,7 @@ pub fn plan(run: &DiscoveryRun, policy: InBand, agent: &Agent) -> Next {
         (InBand::Required | InBand::Optional | InBand::Off, Agent::Ending) => Next::WaitForEnd,
         (InBand::Required | InBand::Optional, Agent::Ended(None)) => Next::Done(None),
         (InBand::Required, Agent::Ended(Some(why))) => Next::Fail(why.clone()),
-        (InBand::Optional, Agent::Ended(Some(why))) => Next::Done(Some(why.clone())),
+        (InBand::Optional, Agent::Ended(Some(why))) => unseen(Some(why)).unwrap_or_else(|| Next::Done(Some(why.clone()))),
     }
 }
 
@@ -103,6 +117,8 @@ mod tests {
             metadata: Metadata::default(),
             started_at: Timestamp(0),
             outside_done: true,
+            incomplete_since: None,
+            storage_unread: None,
             agent_run: String::new(),
             runs_untouched: 0,
             failures: 0,
@@ -114,6 +130,23 @@ mod tests {
         assert_eq!(plan(&run, InBand::Off, &Agent::NotBegun), Next::Done(None));
         let distrusted = Agent::Distrusted("two agents".into());
         assert_eq!(plan(&run, InBand::Optional, &distrusted), Next::Fail("two agents".into()));
+        // What nobody has seen is not offered; what the agent has seen, is.
+        let unread = DiscoveryRun {
+            storage_unread: Some("/Storage/1: 503".into()),
+            ..run.clone()
+        };
+        for (policy, agent, offered) in [
+            (InBand::Off, Agent::NotBegun, false),
+            (InBand::Optional, ended, false),
+            (InBand::Optional, Agent::Ended(None), true),
+            (InBand::Required, Agent::Ended(None), true),
+        ] {
+            assert_eq!(
+                matches!(plan(&unread, policy, &agent), Next::Done(_)),
+                offered,
+                "{policy:?} {agent:?}"
+            );
+        }
         assert_eq!(
             plan(
                 &DiscoveryRun {

@@ -11,9 +11,9 @@ use ironyard_proto::{
 use ironyard_reconcile::{Next, Pass, Reconcile};
 use ironyard_rpc::{
     Reason,
-    convert::{hardware_to, running_machines_from},
+    convert::{hardware_to, running_machines_from, timestamp_from},
 };
-use ironyard_types::{Metadata, hardware::RunningMachines};
+use ironyard_types::{Metadata, Timestamp, hardware::RunningMachines};
 
 use super::{Error, agent_runs::DISCOVER, bmcs::is_server_of};
 use crate::{
@@ -195,6 +195,8 @@ impl Servers {
             metadata,
             started_at: cx.now(),
             outside_done: false,
+            incomplete_since: None,
+            storage_unread: None,
             agent_run: String::new(),
             runs_untouched: 0,
             failures: 0,
@@ -284,14 +286,19 @@ impl Servers {
         };
         match next {
             Plan::ReadOutside => {
-                let hardware = app.gateway.hardware(&system).await?;
-                let report = inventory::ReportServerRequest {
-                    name: name(server),
-                    out_of_band: Some(hardware),
-                    ..Default::default()
-                };
-                app.inventory.report(report).await?;
-                self.remember(pass, stored, |run| run.outside_done = true).await?;
+                let unread = self.read_outside(server, &system).await?;
+                if let Some(why) = &unread {
+                    // A BMC that is busy shows the rest a little later.
+                    let since = run.incomplete_since.unwrap_or_else(|| app.cx.now());
+                    if app.cx.now().since(since) < app.settings.patience {
+                        self.remember(pass, stored, |run| run.incomplete_since = Some(since)).await?;
+                        let why = format!("the BMC did not show all of its storage, and is asked again: {why}");
+                        app.inventory.wait(server, "HARDWARE_INCOMPLETE", &why).await?;
+                        return Ok(Next::After(Duration::from_secs(5)));
+                    }
+                }
+                self.remember(pass, stored, |run| (run.outside_done, run.storage_unread) = (true, unread))
+                    .await?;
                 Ok(SOON)
             }
             Plan::BeginAgent => {
@@ -432,6 +439,39 @@ impl Servers {
         Ok(pass.save(run, self.0.cx.now(), change).await?)
     }
 
+    /// Reads the hardware from outside and reports it. What of the storage could not be read, if anything.
+    async fn read_outside(&self, server: &Server, system: &bmc::SystemName) -> Result<Option<String>, Error> {
+        let app = &self.0;
+        let hardware = app.gateway.hardware(system).await?;
+        let unread = (!hardware.unreadable_storage.is_empty()).then(|| hardware.unreadable_storage.join("; "));
+        let report = inventory::ReportServerRequest {
+            name: name(server),
+            out_of_band: Some(hardware),
+            ..Default::default()
+        };
+        app.inventory.report(report).await?;
+        let (reason, message) = match &unread {
+            Some(why) => ("StorageUnreadable", why.as_str()),
+            None => ("Read", "all drives that the BMC has were read"),
+        };
+        app.inventory
+            .condition(server, "HardwareComplete", unread.is_none(), reason, message)
+            .await?;
+        Ok(unread)
+    }
+
+    /// Parts are replaced while nobody uses a server: its hardware is read again now and then. Afterwards it would be too late, because a
+    /// drive that was known at the reservation is owed.
+    async fn refresh(&self, server: &Server, system: &bmc::SystemName) -> Result<(), Error> {
+        let hardware = server.observed.as_ref().and_then(|o| o.hardware.as_ref());
+        let read = hardware.and_then(|h| h.read_time).map_or(Timestamp(0), timestamp_from);
+        let free = server.state() == ServerState::Available && server.claim_ref.is_none() && server.sanitization_debt.is_none();
+        if free && self.0.cx.now().since(read) >= self.0.settings.hardware_refresh {
+            self.read_outside(server, system).await?;
+        }
+        Ok(())
+    }
+
     /// Power and health change without us too. The gateway looks at every BMC, and its record says what it saw.
     async fn watch_power(&self, server: &Server) -> Result<Next, Error> {
         let app = &self.0;
@@ -470,6 +510,7 @@ impl Servers {
         app.inventory
             .condition(server, "BmcReachable", true, "Answered", "its BMC answers")
             .await?;
+        self.refresh(server, &system).await?;
         Ok(Next::After(app.settings.poll))
     }
 }

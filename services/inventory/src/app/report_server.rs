@@ -49,14 +49,22 @@ pub async fn report_server(cx: &Context, name: &str, report: Report) -> Result<S
             let message = format!("what was seen is another machine than server {name}: {why}");
             return Err(Fault::new(Reason::WrongMachine, message));
         }
-        if let Some(hardware) = out_of_band {
+        // A read that missed something does not shrink what is known; and while a wipe is owed, no read does.
+        let owes = server.facts.debt.is_some();
+        let keep = |hardware: &mut Hardware, earlier: &Option<Hardware>| match earlier {
+            Some(earlier) if owes || !hardware.unreadable_storage.is_empty() => hardware.keep_drives_of(earlier),
+            Some(_) | None => {}
+        };
+        if let Some(mut hardware) = out_of_band {
+            keep(&mut hardware, &server.out_of_band);
             // A server without an identity takes the one that its hardware shows; a known one never changes.
             if server.spec.system_uuid.is_none() {
                 server.spec.system_uuid = SystemUuid::from_hardware(&hardware.system_uuid);
             }
             server.out_of_band = Some(hardware);
         }
-        if let Some(hardware) = in_band {
+        if let Some(mut hardware) = in_band {
+            keep(&mut hardware, &server.in_band);
             server.in_band = Some(hardware);
             server.in_band_at = Some(now);
         }

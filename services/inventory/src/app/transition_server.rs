@@ -44,6 +44,9 @@ pub async fn transition_server(
                     server.waiting = None;
                     server.conditions.retain(|condition| condition.kind != ADOPTABLE);
                 }
+                if kind == EventKind::Waive {
+                    server.forget_drives();
+                }
                 let Why { actor, reason } = why;
                 Ok(Some(Entry {
                     event: format!("{kind:?}"),

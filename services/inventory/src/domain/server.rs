@@ -232,6 +232,14 @@ impl Server {
         (!id.is_empty()).then(|| format!("{bmc}/{id}"))
     }
 
+    /// The drives that were known are waived: which it has now is read again.
+    pub fn forget_drives(&mut self) {
+        for view in [&mut self.out_of_band, &mut self.in_band].into_iter().flatten() {
+            view.drives.clear();
+            view.read_at = Timestamp(0);
+        }
+    }
+
     /// Serial numbers of the drives it is known to have; a wipe must cover every one.
     pub fn known_drives(&self) -> Vec<String> {
         let mut serials: Vec<String> = self
