@@ -383,3 +383,68 @@ async fn a_write_that_nobody_waits_for_any_more_is_not_begun() {
     alone.clients.managers.clone().set_ntp(ntp).await.unwrap();
     assert_eq!(written("Systems"), 0, "{:?}", machine.writes());
 }
+
+/// Power does not go off under work that a loss of power would spoil, whatever the machine is called; what was asked for earlier comes first.
+#[tokio::test(flavor = "multi_thread")]
+async fn power_waits_for_work_on_the_machine() {
+    let timing = Timing {
+        power: Duration::from_millis(100),
+        erase: Duration::from_millis(200),
+    };
+    let (fleet, config) = fleet(1, [127, 95, 60, 1], timing, false);
+    let serving = served(&fleet, false);
+    let gateway = Alone::start(|_| {}).await;
+    let machine = &fleet.machines()[0];
+    let name = enroll(&gateway.clients, machine, &config, serving.port, "http").await;
+    ready(&gateway.clients, &name).await;
+    let clients = &gateway.clients;
+    let power = async |action: PowerAction, id: &str| {
+        let request = bmc::SetPowerRequest {
+            system: Some(bmc::SystemName {
+                bmc: name.clone(),
+                system_id: id.to_owned(),
+                ..Default::default()
+            }),
+            action: action.into(),
+            ..Default::default()
+        };
+        clients.systems.clone().set_power(request).await.unwrap().into_inner()
+    };
+    let on = power(PowerAction::On, "").await;
+    finished(clients, &on).await.unwrap();
+    machine.set_knobs(ironyard_bmc_simulator::Knobs {
+        tasks_stick: Some(true),
+        ..Default::default()
+    });
+    let request = bmc::EraseDriveRequest {
+        system: system(&name),
+        drive_serial_number: format!("NV{:06}A", machine.config.number),
+        ..Default::default()
+    };
+    let erase = clients.systems.clone().erase_drive(request).await.unwrap().into_inner();
+    poll::until("the drive is being erased", || async {
+        (operation(clients, &erase.name).await?.progress_percent > 50).then_some(())
+    })
+    .await;
+    // By both of its names.
+    let off = [power(PowerAction::ForceOff, "1").await, power(PowerAction::ForceOff, "").await];
+    for off in &off {
+        poll::until("the power waits, and says for what", || async {
+            let phase = operation(clients, &off.name).await?.phase;
+            (phase.contains("Waiting for an earlier operation") && phase.contains("EraseDrive")).then_some(())
+        })
+        .await;
+    }
+    let (resets, _) = writes(machine, "ComputerSystem.Reset");
+    assert_eq!(resets, 1, "it was switched on, and nothing else");
+    // A person decides that the erase does not count; then it is the power's turn.
+    let request = bmc::CancelOperationRequest {
+        name: erase.name.clone(),
+        reason: "it hangs".into(),
+    };
+    clients.operations.clone().cancel_operation(request).await.unwrap();
+    for off in &off {
+        finished(clients, off).await.unwrap();
+    }
+    assert_eq!(writes(machine, "ComputerSystem.Reset").0, 2, "the second found it off");
+}

@@ -18,6 +18,8 @@ pub struct Progress {
     pub tasks_before: Option<Vec<String>>,
     /// How things stood before we asked.
     pub notes: BTreeMap<String, String>,
+    /// When it began: what it waited for before does not count.
+    pub begun_at: Option<Timestamp>,
     /// Whether we decided to ask; stored before asking.
     pub intent: bool,
     /// When that was.

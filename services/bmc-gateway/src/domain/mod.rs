@@ -4,6 +4,7 @@ pub mod address;
 pub mod bmc;
 pub mod breaker;
 pub mod console;
+pub mod exclusion;
 pub mod job;
 pub mod power;
 pub mod rotation;

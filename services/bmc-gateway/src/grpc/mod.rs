@@ -90,7 +90,7 @@ impl Shared {
     pub(crate) async fn begin_stored(&self, ledger: &Ledger, job: Job) -> Result<Stored<Operation>, Fault> {
         // Unknown BMCs are told at once, not by an operation that fails.
         self.devices.get(&job.target().bmc).await?;
-        let (verb, label, line) = (job.verb(), job.label(), job.line());
+        let (verb, label, line) = (job.verb(), job.label(), job.target().line());
         begin_operation(&self.cx, &self.operations, ledger, verb, label, line, &job).await
     }
 

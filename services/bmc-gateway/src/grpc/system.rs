@@ -183,7 +183,7 @@ impl SystemService for Grpc {
         let target = target(message.system)?;
         self.shared.devices.get(&target.bmc).await?;
         let label = target.label();
-        let line = Some(format!("power {label}"));
+        let line = target.line();
         let asked = power_task::Asked {
             target,
             action,

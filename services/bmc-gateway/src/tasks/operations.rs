@@ -9,7 +9,13 @@ use ironyard_types::MachineIdentity;
 use serde::{Deserialize, Serialize};
 
 use super::jobs::{Job, image_of};
-use crate::device::Devices;
+use crate::{
+    device::Devices,
+    domain::{
+        exclusion::{Kind, Work, waits_for},
+        job::Progress,
+    },
+};
 
 /// How long operations may take, in total and step by step.
 #[derive(Debug, Clone, Copy, Deserialize)]
@@ -79,6 +85,11 @@ impl Target {
         }
     }
 
+    /// Where operations on this BMC stand, to be looked at by those that come after them.
+    pub fn line(&self) -> Option<String> {
+        Some(format!("bmc {}", self.bmc))
+    }
+
     /// For people.
     pub fn label(&self) -> String {
         if self.system_id.is_empty() {
@@ -103,6 +114,49 @@ pub(crate) enum Step {
     Wait(Duration, String),
     /// Over, with facts about the outcome.
     Done(Vec<(&'static str, String)>),
+}
+
+/// Operations on one BMC that are looked at.
+const MOST_RUNNING: i64 = 1000;
+
+/// What of an operation concerns those that come after it.
+struct Running {
+    kind: Kind,
+    system: String,
+    settled: bool,
+}
+
+/// Whether anything of it is remembered, which is stored before the first write.
+fn has_begun(operation: &Operation) -> bool {
+    !operation.progress.is_null()
+}
+
+impl Running {
+    fn of(operation: &Operation) -> Option<Self> {
+        if operation.verb == super::power::VERB {
+            let asked: super::power::Asked = serde_json::from_value(operation.request.clone()).ok()?;
+            return Some(Self {
+                kind: Kind::Power,
+                system: asked.target.system_id,
+                settled: false,
+            });
+        }
+        let job = Job::of(&operation.verb, &operation.request)?.ok()?;
+        let progress: Progress = serde_json::from_value(operation.progress.clone()).unwrap_or_default();
+        Some(Self {
+            kind: job.kind(),
+            system: job.target().system_id.clone(),
+            settled: progress.evidence.is_some(),
+        })
+    }
+
+    fn work(&self) -> Work<'_> {
+        Work {
+            kind: self.kind,
+            system: &self.system,
+            settled: self.settled,
+        }
+    }
 }
 
 /// Moves each operation one step at a time. The row is the fence: a step that finds it changed stops.
@@ -133,9 +187,13 @@ impl Reconcile for Operations {
             let cancelled = Fault::new(Reason::OperationCancelled, format!("cancelled by {}", row.value.cancelled_by));
             return self.fail(row, &cancelled).await;
         }
-        if self.waits_for_another(&row).await? {
-            self.phase(&mut row, "Waiting for an earlier operation of this kind").await?;
-            return Ok(Next::After(Duration::from_millis(200)));
+        if let Some(earlier) = self.waits_for_another(&row).await? {
+            let phase = format!(
+                "Waiting for an earlier operation: {} {} ({})",
+                earlier.verb, earlier.target, earlier.metadata.name
+            );
+            self.phase(&mut row, &phase).await?;
+            return Ok(Next::After(Duration::from_millis(300)));
         }
         let step = async {
             match row.value.verb.as_str() {
@@ -223,15 +281,33 @@ impl Operations {
         self.fail(row, &fault).await
     }
 
-    /// Operations of one line go one after the other, oldest first.
-    async fn waits_for_another(&self, row: &Stored<Operation>) -> Result<bool, Fault> {
-        let Some(line) = &row.value.line else { return Ok(false) };
-        let first = record::list_oldest::<Operation>(&self.cx.db, 1, &[("line", line)])
+    /// An operation that must be over before this one begins: one that was asked for earlier, or that has begun already because the clock of
+    /// another replica is ahead. What has begun waits for nothing.
+    async fn waits_for_another(&self, row: &Stored<Operation>) -> Result<Option<Operation>, Fault> {
+        let Some(line) = &row.value.line else { return Ok(None) };
+        if has_begun(&row.value) {
+            return Ok(None);
+        }
+        let running = record::list_oldest::<Operation>(&self.cx.db, MOST_RUNNING, &[("line", line)])
             .await
             .map_err(|e| Fault::internal(&e))?;
-        Ok(first
-            .first()
-            .is_some_and(|first| first.value.metadata.name != row.value.metadata.name))
+        let mine = Running::of(&row.value);
+        let mut earlier = true;
+        for other in running {
+            if other.value.metadata.name == row.value.metadata.name {
+                earlier = false;
+                continue;
+            }
+            let excludes = match (&mine, Running::of(&other.value)) {
+                (Some(mine), Some(other)) => waits_for(&mine.work(), &other.work()),
+                // Rotations of one credential go one after the other.
+                (None, _) | (_, None) => true,
+            };
+            if excludes && (earlier || has_begun(&other.value)) {
+                return Ok(Some(other.value));
+            }
+        }
+        Ok(None)
     }
 
     /// Removes the image of an operation that has ended.

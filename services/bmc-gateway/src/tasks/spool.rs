@@ -100,7 +100,7 @@ mod tests {
                 version: String::new(),
             });
             let request = serde_json::to_value(&job).unwrap();
-            let mut operation = Operation::new(job.verb(), job.label(), job.line(), request, String::new());
+            let mut operation = Operation::new(job.verb(), job.label(), job.target().line(), request, String::new());
             operation.done = done;
             let mut tx = cx.db.begin().await.unwrap();
             record::insert(&mut tx, operation, cx.now()).await.unwrap();

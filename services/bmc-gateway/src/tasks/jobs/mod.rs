@@ -24,7 +24,10 @@ pub use volume::{Create, Delete};
 use super::operations::{Operations, Step, Target};
 use crate::{
     device::{Device, DeviceError},
-    domain::job::{Evidence, Next, Progress, plan},
+    domain::{
+        exclusion::Kind,
+        job::{Evidence, Next, Progress, plan},
+    },
 };
 
 /// What was asked for.
@@ -159,13 +162,13 @@ impl Job {
         }
     }
 
-    /// What goes one after the other: works with the same line. Drives are erased side by side.
-    pub fn line(&self) -> Option<String> {
-        let target = self.target();
+    /// What kind of work it is, for those that come after it.
+    pub fn kind(&self) -> Kind {
         match self {
-            Self::Erase(_) => None,
-            Self::CreateVolume(_) | Self::DeleteVolume(_) => Some(format!("storage {}", target.label())),
-            Self::Firmware(_) | Self::Restart(_) | Self::Csr(_) | Self::Replace(_) => Some(format!("manager {}", target.bmc)),
+            Self::Erase(_) => Kind::Erase,
+            Self::CreateVolume(_) | Self::DeleteVolume(_) => Kind::Volume,
+            Self::Firmware(_) => Kind::Firmware,
+            Self::Restart(_) | Self::Csr(_) | Self::Replace(_) => Kind::Manager,
         }
     }
 
@@ -227,7 +230,12 @@ impl Job {
 impl Operations {
     pub(crate) async fn job(&self, row: &mut Stored<Operation>, job: &Job) -> Result<Step, Fault> {
         let mut progress: Progress = serde_json::from_value(row.value.progress.clone()).unwrap_or_default();
-        if self.cx.now().since(row.created_at) > job.patience(self.patience) {
+        let begun_at = match (progress.begun_at, progress.target.is_empty()) {
+            (Some(at), _) => at,
+            (None, true) => self.cx.now(),
+            (None, false) => row.created_at,
+        };
+        if self.cx.now().since(begun_at) > job.patience(self.patience) {
             return Err(Fault::new(Reason::BmcTimeout, format!("{}: it did not end in time", job.label())));
         }
         let device = self.devices.get(&job.target().bmc).await?;
@@ -239,6 +247,7 @@ impl Operations {
                     progress.tasks_before = Some(tasks_of(&device).await?.into_iter().map(|task| task.uri).collect());
                     progress.notes = notes.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
                     (progress.target, progress.subject) = (target, subject);
+                    progress.begun_at = Some(begun_at);
                     self.remember(row, &progress).await?;
                     Ok(soon("Prepared"))
                 }
@@ -390,7 +399,7 @@ impl Operations {
 async fn begun(device: &Device, job: &Job, progress: &Progress) -> Result<Option<String>, Fault> {
     let Some(before) = &progress.tasks_before else { return Ok(None) };
     // Of work that goes on side by side, a task that does not say what it is for may be another's.
-    let alone = job.line().is_some();
+    let alone = job.kind() != Kind::Erase;
     let began = tasks::began(&tasks_of(device).await?, before, &progress.target, alone);
     Ok(began.map(|task| task.uri))
 }
