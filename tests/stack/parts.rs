@@ -52,6 +52,48 @@ async fn a_partial_read_offers_no_server() {
     assert_eq!(complete.status(), ironyard_proto::common::ConditionStatus::True);
 }
 
+/// What nobody can see in the end is an error with its reason, unless the site wants otherwise.
+#[tokio::test(flavor = "multi_thread")]
+async fn storage_that_nobody_can_see_is_not_offered() {
+    for (offer, reaches) in [(false, ServerState::Error), (true, ServerState::Available)] {
+        let world = World::tuned(On::Sqlite, 1, InBand::Off, |config| {
+            (config.patience, config.offer_unread_storage) = (Duration::from_secs(6), offer);
+        });
+        let world = world.await.unwrap();
+        world.machine(0).add_rule(Rule {
+            method: Some("GET".into()),
+            path: "/redfish/v1/Systems/1/Storage/1/Drives/SA".into(),
+            action: Action::Status(500),
+            remaining: None,
+        });
+        world.register().await;
+        let server = world.reaches("bmc-0-1", reaches).await;
+        let complete = server.conditions.iter().find(|c| c.r#type == "HardwareComplete").unwrap();
+        assert_eq!(complete.status(), ironyard_proto::common::ConditionStatus::False);
+        if !offer {
+            let message = server.failure.unwrap().message;
+            assert!(message.contains("nobody has seen") && message.contains("Drives"), "{message}");
+        }
+    }
+}
+
+/// What cannot be tidied up after the agent is told, and undoes nothing that was reached.
+#[tokio::test(flavor = "multi_thread")]
+async fn tidying_up_undoes_no_discovery() {
+    let world = World::apart(On::Sqlite, 1, InBand::Required).await.unwrap();
+    world.machine(0).add_rule(Rule {
+        method: Some("POST".into()),
+        path: "/redfish/v1/Managers/BMC/VirtualMedia/CD1/Actions/VirtualMedia.EjectMedia".into(),
+        action: Action::Status(500),
+        remaining: None,
+    });
+    world.register().await;
+    let server = world.reaches("bmc-0-1", ServerState::Available).await;
+    assert!(server.observed.unwrap().in_band_time.is_some());
+    let left = server.conditions.iter().find(|c| c.r#type == "TidiedUp").unwrap();
+    assert!(left.reason == "AgentLeftBehind" && left.message.contains("ejected"), "{left:?}");
+}
+
 /// A drive that left while it was owed is named, and waived by name; the one that took its place is wiped from then on.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replaced_drive_stops_one_cleanup_and_no_other() {

@@ -71,6 +71,8 @@ async fn a_foreign_emulator_lives_its_life_and_fails_closed() {
     let mut config = Config::new(folder.path().join("data"), ([127, 0, 0, 1], 0).into());
     config.in_band = InBand::Off;
     config.gateway.requests_per_second = 0;
+    // It fails at listing drives, and there is no agent.
+    (config.patience, config.offer_unread_storage) = (std::time::Duration::from_secs(20), true);
     let stack = Stack::start(config).await.unwrap();
     let bmc = format!(
         "apiVersion: v1alpha1\nkind: BMC\nmetadata:\n  name: sushy\nspec:\n  address: 127.0.0.1\n  protocol:\n    name: Redfish\n    scheme: http\n    port: {port}\n"

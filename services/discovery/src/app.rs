@@ -104,6 +104,8 @@ impl App {
             commands: vec![],
             stop: false,
             end_attempts: 0,
+            tidy_attempts: 0,
+            left_behind: None,
             failure: None,
             running,
             on_asked: false,

@@ -49,6 +49,10 @@ pub struct Settings {
     /// How often the power of a server at rest is read.
     #[serde(default = "minute", with = "humantime_serde")]
     pub poll: Duration,
+    /// Whether a server is offered although its BMC could not show all of its storage for as long as `patience`, and no agent has seen it. It
+    /// cannot be wiped until one of the two can.
+    #[serde(default)]
+    pub offer_unread_storage: bool,
     /// How often the hardware of a server that nobody uses is read again.
     #[serde(default = "day", with = "humantime_serde")]
     pub hardware_refresh: Duration,

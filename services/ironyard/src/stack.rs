@@ -31,6 +31,10 @@ pub struct Config {
     pub running_machines: RunningMachines,
     /// The gateway: how long hardware may take, how often it is asked.
     pub gateway: Gateway,
+    /// Time for a discovery whose BMC does not do what it should.
+    pub patience: Duration,
+    /// Whether a server is offered although nobody has seen all of its storage.
+    pub offer_unread_storage: bool,
     /// How often the power of a server at rest is read.
     pub poll: Duration,
     /// How often the hardware of a server that nobody uses is read again.
@@ -59,6 +63,8 @@ impl Config {
                 retry_backoff: Duration::from_millis(500),
                 ..Gateway::new("")
             },
+            patience: Duration::from_secs(600),
+            offer_unread_storage: false,
             poll: Duration::from_secs(60),
             hardware_refresh: Duration::from_secs(24 * 3600),
             mac_prefixes: vec![],
@@ -120,7 +126,8 @@ impl Stack {
             boot_timeout: config.boot_timeout,
             running_machines: config.running_machines,
             agent_wait: Duration::from_secs(8),
-            patience: Duration::from_secs(600),
+            patience: config.patience,
+            offer_unread_storage: config.offer_unread_storage,
             poll: config.poll,
             hardware_refresh: config.hardware_refresh,
             mac_prefixes: config.mac_prefixes.clone(),

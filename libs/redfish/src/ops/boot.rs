@@ -45,6 +45,9 @@ pub async fn set_override(client: &Client, system: &Doc, wanted: &Override) -> R
     if holds(&boot, &body) {
         return Ok(false);
     }
+    if wanted.option.is_empty() && wanted.target == "None" {
+        return clear(client, system, &boot).await;
+    }
     let mode = match wanted.mode.as_str() {
         "" => boot.text("BootSourceOverrideMode").unwrap_or_else(|| "UEFI".to_owned()),
         mode => mode.to_owned(),
@@ -90,6 +93,49 @@ pub async fn set_override(client: &Client, system: &Doc, wanted: &Override) -> R
             }
             Err(error) if error.is_refusal() => last = error,
             Err(error) => return Err(error),
+        }
+    }
+    Err(last)
+}
+
+/// Clears the override. Some BMCs know no target `None`, and fail when they are told it: there, a boot from the disk is what was before.
+async fn clear(client: &Client, system: &Doc, boot: &Doc) -> Result<bool> {
+    let allowed = boot.texts("BootSourceOverrideTarget@Redfish.AllowableValues");
+    let offers = |target: &str| allowed.iter().any(|t| t == target);
+    let disk = !offers("None") && offers("Hdd");
+    let mode = boot.text("BootSourceOverrideMode").unwrap_or_else(|| "UEFI".to_owned());
+    let none = json!({"BootSourceOverrideEnabled": "Disabled", "BootSourceOverrideTarget": "None"});
+    let mut with_mode = none.clone();
+    with_mode["BootSourceOverrideMode"] = json!(mode);
+    let to_disk = json!({"BootSourceOverrideEnabled": "Continuous", "BootSourceOverrideTarget": "Hdd"});
+    let bodies = [
+        (!disk).then_some(with_mode),
+        (!disk).then_some(none),
+        Some(json!({"BootSourceOverrideEnabled": "Disabled"})),
+        disk.then_some(to_disk),
+    ];
+    let settings = system.part("@Redfish.Settings").link("SettingsObject");
+    let mut last = Error::Unsupported("a boot override".to_owned());
+    for path in [Some(system.uri.clone()), settings].into_iter().flatten() {
+        for body in bodies.iter().flatten() {
+            match client.patch(&path, &json!({"Boot": body})).await {
+                Ok(_) if path != system.uri => return Ok(true),
+                Ok(_) => {
+                    let shown = client.get(&system.uri).await?.part("Boot");
+                    let cleared = json!({"BootSourceOverrideEnabled": "Disabled"});
+                    if holds(&shown, &cleared) || (disk && shown.text("BootSourceOverrideTarget").as_deref() == Some("Hdd")) {
+                        return Ok(true);
+                    }
+                    let (target, enabled) = (
+                        shown.text_or_empty("BootSourceOverrideTarget"),
+                        shown.text_or_empty("BootSourceOverrideEnabled"),
+                    );
+                    last = Error::NotApplied(format!("{target}, {enabled}"));
+                }
+                // It says what it is to be, so asking in another form repeats nothing.
+                Err(error) if error.is_refusal() || matches!(error, Error::Failed { .. }) => last = error,
+                Err(error) => return Err(error),
+            }
         }
     }
     Err(last)

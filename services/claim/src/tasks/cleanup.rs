@@ -175,7 +175,9 @@ impl Cleanup {
             }
             Err(Error::Peer(error)) => {
                 let unsupported = error.is(Reason::BmcUnsupported) || error.is(Reason::BmcRefused);
-                if run.value.step.is_optional() && unsupported {
+                // A BMC that answers, and fails at it again and again, does not offer it either.
+                let fails = error.is(Reason::BmcProtocol) && pass.failing_for() > OPTIONAL;
+                if run.value.step.is_optional() && (unsupported || fails) {
                     let left_out = format!("{:?}: {}", run.value.step, error.message);
                     self.change(pass, run, |run, now| {
                         run.skipped.push(left_out);
@@ -212,6 +214,9 @@ impl Cleanup {
         }
     }
 }
+
+/// For how long a step is tried that a machine may go without.
+const OPTIONAL: Duration = Duration::from_secs(60);
 
 /// How long a step may wait for this reason: an operator for ever, an erase for a day and a bit, anything else as long as a peer may be away.
 fn limit(reason: &str, patience: Duration) -> Option<Duration> {

@@ -33,6 +33,12 @@ pub struct AgentRun {
     pub stop: bool,
     /// How often switching off at the end has failed: each try has a key of its own.
     pub end_attempts: u32,
+    /// How often tidying up has failed.
+    #[serde(default)]
+    pub tidy_attempts: u32,
+    /// What is left in the machine's BMC because it could not be tidied up; what the run has reached stands.
+    #[serde(default)]
+    pub left_behind: Option<String>,
     /// Why it failed.
     pub failure: Option<String>,
     /// What is done about a machine that runs when the run begins.

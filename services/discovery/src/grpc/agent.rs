@@ -43,6 +43,8 @@ fn run_to(stored: Stored<AgentRun>) -> pb::AgentRun {
         commands,
         stop: _,
         end_attempts: _,
+        tidy_attempts: _,
+        left_behind: _,
         failure,
         running: _,
         on_asked: _,

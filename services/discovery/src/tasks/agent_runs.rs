@@ -3,11 +3,12 @@ use std::time::Duration;
 use ironyard_db::{Stored, record};
 use ironyard_peers::{Gateway, PeerError};
 use ironyard_proto::{
-    bmc::PowerAction,
+    bmc::{PowerAction, SystemName},
     common::{Operation, PowerState},
-    inventory::ServerState,
+    inventory::{Server, ServerState},
 };
 use ironyard_reconcile::{Next, Pass, Reconcile};
+use ironyard_rpc::Reason;
 
 use super::Error;
 use crate::{
@@ -20,6 +21,9 @@ pub struct AgentRuns(pub App);
 
 /// The purpose of the runs that discovery begins itself.
 pub const DISCOVER: &str = "discover";
+
+/// How often tidying up is tried: within about a minute.
+const TIDY_ATTEMPTS: u32 = 7;
 
 const SOON: Next = Next::After(Duration::from_millis(50));
 
@@ -182,13 +186,50 @@ impl AgentRuns {
                 }
                 self.after(pass, stored, &operation, Stage::Tidy).await
             }
-            Stage::Tidy => {
-                app.gateway.eject(&system).await?;
-                app.gateway.boot_once(&system, "None").await?;
-                self.to(pass, stored, Stage::Over, None).await
-            }
+            Stage::Tidy => self.tidy(pass, stored, server.as_ref(), &system).await,
             Stage::Over => Ok(Next::Done),
         }
+    }
+
+    /// Takes back what was set for the agent. It is tried several times, told where it fails, and undoes nothing that was reached.
+    async fn tidy(&self, pass: &Pass, stored: &mut Stored<AgentRun>, server: Option<&Server>, system: &SystemName) -> Result<Next, Error> {
+        let app = &self.0;
+        let mut failed = Vec::new();
+        for (what, outcome) in [
+            ("the medium could not be ejected", app.gateway.eject(system).await),
+            (
+                "the boot override could not be cleared",
+                app.gateway.boot_once(system, "None").await,
+            ),
+        ] {
+            match outcome {
+                Ok(_) => {}
+                // A BMC that is away is waited for.
+                Err(error) if error.is(Reason::BmcUnreachable) || error.is(Reason::PeerUnavailable) => return Err(error.into()),
+                Err(error) => failed.push(format!("{what}: {}", error.message)),
+            }
+        }
+        let left = (!failed.is_empty()).then(|| failed.join("; "));
+        if let Some(left) = &left
+            && stored.value.tidy_attempts < TIDY_ATTEMPTS
+        {
+            tracing::debug!(run = pass.key(), left, "could not tidy up after the agent; it is tried again");
+            pass.save(stored, app.cx.now(), |run| run.tidy_attempts += 1).await?;
+            return Ok(Next::After(Duration::from_secs(2) * stored.value.tidy_attempts));
+        }
+        if let Some(server) = server {
+            let told = server.conditions.iter().any(|c| c.r#type == "TidiedUp");
+            match &left {
+                Some(left) => app.inventory.condition(server, "TidiedUp", false, "AgentLeftBehind", left).await?,
+                None if told => {
+                    let message = "nothing is left of the agent";
+                    app.inventory.condition(server, "TidiedUp", true, "TidiedUp", message).await?;
+                }
+                None => {}
+            }
+        }
+        pass.save(stored, app.cx.now(), |run| run.left_behind = left).await?;
+        self.to(pass, stored, Stage::Over, None).await
     }
 
     async fn after(&self, pass: &Pass, stored: &mut Stored<AgentRun>, operation: &Operation, next: Stage) -> Result<Next, Error> {

@@ -297,6 +297,7 @@ impl Servers {
                         return Ok(Next::After(Duration::from_secs(5)));
                     }
                 }
+                let unread = unread.filter(|_| !app.settings.offer_unread_storage);
                 self.remember(pass, stored, |run| (run.outside_done, run.storage_unread) = (true, unread))
                     .await?;
                 Ok(SOON)

@@ -394,6 +394,9 @@ pub(crate) struct Up {
     /// How BMCs reach that, as in http://10.0.0.5:7720; empty: the address it listens on.
     #[arg(long, default_value = "")]
     pub agent_image_url: String,
+    /// Offer servers although neither their BMC nor the agent could show all of their storage, after ten minutes; they cannot be wiped.
+    #[arg(long)]
+    pub offer_unread_storage: bool,
     /// Requests in a second to one BMC, on average; 0: no limit. Default: 5, and no limit for simulated ones.
     #[arg(long)]
     pub requests_per_second: Option<u32>,

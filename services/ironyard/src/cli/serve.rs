@@ -46,6 +46,7 @@ pub(crate) async fn up(mut up: Up) -> Result<(), Failure> {
     let mut config = Config::new(&up.data, SocketAddr::from(([127, 0, 0, 1], up.port)));
     config.database_url = up.database_url;
     config.boot_timeout = up.boot_timeout;
+    config.offer_unread_storage = up.offer_unread_storage;
     // Simulated BMCs need no care.
     config.gateway.requests_per_second = up.requests_per_second.unwrap_or(if up.simulate > 0 { 0 } else { 5 });
     config.ops_listen = (up.ops_port != 0).then(|| SocketAddr::from(([127, 0, 0, 1], up.ops_port)));
