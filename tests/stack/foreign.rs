@@ -362,3 +362,63 @@ async fn firmware_is_not_sent_again_when_its_answer_is_lost() {
     let sent = foreign.writes().await.into_iter().filter(|w| w.contains("SimpleUpdate")).count();
     assert_eq!(sent, 1);
 }
+
+/// Nobody's power goes off under firmware that is being written, by neither of the names of the system.
+#[tokio::test(flavor = "multi_thread")]
+async fn power_waits_for_firmware_by_either_name() {
+    let Some(foreign) = Foreign::start("dell", OFF) else { return };
+    switched_off(&foreign).await;
+    let site = Site::new().await;
+    site.register("dell", &foreign).await;
+    ready(&site.clients, "dell").await;
+    let list = bmc::ListSystemsRequest { bmc: "dell".to_owned() };
+    let systems = site.clients.systems.clone().list_systems(list).await.unwrap().into_inner().systems;
+    let id = systems[0].system_id.clone();
+    foreign.behave(&json!({"rules": [], "settings": {"task_seconds": 4}})).await;
+    let request = bmc::UpdateFirmwareRequest {
+        bmc: "dell".to_owned(),
+        image_uri: "http://127.0.0.1:9/image.bin".to_owned(),
+        ..Default::default()
+    };
+    let firmware = site.clients.managers.clone().update_firmware(request).await.unwrap().into_inner();
+    let get = async |name: &str| {
+        let request = bmc::GetOperationRequest { name: name.to_owned() };
+        site.clients.operations.clone().get_operation(request).await.unwrap().into_inner()
+    };
+    poll::until("the BMC is at work", || async {
+        get(&firmware.name).await.phase.contains("at work").then_some(())
+    })
+    .await;
+    for system_id in [id.clone(), String::new()] {
+        let request = bmc::SetPowerRequest {
+            system: Some(bmc::SystemName {
+                bmc: "dell".to_owned(),
+                system_id,
+                ..Default::default()
+            }),
+            action: bmc::PowerAction::On.into(),
+            ..Default::default()
+        };
+        let power = site.clients.systems.clone().set_power(request).await.unwrap().into_inner();
+        poll::until("the power waits, and says for what", || async {
+            let now = get(&power.name).await;
+            assert!(!now.done || get(&firmware.name).await.progress_percent == 100, "{now:?}");
+            (now.done || now.phase.contains("UpdateFirmware")).then_some(())
+        })
+        .await;
+    }
+    let resets = async || {
+        foreign
+            .writes()
+            .await
+            .into_iter()
+            .filter(|w| w.contains("ComputerSystem.Reset"))
+            .count()
+    };
+    assert_eq!(resets().await, 0, "nothing was switched while the firmware was written");
+    poll::until("the machine is switched on once the task is over", || async {
+        (resets().await == 1).then_some(())
+    })
+    .await;
+    foreign.power("On").await;
+}

@@ -123,10 +123,11 @@ async fn a_replaced_drive_stops_one_cleanup_and_no_other() {
     world.reaches("bmc-0-1", ServerState::Available).await;
     world.claim("b").await;
     world.runs("b").await;
-    world.release("b").await;
-    world.reaches("bmc-0-1", ServerState::Available).await;
     let mut now = vec![old[0].clone(), "NEW1".to_owned()];
     now.sort();
+    assert_eq!(drives(&world).await, now, "nobody has it before its drives are known again");
+    world.release("b").await;
+    world.reaches("bmc-0-1", ServerState::Available).await;
     assert_eq!(wiped(&world).await, now);
 }
 

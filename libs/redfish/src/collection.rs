@@ -113,10 +113,11 @@ impl<'a> Members<'a> {
         let mut pages = HashSet::new();
         let mut next = Some(path.to_owned());
         while let Some(page) = next.take() {
-            if !pages.insert(uri::identity(&page)) || pages.len() > PAGES {
+            if !pages.insert(uri::identity(&page)) {
                 break;
             }
-            if members.len() >= most {
+            if members.len() >= most || pages.len() > PAGES {
+                self.incomplete.store(true, Ordering::Relaxed);
                 break;
             }
             let Some(doc) = self.get(&page).await else { break };
@@ -181,6 +182,8 @@ impl<'a> Members<'a> {
                 }),
                 Err(error) => {
                     self.missed(&link, &error);
+                    // What is listed is there, though it is not found just now.
+                    self.incomplete.store(true, Ordering::Relaxed);
                     None
                 }
             }

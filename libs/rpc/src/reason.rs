@@ -53,7 +53,7 @@ reasons! {
     BmcNotFound = "BMC_NOT_FOUND", NotFound, "No BMC has this name.";
     BmcExists = "BMC_EXISTS", Exists, "A BMC of this name exists.";
     BmcChanged = "BMC_CHANGED", Aborted, "The BMC changed since it was read. Read it again, then decide.";
-    AddressRefused = "ADDRESS_REFUSED", Invalid, "The address lies outside the ranges that the gateway may reach.";
+    AddressRefused = "ADDRESS_REFUSED", Invalid, "The address lies outside the ranges that the gateway may reach, or may reach without encryption.";
     CredentialShared = "CREDENTIAL_SHARED", Precondition, "Several BMCs use the credential. Give this one a credential of its own first.";
     CredentialRotating = "CREDENTIAL_ROTATING", Precondition, "A rotation of the credential has not ended. Wait for it, or set replace to forget its password.";
     CredentialRotated = "CREDENTIAL_ROTATED", Precondition, "A rotation has set the password: the BMC has it and nobody else knows it. Say replace (or force, to delete) to forget it.";

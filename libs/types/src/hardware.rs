@@ -297,7 +297,6 @@ impl Hardware {
         if base.unreadable_storage.is_empty() || other.unreadable_storage.is_empty() {
             base.unreadable_storage.clear();
         }
-        base.read_at = base.read_at.max(other.read_at);
         base
     }
 }

@@ -38,6 +38,9 @@ pub struct Gateway {
     /// Addresses that may be reached, as in `10.0.0.0/8`; empty: all but loopback.
     #[serde(default)]
     pub allowed_ranges: Vec<IpNet>,
+    /// Networks whose BMCs may be spoken to over plain http, beside loopback.
+    #[serde(default)]
+    pub plaintext_ranges: Vec<IpNet>,
     /// How certificates are trusted unless a BMC says otherwise.
     #[serde(default = "first_use")]
     pub default_trust: TlsTrust,
@@ -142,6 +145,7 @@ impl Gateway {
             key_file: key_file.into(),
             create_key: false,
             allowed_ranges: vec![],
+            plaintext_ranges: vec![],
             default_trust: first_use(),
             authorities: vec![],
             allow_insecure: false,

@@ -139,6 +139,7 @@ impl Service {
         }
         let settings = Settings {
             allowed: config.allowed_ranges.clone(),
+            plaintext: config.plaintext_ranges.clone(),
             default_trust: config.default_trust,
             authorities,
             allow_insecure: config.allow_insecure,

@@ -212,7 +212,12 @@ pub(crate) struct ImageServer {
 
 impl ImageServer {
     /// Opens the image and listens. Returns how BMCs reach it, too.
-    pub(crate) async fn open(config: &Config) -> Result<(Self, String), Error> {
+    pub(crate) async fn open(config: &Config, agent_url: &str) -> Result<(Self, String), Error> {
+        if agent_url.starts_with("https://") && config.authority.is_none() {
+            return Err(Error(
+                "give the `authority` that signs discovery's certificate: the agent trusts no other".to_owned(),
+            ));
+        }
         let image = match (&config.file, config.simulated) {
             (Some(file), false) => Image::open(file)?,
             (None, true) => Image::simulated(),

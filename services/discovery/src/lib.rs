@@ -104,7 +104,7 @@ impl Service {
         let image = settings.image.clone();
         let mut service = Self::over(db, peers.connect()?, settings, clock);
         if let Some(image) = image {
-            let (server, url) = ImageServer::open(&image).await?;
+            let (server, url) = ImageServer::open(&image, &service.app.settings.agent_url).await?;
             service.images = Some(Arc::new(server));
             service.app.image_url = url;
         }
@@ -157,6 +157,16 @@ impl Service {
     pub async fn saw(&self, server: &Server) -> ironyard_db::Result<()> {
         match server.state() {
             ServerState::Initial | ServerState::Discovery | ServerState::Unspecified => self.app.servers.poke(&name(server)).await,
+            // After a waiver its drives are read before anybody can claim it.
+            ServerState::Available
+                if server
+                    .observed
+                    .as_ref()
+                    .and_then(|o| o.hardware.as_ref())
+                    .is_some_and(|h| h.drives.is_empty()) =>
+            {
+                self.app.servers.poke(&name(server)).await
+            }
             // It is looked at now and then; nothing hastens that.
             ServerState::Available | ServerState::Reserved | ServerState::Cleanup | ServerState::Maintenance | ServerState::Error => Ok(()),
         }

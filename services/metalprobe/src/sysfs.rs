@@ -148,11 +148,13 @@ impl Sysfs {
         })
     }
 
-    /// Whether it is the medium that the agent was booted from. A tenant could give that label to a card, but not make a BMC show it
-    /// write-protected.
+    /// Whether it is the medium that the agent was booted from: write-protected, with the label of the agent, and no fixed drive of the
+    /// machine, which a tenant could make look so.
     fn is_own_medium(&self, name: &str) -> bool {
         use std::os::unix::fs::FileExt;
-        if self.text(&format!("sys/block/{name}/ro")) != "1" {
+        let at = |file: &str| self.text(&format!("sys/block/{name}/{file}"));
+        let virtual_disk = name.starts_with("vd");
+        if at("ro") != "1" || !(virtual_disk || at("removable") == "1") {
             return false;
         }
         let mut descriptor = [0; 72];

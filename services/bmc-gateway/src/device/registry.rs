@@ -32,6 +32,8 @@ pub struct Settings {
     pub default_trust: TlsTrust,
     /// Authorities for `Ca`, DER.
     pub authorities: Vec<Vec<u8>>,
+    /// Networks whose BMCs may be spoken to over plain http.
+    pub plaintext: Vec<IpNet>,
     /// Whether a BMC may be trusted whatever it shows.
     pub allow_insecure: bool,
     /// What one BMC may cost.
@@ -216,6 +218,9 @@ impl Devices {
             }
         };
         let address = resolve(&spec.address, &self.settings.allowed).await?;
+        if spec.scheme == "http" {
+            address::check_plaintext(address, &self.settings.plaintext).map_err(|why| Fault::new(Reason::AddressRefused, why))?;
+        }
         let target = Target {
             scheme: spec.scheme.clone(),
             address,

@@ -21,6 +21,16 @@ pub fn check(address: IpAddr, allowed: &[IpNet]) -> Result<(), String> {
     }
 }
 
+/// Whether a BMC may be spoken to without encryption: everybody on the way reads its password. On loopback nobody is.
+pub fn check_plaintext(address: IpAddr, allowed: &[IpNet]) -> Result<(), String> {
+    if address.is_loopback() || allowed.iter().any(|net| net.contains(&address)) {
+        return Ok(());
+    }
+    Err(format!(
+        "plain http to {address} would show its password to everybody on the way: use https, or list its network in gateway.plaintext_ranges"
+    ))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -33,6 +43,8 @@ mod tests {
         for bad in ["169.254.169.254", "0.0.0.0", "fe80::1", "::ffff:169.254.169.254", "224.0.0.1"] {
             assert!(check(at(bad), &[]).is_err(), "{bad}");
         }
+        assert!(check_plaintext(at("127.0.0.1"), &[]).is_ok() && check_plaintext(at("10.1.1.1"), &nets).is_ok());
+        assert!(check_plaintext(at("10.1.1.1"), &[]).is_err() && check_plaintext(at("192.0.2.1"), &nets).is_err());
         assert!(check(at("11.0.0.1"), &nets).is_err() && check(at("127.0.0.1"), &[]).is_err() && check(at("127.0.0.1"), &nets).is_err());
     }
 }

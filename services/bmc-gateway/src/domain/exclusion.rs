@@ -22,7 +22,7 @@ pub struct Work<'a> {
     pub kind: Kind,
     /// The system; empty: the only one, or the BMC as a whole.
     pub system: &'a str,
-    /// Whether the hardware has done its part, and only the effect is still looked for.
+    /// Whether the BMC does nothing more for it by itself: it has done its part, or waits for a restart of the machine.
     pub settled: bool,
 }
 
@@ -34,8 +34,9 @@ pub fn waits_for(later: &Work<'_>, earlier: &Work<'_>) -> bool {
         (Kind::Erase, Kind::Erase) => false,
         // A BMC that hangs is restarted although its machine does not react.
         (Kind::Manager, Kind::Power) | (Kind::Power, Kind::Manager) => false,
-        // Some firmware takes effect when the machine is restarted.
+        // Some work takes effect when the machine is restarted.
         (Kind::Power, Kind::Firmware) => !earlier.settled,
+        (Kind::Power, Kind::Erase | Kind::Volume) => same_machine && !earlier.settled,
         (Kind::Firmware | Kind::Manager, _) | (_, Kind::Firmware | Kind::Manager) => true,
         (Kind::Power | Kind::Erase | Kind::Volume, Kind::Power | Kind::Erase | Kind::Volume) => same_machine,
     }
@@ -64,6 +65,12 @@ mod tests {
             ..work(Kind::Firmware, "")
         };
         assert!(!waits_for(&work(Kind::Power, "1"), &settled));
+        for kind in [Kind::Erase, Kind::Volume] {
+            assert!(
+                !waits_for(&work(Kind::Power, "1"), &Work { kind, ..settled.clone() }),
+                "{kind:?} that is staged"
+            );
+        }
         assert!(waits_for(&work(Kind::Firmware, ""), &settled));
         assert!(!waits_for(&work(Kind::Manager, ""), &work(Kind::Power, "1")));
         assert!(waits_for(&work(Kind::Manager, ""), &work(Kind::Erase, "1")));

@@ -26,6 +26,8 @@ pub struct Progress {
     pub asked_at: Option<Timestamp>,
     /// Path of the task that we began.
     pub task: Option<String>,
+    /// Whether its task waits for a restart of the host.
+    pub staged: bool,
     /// Whether the BMC accepted without a task to follow.
     pub accepted: bool,
     /// What the BMC's task came to, and when that was seen.

@@ -122,6 +122,7 @@ const MOST_RUNNING: i64 = 1000;
 /// What of an operation concerns those that come after it.
 struct Running {
     kind: Kind,
+    line: Option<String>,
     system: String,
     settled: bool,
 }
@@ -137,6 +138,7 @@ impl Running {
             let asked: super::power::Asked = serde_json::from_value(operation.request.clone()).ok()?;
             return Some(Self {
                 kind: Kind::Power,
+                line: asked.target.line(),
                 system: asked.target.system_id,
                 settled: false,
             });
@@ -145,8 +147,9 @@ impl Running {
         let progress: Progress = serde_json::from_value(operation.progress.clone()).unwrap_or_default();
         Some(Self {
             kind: job.kind(),
+            line: job.target().line(),
             system: job.target().system_id.clone(),
-            settled: progress.evidence.is_some(),
+            settled: progress.staged || progress.evidence.is_some(),
         })
     }
 
@@ -187,6 +190,7 @@ impl Reconcile for Operations {
             let cancelled = Fault::new(Reason::OperationCancelled, format!("cancelled by {}", row.value.cancelled_by));
             return self.fail(row, &cancelled).await;
         }
+        self.line_up(&mut row).await?;
         if let Some(earlier) = self.waits_for_another(&row).await? {
             let phase = format!(
                 "Waiting for an earlier operation: {} {} ({})",
@@ -279,6 +283,19 @@ impl Operations {
             return Ok(Next::After(wait));
         }
         self.fail(row, &fault).await
+    }
+
+    /// Operations of an older version stand elsewhere: they are seen from now on by those that come after them.
+    async fn line_up(&self, row: &mut Stored<Operation>) -> Result<(), Fault> {
+        let line = match Running::of(&row.value) {
+            Some(running) => running.line,
+            None => return Ok(()),
+        };
+        if row.value.line != line {
+            row.value.line = line;
+            self.save(row).await?;
+        }
+        Ok(())
     }
 
     /// An operation that must be over before this one begins: one that was asked for earlier, or that has begun already because the clock of

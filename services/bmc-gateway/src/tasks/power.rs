@@ -100,7 +100,8 @@ impl Operations {
                     return Ok(Step::Wait(Duration::from_millis(100), phase(write).to_owned()));
                 }
                 Next::Wait => {
-                    if progress.intent.is_none() && self.cx.now().since(row.created_at) > self.patience.power * 3 {
+                    // The row was written last when this phase began; what it waited for before does not count.
+                    if progress.intent.is_none() && self.cx.now().since(row.updated_at) > self.patience.power * 3 {
                         let state = seen.map_or("unknown".to_owned(), |s| s.to_string());
                         let why = format!("the machine does not settle: its power state stays {state}");
                         return Err(Fault::new(ironyard_rpc::Reason::BmcTimeout, why));

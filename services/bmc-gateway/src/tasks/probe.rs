@@ -172,6 +172,16 @@ fn record_outcome(bmc: &mut Bmc, outcome: &Result<Observed, Fault>, refused: &st
             set("Reachable", yes, "Answered", "the BMC answers");
             set("Authenticated", yes, "LoggedIn", "the credential is accepted");
             set("Ready", yes, "Ready", "the BMC can be used");
+            if bmc.spec.scheme == "http" {
+                set(
+                    "Encrypted",
+                    no,
+                    "PlainHttp",
+                    "whoever is on the way to this BMC reads its password: use https",
+                );
+            } else {
+                set("Encrypted", yes, "Tls", "the connection is encrypted");
+            }
             let before = std::mem::take(&mut bmc.observed);
             let fresh = before.last_contact.filter(|at| now.since(*at) < CONTACT);
             let pinned = bmc.spec.trust != Some(TlsTrust::Ca) && !before.certificate_sha256.is_empty();

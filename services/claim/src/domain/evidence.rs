@@ -91,6 +91,9 @@ pub fn remembered(job: &Job, seed: &str, before: &[Sample]) -> Result<(), String
 /// repeated byte; after a cryptographic erase it may read as anything else.
 pub fn judge(job: &Job, seeds: Seeds<'_>, before: &[Sample], after: &[Sample]) -> Result<Findings, String> {
     let (serial, blocks) = (&job.serial, blocks_of(job));
+    if seeds.first.is_empty() || seeds.fresh.is_empty() {
+        return Err(format!("drive {serial}: the places to be read were not chosen before"));
+    }
     let planned = places(seeds.first, serial, blocks);
     remembered(job, seeds.first, before)?;
     let mut all = [planned.all(), fresh_places(seeds.fresh, serial, blocks)].concat();

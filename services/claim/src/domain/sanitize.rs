@@ -124,11 +124,11 @@ pub fn jobs(known: &[Drive], bmc: &[Drive], agent: &[Drive], minimum: Category) 
         }
         let shown = bmc.iter().find(|d| d.serial_number == drive.serial_number).unwrap_or(drive);
         let method = best(shown);
-        // What the agent cannot reach, it cannot overwrite: sectors that are hidden from the host, space that belongs to no namespace.
-        // A hundredth is left for the ways in which capacities are told.
-        if method.tool == Tool::Agent && drive.capacity_bytes < shown.capacity_bytes / 100 * 99 {
+        // What the agent cannot reach, it can neither overwrite nor read: sectors that are hidden from the host, space that belongs to no
+        // namespace. A hundredth is left for the ways in which capacities are told.
+        if drive.capacity_bytes < shown.capacity_bytes / 100 * 99 {
             return Err(format!(
-                "drive {} has {} bytes, of which the agent reaches {}: the rest would not be wiped",
+                "drive {} has {} bytes, of which the agent reaches {}: the rest could not be verified",
                 drive.label(),
                 shown.capacity_bytes,
                 drive.capacity_bytes

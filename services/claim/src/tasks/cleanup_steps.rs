@@ -269,7 +269,14 @@ impl Cleanup {
             command: Some(command),
         };
         let agent_run = self.0.agent.clone().add_agent_command(request).await?.into_inner();
+        if !agent_run.distrusted_because.is_empty() {
+            return Ok(Done::Fail("AGENT_NOT_TRUSTED", agent_run.distrusted_because));
+        }
         let Some(command) = agent_run.commands.iter().find(|c| c.id == id && c.done) else {
+            if matches!(agent_run.state(), AgentRunState::Ending | AgentRunState::Ended) {
+                let why = format!("the agent ended before it had done this: {id}: {}", agent_run.failure);
+                return Ok(Done::Fail("AGENT_FAILED", why));
+            }
             let reason = if only_agent { "WIPING" } else { "AGENT_WORKING" };
             let message = format!("the agent works: {id} {} drives", drives.len());
             return Ok(Done::Wait(self.after_run(pass, &agent_run), reason, message));

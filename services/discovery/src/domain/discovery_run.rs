@@ -101,7 +101,7 @@ pub fn plan(run: &DiscoveryRun, policy: InBand, agent: &Agent) -> Next {
         (InBand::Required | InBand::Optional, Agent::Booting) => Next::WaitForAgent,
         (InBand::Required | InBand::Optional, Agent::Reported) => Next::TakeReport,
         (InBand::Required | InBand::Optional | InBand::Off, Agent::Ending) => Next::WaitForEnd,
-        (InBand::Required | InBand::Optional, Agent::Ended(None)) => Next::Done(None),
+        (InBand::Required | InBand::Optional, Agent::Ended(None)) => unseen(Some("it did not see all either")).unwrap_or(Next::Done(None)),
         (InBand::Required, Agent::Ended(Some(why))) => Next::Fail(why.clone()),
         (InBand::Optional, Agent::Ended(Some(why))) => unseen(Some(why)).unwrap_or_else(|| Next::Done(Some(why.clone()))),
     }
@@ -138,8 +138,9 @@ mod tests {
         for (policy, agent, offered) in [
             (InBand::Off, Agent::NotBegun, false),
             (InBand::Optional, ended, false),
-            (InBand::Optional, Agent::Ended(None), true),
-            (InBand::Required, Agent::Ended(None), true),
+            // What the agent's report shows takes the mark away; that it has ended does not.
+            (InBand::Optional, Agent::Ended(None), false),
+            (InBand::Required, Agent::Ended(None), false),
         ] {
             assert_eq!(
                 matches!(plan(&unread, policy, &agent), Next::Done(_)),

@@ -336,6 +336,10 @@ impl Servers {
                             ..Default::default()
                         })
                         .await?;
+                    let saw_all = run.value.report.as_ref().is_some_and(|r| r.unreadable_storage.is_empty());
+                    if saw_all {
+                        self.remember(pass, stored, |run| run.storage_unread = None).await?;
+                    }
                     app.stop_run(&run.value.metadata.name).await?;
                 }
                 Ok(SOON)
@@ -445,12 +449,20 @@ impl Servers {
         let app = &self.0;
         let hardware = app.gateway.hardware(system).await?;
         let unread = (!hardware.unreadable_storage.is_empty()).then(|| hardware.unreadable_storage.join("; "));
-        let report = inventory::ReportServerRequest {
-            name: name(server),
-            out_of_band: Some(hardware),
-            ..Default::default()
-        };
-        app.inventory.report(report).await?;
+        // After a waiver nothing is known that a part of the drives could be added to: the server waits for all of them.
+        let known = server
+            .observed
+            .as_ref()
+            .and_then(|o| o.hardware.as_ref())
+            .is_some_and(|h| !h.drives.is_empty());
+        if unread.is_none() || known || server.state() != ServerState::Available || app.settings.offer_unread_storage {
+            let report = inventory::ReportServerRequest {
+                name: name(server),
+                out_of_band: Some(hardware),
+                ..Default::default()
+            };
+            app.inventory.report(report).await?;
+        }
         let (reason, message) = match &unread {
             Some(why) => ("StorageUnreadable", why.as_str()),
             None => ("Read", "all drives that the BMC has were read"),

@@ -57,6 +57,14 @@ pub async fn report_server(cx: &Context, name: &str, report: Report) -> Result<S
         };
         if let Some(mut hardware) = out_of_band {
             keep(&mut hardware, &server.out_of_band);
+            server.drives_unread = false;
+            // A drive that the BMC showed before and does not any more is gone, whatever the agent saw once.
+            if let (Some(earlier), Some(inside)) = (&server.out_of_band, &mut server.in_band) {
+                inside.drives.retain(|drive| {
+                    let shows = |view: &Hardware| view.drives.iter().any(|d| d.serial_number == drive.serial_number);
+                    !shows(earlier) || shows(&hardware)
+                });
+            }
             // A server without an identity takes the one that its hardware shows; a known one never changes.
             if server.spec.system_uuid.is_none() {
                 server.spec.system_uuid = SystemUuid::from_hardware(&hardware.system_uuid);

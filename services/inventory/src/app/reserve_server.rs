@@ -273,6 +273,7 @@ async fn none_fits(cx: &Context, wanted: &Wanted, seen: &mut Option<Vec<Stored<S
             Some(Unfit::NotAvailable { state, .. }) => format!("are {state}"),
             Some(Unfit::Cordoned) => "are cordoned".to_owned(),
             Some(Unfit::BmcUnusable(_)) => "have a BMC that cannot be used".to_owned(),
+            Some(Unfit::DrivesUnread) => "have drives that are still to be read".to_owned(),
             Some(Unfit::Tainted(_)) => "have a taint that is not tolerated".to_owned(),
             Some(Unfit::NotAdoptable { .. } | Unfit::OtherServer) | None => continue,
         };

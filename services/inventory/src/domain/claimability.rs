@@ -66,6 +66,9 @@ pub enum Unfit {
     /// Nobody could switch it on, or wipe it afterwards.
     #[error("its BMC cannot be used: {0}")]
     BmcUnusable(String),
+    /// A claim would not owe the wipe of drives that nobody knows.
+    #[error("its drives were waived, and those that it has now are still to be read")]
+    DrivesUnread,
     /// Tainted.
     #[error("taint {0} is not tolerated")]
     Tainted(String),
@@ -81,6 +84,7 @@ impl Unfit {
             Self::NotAdoptable { .. } => "NOT_ADOPTABLE",
             Self::Cordoned => "CORDONED",
             Self::BmcUnusable(_) => "BMC_UNUSABLE",
+            Self::DrivesUnread => "DRIVES_UNREAD",
             Self::Tainted(_) => "TAINTED",
         }
     }
@@ -129,6 +133,9 @@ pub fn check(server: &Server, wanted: &Wanted) -> Result<(), Unfit> {
     if let Some(why) = bmc_unusable(server) {
         return Err(Unfit::BmcUnusable(why.to_owned()));
     }
+    if server.drives_unread {
+        return Err(Unfit::DrivesUnread);
+    }
     match server
         .spec
         .taints
@@ -143,7 +150,7 @@ pub fn check(server: &Server, wanted: &Wanted) -> Result<(), Unfit> {
 /// The index column: `yes`, `tainted` (only for claims that tolerate something) or `no`.
 pub fn column(server: &Server) -> &'static str {
     match (
-        server.state == State::Available && !server.spec.unclaimable && bmc_unusable(server).is_none(),
+        server.state == State::Available && !server.spec.unclaimable && !server.drives_unread && bmc_unusable(server).is_none(),
         server.spec.taints.is_empty(),
     ) {
         (true, true) => "yes",

@@ -24,6 +24,9 @@ pub struct Server {
     pub out_of_band: Option<Hardware>,
     /// Hardware as seen from inside.
     pub in_band: Option<Hardware>,
+    /// Whether its drives were waived, and those that it has now were not read yet.
+    #[serde(default)]
+    pub drives_unread: bool,
     /// Power, as last seen.
     pub power_state: Option<PowerState>,
     /// Health, as last seen.
@@ -185,6 +188,7 @@ impl Server {
             state: State::Initial,
             facts: Facts::default(),
             out_of_band: None,
+            drives_unread: false,
             in_band: None,
             power_state: None,
             health: None,
@@ -238,6 +242,7 @@ impl Server {
             view.drives.clear();
             view.read_at = Timestamp(0);
         }
+        self.drives_unread = true;
     }
 
     /// Serial numbers of the drives it is known to have; a wipe must cover every one.

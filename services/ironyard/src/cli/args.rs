@@ -397,6 +397,9 @@ pub(crate) struct Up {
     /// Offer servers although neither their BMC nor the agent could show all of their storage, after ten minutes; they cannot be wiped.
     #[arg(long)]
     pub offer_unread_storage: bool,
+    /// Network whose BMCs may be spoken to over plain http, as in 10.1.0.0/16; may be given several times. Loopback always may.
+    #[arg(long = "plaintext-range")]
+    pub plaintext_ranges: Vec<String>,
     /// Requests in a second to one BMC, on average; 0: no limit. Default: 5, and no limit for simulated ones.
     #[arg(long)]
     pub requests_per_second: Option<u32>,

@@ -47,6 +47,12 @@ pub(crate) async fn up(mut up: Up) -> Result<(), Failure> {
     config.database_url = up.database_url;
     config.boot_timeout = up.boot_timeout;
     config.offer_unread_storage = up.offer_unread_storage;
+    for range in &up.plaintext_ranges {
+        let network = range
+            .parse()
+            .map_err(|_| Failure::usage(format!("--plaintext-range {range:?}: use a network, as in 10.1.0.0/16")))?;
+        config.gateway.plaintext_ranges.push(network);
+    }
     // Simulated BMCs need no care.
     config.gateway.requests_per_second = up.requests_per_second.unwrap_or(if up.simulate > 0 { 0 } else { 5 });
     config.ops_listen = (up.ops_port != 0).then(|| SocketAddr::from(([127, 0, 0, 1], up.ops_port)));

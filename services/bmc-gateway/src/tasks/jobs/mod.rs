@@ -343,6 +343,10 @@ impl Operations {
             tasks::State::Completed => Evidence::Completed,
             // Scheduled is not erased: it goes on when the host restarts, or by itself.
             tasks::State::Staged if matches!(job, Job::Erase(_)) => {
+                if !progress.staged {
+                    progress.staged = true;
+                    self.remember(row, &progress).await?;
+                }
                 return Ok(Step::Wait(Duration::from_secs(5), "The BMC has scheduled it".to_owned()));
             }
             tasks::State::Staged => Evidence::Staged,
