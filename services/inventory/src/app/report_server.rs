@@ -3,12 +3,12 @@ use ironyard_operation::Request;
 use ironyard_resource::Context;
 use ironyard_rpc::{Fault, Reason};
 use ironyard_types::{
-    Condition, SystemUuid, Waiting,
+    Condition, ConditionStatus, SystemUuid, Waiting,
     hardware::{Hardware, Health, PowerState},
 };
 
 use super::change;
-use crate::domain::server::Server;
+use crate::domain::{claimability::DRIVES_KNOWN, server::Server};
 
 /// What was seen; absent parts stay as they are.
 #[derive(Debug, Default)]
@@ -57,7 +57,10 @@ pub async fn report_server(cx: &Context, name: &str, report: Report) -> Result<S
         };
         if let Some(mut hardware) = out_of_band {
             keep(&mut hardware, &server.out_of_band);
-            server.drives_unread = false;
+            if server.conditions.iter().any(|c| c.kind == DRIVES_KNOWN) {
+                let (status, why) = (ConditionStatus::True, "the drives that it has now were read");
+                Condition::set(&mut server.conditions, DRIVES_KNOWN, status, "Read", why, now);
+            }
             // A drive that the BMC showed before and does not any more is gone, whatever the agent saw once.
             if let (Some(earlier), Some(inside)) = (&server.out_of_band, &mut server.in_band) {
                 inside.drives.retain(|drive| {

@@ -45,7 +45,7 @@ pub async fn transition_server(
                     server.conditions.retain(|condition| condition.kind != ADOPTABLE);
                 }
                 if kind == EventKind::Waive {
-                    server.forget_drives();
+                    server.forget_drives(now);
                 }
                 let Why { actor, reason } = why;
                 Ok(Some(Entry {

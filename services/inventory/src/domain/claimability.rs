@@ -100,6 +100,14 @@ fn bmc_unusable(server: &Server) -> Option<&str> {
     Some(told.message.as_str())
 }
 
+/// The condition that tells whether the drives were read that a server has since those that it had were waived.
+pub const DRIVES_KNOWN: &str = "DrivesKnown";
+
+fn drives_unread(server: &Server) -> bool {
+    let told = server.conditions.iter().find(|c| c.kind == DRIVES_KNOWN);
+    told.is_some_and(|c| c.status == ConditionStatus::False)
+}
+
 /// The condition in which discovery tells that a machine was found running, and is left alone.
 pub const ADOPTABLE: &str = "Adoptable";
 
@@ -133,7 +141,7 @@ pub fn check(server: &Server, wanted: &Wanted) -> Result<(), Unfit> {
     if let Some(why) = bmc_unusable(server) {
         return Err(Unfit::BmcUnusable(why.to_owned()));
     }
-    if server.drives_unread {
+    if drives_unread(server) {
         return Err(Unfit::DrivesUnread);
     }
     match server
@@ -150,7 +158,7 @@ pub fn check(server: &Server, wanted: &Wanted) -> Result<(), Unfit> {
 /// The index column: `yes`, `tainted` (only for claims that tolerate something) or `no`.
 pub fn column(server: &Server) -> &'static str {
     match (
-        server.state == State::Available && !server.spec.unclaimable && !server.drives_unread && bmc_unusable(server).is_none(),
+        server.state == State::Available && !server.spec.unclaimable && !drives_unread(server) && bmc_unusable(server).is_none(),
         server.spec.taints.is_empty(),
     ) {
         (true, true) => "yes",
@@ -179,6 +187,12 @@ mod tests {
             Condition::set(&mut server.conditions, kind, ConditionStatus::True, "There", "", now);
             assert_eq!((check(&server, &Wanted::default()), column(&server)), (Ok(()), "yes"));
         }
+        server.forget_drives(now);
+        assert_eq!(
+            (check(&server, &Wanted::default()), column(&server)),
+            (Err(Unfit::DrivesUnread), "no")
+        );
+        Condition::set(&mut server.conditions, DRIVES_KNOWN, ConditionStatus::True, "Read", "", now);
         Condition::set(&mut server.conditions, "InBandSeen", ConditionStatus::False, "NotAsked", "", now);
         assert_eq!(check(&server, &Wanted::default()), Ok(()));
     }

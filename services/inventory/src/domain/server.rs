@@ -1,13 +1,16 @@
 use std::collections::BTreeMap;
 
 use ironyard_types::{
-    Condition, MachineIdentity, Metadata, Reference, SystemUuid, Timestamp, Waiting,
+    Condition, ConditionStatus, MachineIdentity, Metadata, Reference, SystemUuid, Timestamp, Waiting,
     hardware::{Hardware, Health, PowerState, RunningMachines},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::lifecycle::{Facts, State};
+use super::{
+    claimability::DRIVES_KNOWN,
+    lifecycle::{Facts, State},
+};
 
 /// A bare-metal server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,9 +27,6 @@ pub struct Server {
     pub out_of_band: Option<Hardware>,
     /// Hardware as seen from inside.
     pub in_band: Option<Hardware>,
-    /// Whether its drives were waived, and those that it has now were not read yet.
-    #[serde(default)]
-    pub drives_unread: bool,
     /// Power, as last seen.
     pub power_state: Option<PowerState>,
     /// Health, as last seen.
@@ -188,7 +188,6 @@ impl Server {
             state: State::Initial,
             facts: Facts::default(),
             out_of_band: None,
-            drives_unread: false,
             in_band: None,
             power_state: None,
             health: None,
@@ -237,12 +236,13 @@ impl Server {
     }
 
     /// The drives that were known are waived: which it has now is read again.
-    pub fn forget_drives(&mut self) {
+    pub fn forget_drives(&mut self, now: Timestamp) {
         for view in [&mut self.out_of_band, &mut self.in_band].into_iter().flatten() {
             view.drives.clear();
             view.read_at = Timestamp(0);
         }
-        self.drives_unread = true;
+        let why = "its drives were waived, and those that it has now are still to be read";
+        Condition::set(&mut self.conditions, DRIVES_KNOWN, ConditionStatus::False, "Waived", why, now);
     }
 
     /// Serial numbers of the drives it is known to have; a wipe must cover every one.

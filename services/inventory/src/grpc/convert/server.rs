@@ -41,7 +41,6 @@ pub fn server_to(stored: Stored<Server>) -> pb::Server {
         in_band_at,
         conditions,
         waiting,
-        drives_unread: _,
     } = value;
     pb::Server {
         metadata: Some(metadata_to(metadata, etag, created_at, updated_at)),
