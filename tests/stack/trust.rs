@@ -6,7 +6,7 @@ use ironyard::client::Clients;
 use ironyard_bmc_simulator::{Action, CertificateKind, Fleet, FleetConfig, Knobs, Machine, Rule, Serving, Timing};
 use ironyard_proto::{
     bmc::{self, TlsTrust},
-    common::Operation,
+    common::{ConditionStatus, Metadata, Operation},
 };
 use ironyard_testkit::{poll, skip};
 use tonic::Code;
@@ -326,4 +326,50 @@ async fn a_slow_login_leaves_one_session() {
     let name = enroll(&alone.clients, &machine, &config, serving.port, "http").await;
     ready(&alone.clients, &name).await;
     assert_eq!(machine.sessions(), 1);
+}
+
+/// Without encryption a BMC is spoken to on loopback and where the site allows it; elsewhere it is not even connected to.
+#[tokio::test(flavor = "multi_thread")]
+async fn plain_http_needs_a_permission_and_is_told() {
+    for (first, tls, status) in [
+        ([127, 96, 70, 1], false, ConditionStatus::False),
+        ([127, 96, 71, 1], true, ConditionStatus::True),
+    ] {
+        let one = one(first, tls).await;
+        let bmc = get_bmc(one.clients(), &one.name).await.unwrap();
+        let encrypted = bmc.conditions.iter().find(|c| c.r#type == "Encrypted").unwrap();
+        assert_eq!(encrypted.status(), status, "{encrypted:?}");
+    }
+    let alone = Alone::start(|gateway| gateway.allowed_ranges.push("192.0.2.0/24".parse().unwrap())).await;
+    let request = bmc::SetCredentialRequest {
+        name: "c".into(),
+        username: "u".into(),
+        password: "p".into(),
+        ..Default::default()
+    };
+    alone.clients.credentials.clone().set_credential(request).await.unwrap();
+    let bmc = bmc::Bmc {
+        metadata: Some(Metadata {
+            name: "far".into(),
+            ..Default::default()
+        }),
+        spec: Some(bmc::BmcSpec {
+            address: "192.0.2.1".into(),
+            credential: "c".into(),
+            scheme: "http".into(),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    let request = bmc::CreateBmcRequest {
+        bmc: Some(bmc),
+        request_id: String::new(),
+    };
+    alone.clients.bmcs.clone().create_bmc(request).await.unwrap();
+    poll::until("it is not asked, and says what would allow it", || async {
+        let bmc = get_bmc(&alone.clients, "far").await?;
+        let ready = bmc.conditions.iter().find(|c| c.r#type == "Ready")?;
+        (ready.reason == "ADDRESS_REFUSED" && ready.message.contains("gateway.plaintext_ranges")).then_some(())
+    })
+    .await;
 }

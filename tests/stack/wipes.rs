@@ -9,7 +9,10 @@ use ironyard_proto::{
 };
 use ironyard_testkit::poll;
 
-use crate::world::{On, World};
+use crate::{
+    checkers::evidence::objections,
+    world::{On, World},
+};
 
 /// Claims the only server, does something to the machine, gives it back, and sees it fail.
 async fn fails(break_it: impl FnOnce(&World)) -> (World, Server) {
@@ -101,7 +104,7 @@ async fn retry(world: &World) {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_certificate_rests_on_is_kept() {
     let world = World::with(On::Sqlite, 1, InBand::Off).await.unwrap();
-    let mut places: Vec<BTreeSet<i64>> = Vec::new();
+    let mut earlier: Vec<claim::SanitizationEvidence> = Vec::new();
     for name in ["a", "b"] {
         world.claim(name).await;
         world.runs(name).await;
@@ -132,14 +135,46 @@ async fn what_a_certificate_rests_on_is_kept() {
             let kept = read.after.iter().filter(|s| then.get(&s.block) == Some(&s.digest.as_str()));
             assert!(kept.clone().all(|s| blank.contains(&s.digest)), "{:?}", kept.collect::<Vec<_>>());
         }
-        places.push(blocks_of(&evidence));
+        if let Some(objections) = objections(&certificate, &evidence, &earlier) {
+            assert_eq!(objections, "", "{name}");
+        }
+        // It would object to a place that still holds something, and to a wipe that was written down twice.
+        let mut lying = evidence.clone();
+        lying.drives[0].after[20].digest = "0123456789abcdef".to_owned();
+        for (certificate, evidence, earlier) in [(&certificate, &lying, vec![]), (&certificate, &evidence, vec![evidence.clone()])] {
+            let said = objections(certificate, evidence, &earlier);
+            assert!(said.is_none_or(|said| !said.is_empty()));
+        }
+        earlier.push(evidence);
     }
-    let same = places[0].intersection(&places[1]).count();
-    assert!(same < places[0].len() / 5, "{same} of {} places are the same", places[0].len());
+    let same = blocks_of(&earlier[0]).intersection(&blocks_of(&earlier[1])).count();
+    assert!(same < earlier[0].drives[0].before.len() / 5, "{same} places are the same");
 }
 
 fn blocks_of(evidence: &claim::SanitizationEvidence) -> BTreeSet<i64> {
     evidence.drives[0].before.iter().map(|s| s.block).collect()
+}
+
+fn stick(world: &World, on: bool) {
+    world.machine(0).set_knobs(ironyard_bmc_simulator::Knobs {
+        tasks_stick: Some(on),
+        ..Default::default()
+    });
+}
+
+/// A server in Cleanup whose BMC erases its drives and does not come to an end.
+async fn erasing_for_ever() -> World {
+    let world = World::with(On::Sqlite, 1, InBand::Off).await.unwrap();
+    world.claim("a").await;
+    world.runs("a").await;
+    stick(&world, true);
+    world.release("a").await;
+    poll::until("the drives are being erased", || async {
+        let waiting = world.server("bmc-0-1").await?.waiting_because?;
+        (waiting.reason == "ERASING").then_some(())
+    })
+    .await;
+    world
 }
 
 /// An HTTP request for a path at an address, from another address on loopback; the answer.
@@ -159,22 +194,7 @@ async fn get(url: &str, from: [u8; 4]) -> String {
 /// Who reads what a BMC shows cannot speak for the machine; who has the token all the same ends the run, and nothing passes.
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_but_the_agent_speaks_for_a_machine() {
-    let world = World::with(On::Sqlite, 1, InBand::Off).await.unwrap();
-    world.claim("a").await;
-    world.runs("a").await;
-    let stick = |on: bool| {
-        world.machine(0).set_knobs(ironyard_bmc_simulator::Knobs {
-            tasks_stick: Some(on),
-            ..Default::default()
-        });
-    };
-    stick(true);
-    world.release("a").await;
-    poll::until("the drives are being erased", || async {
-        let waiting = world.server("bmc-0-1").await?.waiting_because?;
-        (waiting.reason == "ERASING").then_some(())
-    })
-    .await;
+    let world = erasing_for_ever().await;
     let request = bmc::GetSystemRequest {
         system: Some(bmc::SystemName {
             bmc: "bmc-0".into(),
@@ -226,7 +246,7 @@ async fn nobody_but_the_agent_speaks_for_a_machine() {
     assert!(server.sanitization_debt.is_some());
     assert!(world.certificates("bmc-0-1").await.iter().all(|c| !c.passed));
     stays_out(&world).await;
-    stick(false);
+    stick(&world, false);
     retry(&world).await;
     world.reaches("bmc-0-1", ServerState::Available).await;
 }
@@ -449,22 +469,7 @@ async fn a_policy_that_is_lowered_lowers_no_debt() {
 /// From an erase that never ends there is a way out, by name; the wipe stays owed.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stuck_erase_is_cancelled_by_name() {
-    let world = World::with(On::Sqlite, 1, InBand::Off).await.unwrap();
-    world.claim("a").await;
-    world.runs("a").await;
-    let stick = |on: bool| {
-        world.machine(0).set_knobs(ironyard_bmc_simulator::Knobs {
-            tasks_stick: Some(on),
-            ..Default::default()
-        });
-    };
-    stick(true);
-    world.release("a").await;
-    poll::until("the drives are being erased", || async {
-        let waiting = world.server("bmc-0-1").await?.waiting_because?;
-        (waiting.reason == "ERASING").then_some(())
-    })
-    .await;
+    let world = erasing_for_ever().await;
     let mut sanitization = world.clients.sanitization.clone();
     let cancel = |actor: &str| claim::CancelCleanupRequest {
         server: "bmc-0-1".into(),
@@ -500,7 +505,7 @@ async fn a_stuck_erase_is_cancelled_by_name() {
     assert!(running.operations.iter().all(|o| o.verb != "EraseDrive"), "{running:?}");
     let refused = sanitization.cancel_cleanup(cancel("Grace Hopper")).await.unwrap_err();
     assert_eq!(ironyard_rpc::reason_of(&refused).unwrap(), "TRANSITION_REFUSED");
-    stick(false);
+    stick(&world, false);
     let request = inventory::RetryServerRequest {
         name: "bmc-0-1".into(),
         reason: "the BMC was reset".into(),

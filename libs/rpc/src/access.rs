@@ -163,7 +163,7 @@ table! {
     }
     "ironyard.claim.v1" "SanitizationService" {
         "GetCertificate" repeat EVERYONE;
-        "GetEvidence" repeat EVERYONE;
+        "GetEvidence" repeat OPERATORS;
         "ListCertificates" repeat EVERYONE;
         "ListCleanupRuns" repeat EVERYONE;
         "CancelCleanup" once OPERATORS;

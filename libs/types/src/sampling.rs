@@ -20,7 +20,7 @@ pub struct Places {
     /// Read, then marked.
     pub marked: Vec<u64>,
     /// Read only: a drive that erases what was just written, and nothing else, is found by them.
-    pub witnessed: Vec<u64>,
+    pub unmarked: Vec<u64>,
 }
 
 fn one_in_each_stretch(seed: &str, what: &str, serial: &str, blocks: u64) -> Vec<u64> {
@@ -43,9 +43,9 @@ fn sorted(mut places: Vec<u64>) -> Vec<u64> {
 pub fn places(seed: &str, serial: &str, blocks: u64) -> Places {
     let edges = (0..EDGE.min(blocks)).chain(blocks.saturating_sub(EDGE)..blocks);
     let marked = sorted(edges.chain(one_in_each_stretch(seed, "mark", serial, blocks)).collect());
-    let mut witnessed = one_in_each_stretch(seed, "witness", serial, blocks);
-    witnessed.retain(|block| marked.binary_search(block).is_err());
-    Places { marked, witnessed }
+    let mut unmarked = one_in_each_stretch(seed, "unmarked", serial, blocks);
+    unmarked.retain(|block| marked.binary_search(block).is_err());
+    Places { marked, unmarked }
 }
 
 /// What is looked at after the erase only; its seed is made when the erase has ended.
@@ -56,7 +56,7 @@ pub fn fresh_places(seed: &str, serial: &str, blocks: u64) -> Vec<u64> {
 impl Places {
     /// All of them, in order.
     pub fn all(&self) -> Vec<u64> {
-        sorted([self.marked.as_slice(), &self.witnessed].concat())
+        sorted([self.marked.as_slice(), &self.unmarked].concat())
     }
 }
 
@@ -98,14 +98,14 @@ mod tests {
         let places = |seed: &str| super::places(seed, "X", 1_000_000);
         let one = places("one");
         assert!(one.marked.contains(&0) && one.marked.contains(&999_999));
-        assert!(one.marked.len() + one.witnessed.len() > 250 && one.all().iter().all(|p| *p < 1_000_000));
+        assert!(one.marked.len() + one.unmarked.len() > 250 && one.all().iter().all(|p| *p < 1_000_000));
         // Any sixty-fourth of the drive has at least one of each kind.
         for part in 0..64 {
             let within = |list: &[u64]| list.iter().any(|p| (part * 15_626..(part + 1) * 15_626).contains(p));
-            assert!(within(&one.marked) && within(&one.witnessed), "nothing in part {part}");
+            assert!(within(&one.marked) && within(&one.unmarked), "nothing in part {part}");
         }
         let same = |a: &[u64], b: &[u64]| a.iter().filter(|p| b.contains(p)).count();
-        assert!(same(&one.marked, &places("two").marked) < 20 && same(&one.marked, &one.witnessed) == 0);
+        assert!(same(&one.marked, &places("two").marked) < 20 && same(&one.marked, &one.unmarked) == 0);
         assert!(same(&one.marked, &fresh_places("one", "X", 1_000_000)) < 10);
         assert_eq!(one, places("one"));
     }

@@ -5,6 +5,7 @@ mod config;
 pub mod domain;
 pub mod grpc;
 mod image;
+mod image_file;
 mod notifier;
 pub mod store;
 pub mod tasks;

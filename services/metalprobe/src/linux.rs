@@ -135,6 +135,7 @@ impl Machine for Linux {
                 .parse::<i64>()
                 .ok()
         });
+        let unreachable = self.sysfs.unreachable_storage();
         let sum: i64 = memory_modules.iter().map(|m| m.capacity_mib).sum();
         Hardware {
             system_uuid: SystemUuid::from_hardware(&dmi("product_uuid"))
@@ -153,8 +154,8 @@ impl Machine for Linux {
             drives: self.sysfs.drives().into_iter().map(|d| d.drive).collect(),
             network_interfaces: self.interfaces(),
             pci_devices: self.pci(),
-            unreadable: self.sysfs.unreachable_storage(),
-            unreadable_storage: self.sysfs.unreachable_storage(),
+            unreadable: unreachable.clone(),
+            unreadable_storage: unreachable,
             read_at: SystemClock.now(),
         }
     }

@@ -190,7 +190,7 @@ impl Reconcile for Operations {
             let cancelled = Fault::new(Reason::OperationCancelled, format!("cancelled by {}", row.value.cancelled_by));
             return self.fail(row, &cancelled).await;
         }
-        self.line_up(&mut row).await?;
+        self.migrate_line(&mut row).await?;
         if let Some(earlier) = self.waits_for_another(&row).await? {
             let phase = format!(
                 "Waiting for an earlier operation: {} {} ({})",
@@ -286,7 +286,7 @@ impl Operations {
     }
 
     /// Operations of an older version stand elsewhere: they are seen from now on by those that come after them.
-    async fn line_up(&self, row: &mut Stored<Operation>) -> Result<(), Fault> {
+    async fn migrate_line(&self, row: &mut Stored<Operation>) -> Result<(), Fault> {
         let line = match Running::of(&row.value) {
             Some(running) => running.line,
             None => return Ok(()),

@@ -1,6 +1,7 @@
 //! Reconcilers.
 
 pub mod adoption;
+mod agent_commands;
 pub mod binder;
 pub mod claims;
 pub mod cleanup;

@@ -2,18 +2,15 @@ use std::time::Duration;
 
 use ironyard_db::{Stored, record};
 use ironyard_operation::Request;
-use ironyard_peers::{ADOPTABLE, Gateway, PeerError, name};
+use ironyard_peers::{Gateway, PeerError, name};
 use ironyard_proto::{
     bmc,
     common::{self, PowerState},
     inventory::{self, InBandPolicy, Server, ServerEvent, ServerState},
 };
 use ironyard_reconcile::{Next, Pass, Reconcile};
-use ironyard_rpc::{
-    Reason,
-    convert::{hardware_to, running_machines_from, timestamp_from},
-};
-use ironyard_types::{Metadata, Timestamp, hardware::RunningMachines};
+use ironyard_rpc::{Reason, convert::hardware_to};
+use ironyard_types::{Metadata, hardware::RunningMachines};
 
 use super::{Error, agent_runs::DISCOVER, bmcs::is_server_of};
 use crate::{
@@ -30,7 +27,7 @@ pub struct Servers(pub App);
 
 const SOON: Next = Next::After(Duration::from_millis(100));
 /// While nothing but an outside event can help; the event pokes.
-const PATIENT: Next = Next::After(Duration::from_secs(15));
+pub(super) const PATIENT: Next = Next::After(Duration::from_secs(15));
 
 impl Reconcile for Servers {
     type Error = Error;
@@ -372,117 +369,12 @@ impl Servers {
         }
     }
 
-    /// What is wanted of a machine that runs: as its server says, else as its BMC says, else as the site says.
-    async fn running_machines(&self, server: &Server, system: &bmc::SystemName) -> Result<RunningMachines, Error> {
-        let app = &self.0;
-        let asked = server.spec.as_ref().and_then(|spec| running_machines_from(spec.running_machines()));
-        if let Some(asked) = asked {
-            return Ok(asked);
-        }
-        let bmc = app.gateway.bmc(&system.bmc).await?;
-        let asked = bmc
-            .and_then(|bmc| bmc.spec)
-            .and_then(|spec| running_machines_from(spec.running_machines()));
-        Ok(asked.unwrap_or(app.settings.running_machines))
-    }
-
-    /// Whether a machine is off, as it says itself.
-    async fn is_off(&self, system: &bmc::SystemName) -> Result<bool, Error> {
-        Ok(self.0.gateway.system(system).await?.power_state() == PowerState::Off)
-    }
-
-    /// Leaves a machine that runs as it is, and says how it goes on.
-    async fn leave(&self, server: &Server, running: RunningMachines) -> Result<Next, Error> {
-        let (app, name) = (&self.0, name(server));
-        let (reason, message) = match running {
-            RunningMachines::Adopt => (
-                "AdoptionWanted",
-                format!("the machine runs, and is left as it is: claim {name} adopts it"),
-            ),
-            RunningMachines::Wait | RunningMachines::PowerOff => (
-                "MachineRuns",
-                format!(
-                    "the machine runs, and is left as it is: switch it off and discovery goes on, adopt it (ironyard adopt {name}), \
-                    or have it switched off (spec.runningMachines: powerOff)"
-                ),
-            ),
-        };
-        app.inventory.wait(server, "MACHINE_RUNS", &message).await?;
-        // Last: who would adopt it may be faster than anything that came after.
-        app.inventory.condition(server, ADOPTABLE, true, reason, &message).await?;
-        Ok(PATIENT)
-    }
-
-    /// Switches a machine off, gracefully first, where that was asked for; whether it is off.
-    async fn switched_off(&self, server: &Server, system: &bmc::SystemName, run: &DiscoveryRun) -> Result<bool, Error> {
-        let app = &self.0;
-        let key = format!("{}-off", run.metadata.uid);
-        let operation = app.gateway.power(system, bmc::PowerAction::GracefulOff, 0, &key).await?;
-        if let Some(error) = &operation.error {
-            return Err(PeerError::from(error).into());
-        }
-        app.inventory
-            .wait(server, "POWERING_OFF", "the machine runs, and is switched off")
-            .await?;
-        Ok(operation.done)
-    }
-
-    /// Discovery goes on: from now on nobody adopts the machine.
-    async fn not_adoptable(&self, server: &Server) -> Result<(), Error> {
-        if server.conditions.iter().any(|c| c.r#type == ADOPTABLE) {
-            let why = "its discovery went on";
-            self.0.inventory.condition(server, ADOPTABLE, false, "DiscoveryWentOn", why).await?;
-        }
-        Ok(())
-    }
-
     async fn remember(&self, pass: &Pass, run: &mut Stored<DiscoveryRun>, change: impl FnOnce(&mut DiscoveryRun)) -> Result<(), Error> {
         let change = |run: &mut DiscoveryRun| {
             (run.failures, run.failing_since) = (0, None);
             change(run);
         };
         Ok(pass.save(run, self.0.cx.now(), change).await?)
-    }
-
-    /// Reads the hardware from outside and reports it. What of the storage could not be read, if anything.
-    async fn read_outside(&self, server: &Server, system: &bmc::SystemName) -> Result<Option<String>, Error> {
-        let app = &self.0;
-        let hardware = app.gateway.hardware(system).await?;
-        let unread = (!hardware.unreadable_storage.is_empty()).then(|| hardware.unreadable_storage.join("; "));
-        // After a waiver nothing is known that a part of the drives could be added to: the server waits for all of them.
-        let known = server
-            .observed
-            .as_ref()
-            .and_then(|o| o.hardware.as_ref())
-            .is_some_and(|h| !h.drives.is_empty());
-        if unread.is_none() || known || server.state() != ServerState::Available || app.settings.offer_unread_storage {
-            let report = inventory::ReportServerRequest {
-                name: name(server),
-                out_of_band: Some(hardware),
-                ..Default::default()
-            };
-            app.inventory.report(report).await?;
-        }
-        let (reason, message) = match &unread {
-            Some(why) => ("StorageUnreadable", why.as_str()),
-            None => ("Read", "all drives that the BMC has were read"),
-        };
-        app.inventory
-            .condition(server, "HardwareComplete", unread.is_none(), reason, message)
-            .await?;
-        Ok(unread)
-    }
-
-    /// Parts are replaced while nobody uses a server: its hardware is read again now and then. Afterwards it would be too late, because a
-    /// drive that was known at the reservation is owed.
-    async fn refresh(&self, server: &Server, system: &bmc::SystemName) -> Result<(), Error> {
-        let hardware = server.observed.as_ref().and_then(|o| o.hardware.as_ref());
-        let read = hardware.and_then(|h| h.read_time).map_or(Timestamp(0), timestamp_from);
-        let free = server.state() == ServerState::Available && server.claim_ref.is_none() && server.sanitization_debt.is_none();
-        if free && self.0.cx.now().since(read) >= self.0.settings.hardware_refresh {
-            self.read_outside(server, system).await?;
-        }
-        Ok(())
     }
 
     /// Power and health change without us too. The gateway looks at every BMC, and its record says what it saw.
