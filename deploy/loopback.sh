@@ -31,7 +31,7 @@ for service in "${!port[@]}"; do
         printf '[gateway.inventory.tls]\nca = "%s"\ncertificate = "%s"\nkey = "%s"\n' "$tls/ca.pem" "$tls/$service.pem" "$tls/$service.key"
         ;;
       discovery)
-        printf '[discovery]\nagent_url = "https://127.0.0.1:%s"\nin_band = "%s"\n' "${port[discovery]}" "${IN_BAND:-optional}"
+        printf '[discovery]\nagent_url = "https://127.0.0.1:%s"\nin_band = "%s"\nfirst_wipe = "%s"\n' "${port[discovery]}" "${IN_BAND:-optional}" "${FIRST_WIPE:-waive}"
         printf '[discovery.image]\nsimulated = true\nlisten = "127.0.0.1:%s"\nauthority = "%s"\n' "$((base + 20))" "$tls/ca.pem"
         ;;
     esac

@@ -287,6 +287,7 @@ async fn main() {
         };
         let data = tempfile::tempdir().unwrap();
         let mut config = Config::new(data.path(), ([127, 0, 0, 1], 0).into());
+        config.first_wipe = ironyard_types::hardware::FirstWipe::Waive;
         config.database_url = postgres.as_ref().map(Postgres::url);
         let mut stack = Stack::start(config.clone()).await.unwrap();
         let mut clients = Clients::at(&stack.address).unwrap();

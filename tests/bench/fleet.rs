@@ -124,6 +124,7 @@ async fn enroll(clients: &Clients, count: usize, places: Places, scheme: &str) {
         username: "admin".into(),
         password: "simulated".into(),
         replace: false,
+        networks: vec![],
     };
     clients.credentials.clone().set_credential(credential).await.unwrap();
     stream::iter(0..count)

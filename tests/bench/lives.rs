@@ -122,6 +122,7 @@ impl World {
         };
         let data = tempfile::tempdir().unwrap();
         let mut config = Config::new(data.path(), ([127, 0, 0, 1], 0).into());
+        config.first_wipe = ironyard_types::hardware::FirstWipe::Waive;
         config.database_url = postgres.as_ref().map(Postgres::url);
         config.in_band = InBand::Off;
         config.gateway.requests_per_second = 0;

@@ -182,7 +182,13 @@ class _Connection(BaseHTTPRequestHandler):
             else "none"
         )
         record = owner.log.open(
-            connection=self.number, method=self.command, path=unquote(url.path), query=url.query, auth=auth, tls=tls
+            connection=self.number,
+            agent=headers.get("user-agent"),
+            method=self.command,
+            path=unquote(url.path),
+            query=url.query,
+            auth=auth,
+            tls=tls,
         )
         try:
             body = self._read_body(headers)

@@ -264,7 +264,7 @@ async fn a_second_record_of_a_machine_says_what_it_is() {
             .server("second")
             .await?
             .waiting_because
-            .filter(|w| w.message.contains("another server is this system"))
+            .filter(|w| w.reason == "DUPLICATE_IDENTITY" && w.message.contains("server bmc-0-1 is this system of this BMC"))
     })
     .await;
     assert_eq!(

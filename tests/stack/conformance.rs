@@ -8,12 +8,12 @@ use std::{
 };
 
 use futures_util::StreamExt;
-use ironyard_bmc_gateway::conformance::{self, Outcome, Report, Scope};
 use ironyard_bmc_simulator::{Fleet, Tree, serve};
+use ironyard_conformance::{self as conformance, Outcome, Report, Scope};
 use ironyard_redfish::{Client, Limits, Login, Target, Trust};
 use ironyard_types::{Clock, Secret, SystemClock};
 
-fn mockups() -> Option<PathBuf> {
+pub fn mockups() -> Option<PathBuf> {
     let folder = std::env::var_os("IRONYARD_MOCKUPS").map_or_else(
         || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/mockups")),
         PathBuf::from,

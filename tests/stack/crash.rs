@@ -25,7 +25,7 @@ pub struct Process {
 }
 
 impl Process {
-    fn start(arguments: &[String]) -> Self {
+    pub fn start(arguments: &[String]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_ironyard-under-test"))
             .args(arguments)
             .env("RUST_LOG", "error")
@@ -149,6 +149,8 @@ async fn killed_and_restarted(database: Option<String>) {
     let up = || {
         let mut arguments: Vec<String> = [
             "up",
+            "--first-wipe",
+            "waive",
             "--requests-per-second",
             "0",
             "--in-band",

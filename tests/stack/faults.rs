@@ -275,7 +275,10 @@ async fn a_caller_whose_deadline_passes_is_told_what_it_waited_for() {
     ready(&alone.clients, &name).await;
     spoil(&machine, &Fault::Rule(Action::Hang));
     for _ in 0..2 {
-        let mut request = tonic::Request::new(ironyard_proto::bmc::GetManagerRequest { bmc: name.clone() });
+        let mut request = tonic::Request::new(ironyard_proto::bmc::GetManagerRequest {
+            bmc: name.clone(),
+            ..Default::default()
+        });
         request.set_timeout(Duration::from_secs(1));
         let status = alone.clients.managers.clone().get_manager(request).await.unwrap_err();
         assert_eq!(status.code(), tonic::Code::DeadlineExceeded, "{status:?}");
@@ -286,6 +289,23 @@ async fn a_caller_whose_deadline_passes_is_told_what_it_waited_for() {
             status.message()
         );
     }
+}
+
+/// What was asked of a machine a second time after an answer was lost: nobody knew whether the first had taken effect. Logins aside.
+fn repeated(machine: &Machine, fault: &Fault) -> Vec<String> {
+    if !matches!(fault, Fault::Write(Action::HangAfter | Action::DropAfter)) {
+        return vec![];
+    }
+    let mut seen = BTreeMap::<String, usize>::new();
+    for write in machine.writes() {
+        if write.method == "POST" && !write.path.contains("/SessionService/") {
+            *seen.entry(format!("{} {} {}", write.method, write.path, write.body)).or_default() += 1;
+        }
+    }
+    seen.into_iter()
+        .filter(|(_, times)| *times > 1)
+        .map(|(what, times)| format!("{times} × {what}"))
+        .collect()
 }
 
 async fn run(table: Table, tls: bool, first: [u8; 4]) {
@@ -359,8 +379,9 @@ async fn run(table: Table, tls: bool, first: [u8; 4]) {
                 Err(_) => ("no end", String::new()),
             };
             let clean = message.len() < 4096 && !message.chars().any(char::is_control);
-            let fine = allowed.contains(&reason) && requests <= REQUESTS && clean;
-            let problem = (!fine).then(|| format!("{fault} × {verb}: {reason} ({message}), {requests} requests, {took:?}"));
+            let twice = repeated(&machine, how);
+            let fine = allowed.contains(&reason) && requests <= REQUESTS && clean && twice.is_empty();
+            let problem = (!fine).then(|| format!("{fault} × {verb}: {reason} ({message}), {requests} requests, {took:?}; {twice:?}"));
             (*fault, reason.to_owned(), problem, (took, format!("{fault} × {verb}")))
         }
     });

@@ -1,11 +1,7 @@
 //! Against a BMC that shares nothing with our client and simulator: `tests/foreign`, written from the standard and from dumps of real ones.
 //! What it logged is the evidence.
 
-use std::{
-    io::{BufRead, BufReader},
-    process::{Child, ChildStdin, Command, Stdio},
-    time::Duration,
-};
+use std::time::Duration;
 
 use ironyard::{
     client::Clients,
@@ -13,115 +9,19 @@ use ironyard::{
 };
 use ironyard_discovery::domain::discovery_run::InBand;
 use ironyard_proto::{
-    bmc::{self, Bmc, BmcSpec, PowerAction},
-    common::{ConditionStatus, Metadata},
+    bmc::{self, PowerAction},
+    common::ConditionStatus,
     inventory::{ListServersRequest, Server, ServerState},
 };
 use ironyard_testkit::poll;
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-};
 
 use crate::{
+    foreign_bmc::{Foreign, OFF, switched_off, update_bmc},
     gateway::{finished, get_bmc, is_ready, ready, reason_of, system},
     seed::cli,
 };
-
-/// A fake BMC in a process of its own, which ends with this.
-struct Foreign {
-    child: Child,
-    _stdin: Option<ChildStdin>,
-    hello: Value,
-}
-
-impl Drop for Foreign {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-impl Foreign {
-    /// One that is not there without Python, which is told.
-    fn start(personality: &str, more: &[&str]) -> Option<Self> {
-        let program = concat!(env!("CARGO_MANIFEST_DIR"), "/foreign/bmc.py");
-        let mut command = Command::new("python3");
-        command.args([program, "--personality", personality]).args(more);
-        let Ok(mut child) = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn() else {
-            ironyard_testkit::skip("the foreign BMC", "python3 is not here");
-            return None;
-        };
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let hello: Value = serde_json::from_str(&line).unwrap();
-        assert!(hello["error"].is_null(), "{hello}");
-        Some(Self {
-            _stdin: child.stdin.take(),
-            child,
-            hello,
-        })
-    }
-
-    fn port(&self) -> i32 {
-        i32::try_from(self.hello["port"].as_i64().unwrap()).unwrap()
-    }
-
-    /// A word with its control channel.
-    async fn control(&self, method: &str, path: &str, body: &Value) -> Value {
-        let at = self.hello["control"].as_str().unwrap().trim_start_matches("http://");
-        let body = body.to_string();
-        let request = format!(
-            "{method} {path} HTTP/1.1\r\nHost: {at}\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
-            body.len()
-        );
-        let mut stream = TcpStream::connect(at).await.unwrap();
-        stream.write_all(request.as_bytes()).await.unwrap();
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer).await.unwrap();
-        let answer = String::from_utf8_lossy(&answer);
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-        assert!(head.starts_with("HTTP/1.1 2"), "{method} {path}: {answer}");
-        serde_json::from_str(body).unwrap_or(Value::Null)
-    }
-
-    async fn behave(&self, rules: &Value) {
-        self.control("POST", "/behaviour", rules).await;
-    }
-
-    async fn machine(&self) -> Value {
-        self.control("GET", "/machine", &Value::Null).await
-    }
-
-    async fn log(&self) -> Vec<Value> {
-        let Value::Array(records) = self.control("GET", "/log", &Value::Null).await else {
-            panic!("no log")
-        };
-        records
-    }
-
-    /// What was asked of the machine behind it: everything that is no read, no login and no subscription.
-    async fn writes(&self) -> Vec<String> {
-        let records = self.log().await.into_iter();
-        let records = records.filter(|r| r["method"] != "GET" && r["method"] != "HEAD");
-        let text = |r: &Value| format!("{} {} {}", r["method"].as_str().unwrap(), r["path"].as_str().unwrap(), r["body"]);
-        let writes: Vec<String> = records.map(|r| text(&r)).collect();
-        let about = |w: &String| !w.contains("/SessionService/") && !w.contains("/EventService/");
-        writes.into_iter().filter(about).collect()
-    }
-
-    async fn power(&self, is: &str) {
-        poll::until(&format!("the machine is {is}"), || async {
-            let machine = self.machine().await;
-            let systems = machine["systems"].as_object()?.values();
-            let all = systems.clone().all(|system| system["power"] == is);
-            all.then_some(())
-        })
-        .await;
-    }
-}
 
 struct Site {
     stack: Stack,
@@ -131,12 +31,19 @@ struct Site {
 
 impl Site {
     async fn new() -> Self {
+        Self::tuned(|_| {}).await
+    }
+
+    /// With settings of its own.
+    async fn tuned(change: impl FnOnce(&mut Config)) -> Self {
         let data = tempfile::tempdir().unwrap();
         let mut config = Config::new(data.path(), ([127, 0, 0, 1], 0).into());
+        config.first_wipe = ironyard_types::hardware::FirstWipe::Waive;
         config.in_band = InBand::Off;
         config.gateway.requests_per_second = 0;
         config.gateway.polling.power = Duration::from_secs(2);
         config.gateway.patience.graceful = Duration::from_secs(3);
+        change(&mut config);
         let stack = Stack::start(config).await.unwrap();
         let clients = Clients::at(&stack.address).unwrap();
         Self {
@@ -148,33 +55,7 @@ impl Site {
 
     /// Makes a BMC known.
     async fn register(&self, name: &str, foreign: &Foreign) {
-        let text = |key: &str| foreign.hello[key].as_str().unwrap().to_owned();
-        let credential = bmc::SetCredentialRequest {
-            name: name.to_owned(),
-            username: text("username"),
-            password: text("password"),
-            replace: false,
-        };
-        self.clients.credentials.clone().set_credential(credential).await.unwrap();
-        let bmc = Bmc {
-            metadata: Some(Metadata {
-                name: name.to_owned(),
-                ..Default::default()
-            }),
-            spec: Some(BmcSpec {
-                address: text("host"),
-                credential: name.to_owned(),
-                scheme: text("url").split(':').next().unwrap().to_owned(),
-                port: foreign.port(),
-                ..Default::default()
-            }),
-            ..Default::default()
-        };
-        let request = bmc::CreateBmcRequest {
-            bmc: Some(bmc),
-            request_id: String::new(),
-        };
-        self.clients.bmcs.clone().create_bmc(request).await.unwrap();
+        foreign.register(&self.clients, name).await;
     }
 
     async fn servers(&self) -> Vec<Server> {
@@ -202,23 +83,6 @@ impl Site {
         })
         .await
     }
-}
-
-/// Machines that are off, so that there is nothing to wait for.
-const OFF: &[&str] = &[
-    "--set",
-    r#"{"power_seconds": 0.2, "shutdown_seconds": 0.2, "post_seconds": 0.2, "task_seconds": 1}"#,
-];
-
-async fn switched_off(foreign: &Foreign) {
-    let machine = foreign.machine().await;
-    let systems: serde_json::Map<String, Value> = machine["systems"]
-        .as_object()
-        .unwrap()
-        .keys()
-        .map(|id| (id.clone(), json!({"power": "Off"})))
-        .collect();
-    foreign.control("POST", "/machine", &json!({"systems": systems})).await;
 }
 
 /// A refusal because the machine is busy is asked again; it never counts as accepted.
@@ -283,21 +147,7 @@ async fn a_pin_survives_a_move() {
     assert_eq!(pinned.len(), 64);
     let mut spec = bmc.spec.clone().unwrap();
     spec.port = second.port();
-    let request = bmc::UpdateBmcRequest {
-        bmc: Some(Bmc {
-            metadata: Some(Metadata {
-                name: "rack".to_owned(),
-                ..Default::default()
-            }),
-            spec: Some(spec),
-            ..Default::default()
-        }),
-        update_mask: Some(prost_types::FieldMask {
-            paths: vec!["spec.port".to_owned()],
-        }),
-        request_id: String::new(),
-    };
-    site.clients.bmcs.clone().update_bmc(request).await.unwrap();
+    update_bmc(&site.clients, "rack", spec, &["port"]).await.unwrap();
     poll::until("the certificate is refused", || async {
         let bmc = get_bmc(&site.clients, "rack").await?;
         let told = bmc.conditions.iter().find(|c| c.r#type == "Reachable")?;
@@ -421,4 +271,257 @@ async fn power_waits_for_firmware_by_either_name() {
     })
     .await;
     foreign.power("On").await;
+}
+
+/// An erase whose answer is lost, whether it took effect or never arrived, is not asked for a second time, and the operation says that nobody
+/// knows; what became of the drive is for those to say who read it. A volume that nobody sees fails.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_may_have_been_done_is_not_asked_for_again() {
+    for loses in ["lose_answer", "lose_request"] {
+        let Some(foreign) = Foreign::start("dell", OFF) else { return };
+        switched_off(&foreign).await;
+        let site = Site::tuned(|config| config.gateway.patience.lost_answer = Duration::from_secs(6)).await;
+        site.register("dell", &foreign).await;
+        site.discovered().await;
+        let server = site.servers().await.remove(0);
+        let drives = server.observed.unwrap().hardware.unwrap().drives;
+        let serial = drives
+            .iter()
+            .find(|drive| !drive.serial_number.is_empty())
+            .unwrap()
+            .serial_number
+            .clone();
+        // Its tasks do not say what they are for, and are soon gone.
+        foreign
+            .behave(&json!([
+                {"match": {"method": "POST", "path": "SecureErase"}, "do": {loses: true}},
+                {"match": {"method": "POST", "path": "/Volumes$"}, "do": {"lose_request": true}},
+            ]))
+            .await;
+        let request = bmc::EraseDriveRequest {
+            system: system("dell"),
+            drive_serial_number: serial.clone(),
+            ..Default::default()
+        };
+        let erase = site.clients.systems.clone().erase_drive(request).await.unwrap().into_inner();
+        let done = finished(&site.clients, &erase).await.unwrap();
+        let asked = async |path: &str| foreign.writes().await.into_iter().filter(|w| w.contains(path)).count();
+        assert_eq!(asked("SecureErase").await, 1);
+        if loses == "lose_request" {
+            let evidence = done.metadata.get("evidence").cloned().unwrap_or_default();
+            assert!(evidence.contains("answer was lost"), "{:?}", done.metadata);
+            let request = bmc::CreateVolumeRequest {
+                system: system("dell"),
+                name: "data".into(),
+                raid_type: "RAID0".into(),
+                drive_serial_numbers: vec![serial],
+                ..Default::default()
+            };
+            let volume = site.clients.storage.clone().create_volume(request).await.unwrap().into_inner();
+            let (reason, message) = finished(&site.clients, &volume).await.unwrap_err();
+            assert!(
+                reason == "BMC_TIMEOUT" && message.contains("answer was lost"),
+                "{reason}: {message}"
+            );
+            assert_eq!(asked("/Volumes ").await, 1);
+        }
+    }
+}
+
+/// Two machines that show one system UUID are two servers, of which one waits and both say so; neither is forgotten, and none becomes the other.
+#[tokio::test(flavor = "multi_thread")]
+async fn machines_of_one_identity_are_shown_and_say_so() {
+    let (Some(first), Some(second)) = (Foreign::start("standard", OFF), Foreign::start("standard", OFF)) else {
+        return;
+    };
+    switched_off(&first).await;
+    switched_off(&second).await;
+    let site = Site::tuned(|config| config.poll = Duration::from_millis(500)).await;
+    site.register("one", &first).await;
+    let holder = site.discovered().await;
+    site.register("two", &second).await;
+    let server = async |mine: bool| {
+        let mut servers = site.servers().await;
+        servers.retain(|server| (server.metadata.as_ref().unwrap().name == holder) == mine);
+        servers.pop()
+    };
+    let unique = |server: &Server| {
+        let found = server.conditions.iter().find(|c| c.r#type == "IdentityUnique")?;
+        Some((found.status(), found.message.clone()))
+    };
+    let other = poll::until("the second waits, and says for whom", || async {
+        let other = server(false).await?;
+        assert_eq!(other.state(), ServerState::Initial);
+        let waiting = other.waiting_because.as_ref()?;
+        (waiting.reason == "DUPLICATE_IDENTITY" && waiting.message.contains(&holder)).then_some(other)
+    })
+    .await;
+    let name = other.metadata.unwrap().name;
+    poll::until("the first says so too", || async {
+        let (status, message) = unique(&server(true).await?)?;
+        (status == ConditionStatus::False && message.contains(&name)).then_some(())
+    })
+    .await;
+    assert_eq!(server(true).await.unwrap().state(), ServerState::Available);
+    assert_eq!(second.writes().await, Vec::<String>::new());
+    // Somebody gives the second board a UUID of its own.
+    let machine = second.machine().await;
+    let systems: serde_json::Map<String, Value> = machine["systems"]
+        .as_object()
+        .unwrap()
+        .keys()
+        .map(|id| {
+            (
+                id.clone(),
+                json!({"identity": {"uuid": "0b0e8400-e29b-41d4-a716-446655440000", "serial": "OTHER1"}}),
+            )
+        })
+        .collect();
+    second.control("POST", "/machine", &json!({"systems": systems})).await;
+    poll::until("both are servers", || async {
+        let other = server(false).await?;
+        assert_ne!(other.state(), ServerState::Error, "{:?}", other.failure);
+        let (status, _) = unique(&server(true).await?)?;
+        (other.state() == ServerState::Available && status == ConditionStatus::True).then_some(())
+    })
+    .await;
+}
+
+/// A BMC that takes five seconds for each request is slow and not broken: what takes many requests is done for those who set no deadline of their
+/// own, and it stays Ready.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_bmc_is_slow_and_not_broken() {
+    let Some(foreign) = Foreign::start("dell", OFF) else { return };
+    switched_off(&foreign).await;
+    let site = Site::tuned(|config| config.gateway.polling.power = Duration::from_secs(60)).await;
+    site.register("dell", &foreign).await;
+    site.discovered().await;
+    foreign.behave(&json!({"rules": [], "settings": {"latency": 5}})).await;
+    let mut systems = site.clients.systems.clone();
+    let boot = bmc::SetBootOverrideRequest {
+        system: system("dell"),
+        target: "Pxe".into(),
+        ..Default::default()
+    };
+    let begun = std::time::Instant::now();
+    systems.set_boot_override(boot).await.unwrap();
+    assert!(begun.elapsed() > Duration::from_secs(30), "it was quick: {:?}", begun.elapsed());
+    let power = bmc::SetPowerRequest {
+        system: system("dell"),
+        action: PowerAction::On.into(),
+        ..Default::default()
+    };
+    let operation = systems.set_power(power).await.unwrap().into_inner();
+    finished(&site.clients, &operation).await.unwrap();
+    foreign.power("On").await;
+    let bmc = get_bmc(&site.clients, "dell").await.unwrap();
+    assert!(is_ready(&bmc), "{:?}", bmc.conditions);
+}
+
+/// The first contact with a BMC offers a password that is wrong once, whatever else is tried: accounts lock.
+#[test]
+fn conformance_offers_a_wrong_password_once() {
+    let Some(foreign) = Foreign::start("dell", &[]) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let password = folder.path().join("password");
+    std::fs::write(&password, "not-the-password").unwrap();
+    let said = std::process::Command::new(env!("CARGO_BIN_EXE_ironyard-under-test"))
+        .args([
+            "conformance",
+            "--scheme",
+            "http",
+            "--address",
+            "127.0.0.1",
+            "--username",
+            "root",
+            "--port",
+        ])
+        .arg(foreign.port().to_string())
+        .arg("--password-file")
+        .arg(&password)
+        .output()
+        .unwrap();
+    assert!(!said.status.success());
+    let said = String::from_utf8_lossy(&said.stdout).into_owned();
+    assert!(said.contains("the BMC refused the credential"), "{said}");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let log = runtime.block_on(foreign.log());
+    let refused: Vec<_> = log.iter().filter(|r| r["status"] == 401).collect();
+    assert_eq!(refused.len(), 1, "{refused:#?}");
+}
+
+/// Gives all systems of a BMC this UUID and serial number.
+async fn identify(foreign: &Foreign, uuid: &str, serial: &str) {
+    let machine = foreign.machine().await;
+    let ids = machine["systems"].as_object().unwrap().keys();
+    let identity = json!({"identity": {"uuid": uuid, "serial": serial, "sku": ""}});
+    let systems: serde_json::Map<String, Value> = ids.map(|id| (id.clone(), identity.clone())).collect();
+    foreign.control("POST", "/machine", &json!({"systems": systems})).await;
+}
+
+/// The halves of a blade that have no UUID and show one serial number, that of what holds them, are servers of their own all the same: their
+/// places tell them apart.
+#[tokio::test(flavor = "multi_thread")]
+async fn halves_of_a_blade_that_share_a_serial_number_are_servers() {
+    let Some(foreign) = Foreign::start("blade", OFF) else { return };
+    switched_off(&foreign).await;
+    identify(&foreign, "", "FRU-1").await;
+    let site = Site::new().await;
+    site.register("blade", &foreign).await;
+    let hosts = foreign.machine().await["systems"].as_object().unwrap().len();
+    assert!(hosts > 1);
+    poll::until("each half is a server", || async {
+        let servers = site.servers().await;
+        for server in &servers {
+            assert_ne!(server.state(), ServerState::Error, "{:?}", server.failure);
+        }
+        let free = servers.iter().filter(|server| server.state() == ServerState::Available).count();
+        (free == hosts).then_some(())
+    })
+    .await;
+}
+
+/// Machines behind several BMCs that have no UUID and show one serial number cannot be told apart: the second waits and says so, for as long as that
+/// is so, and never ends in Error.
+#[tokio::test(flavor = "multi_thread")]
+async fn machines_of_one_serial_number_are_told_apart_or_wait() {
+    let (Some(first), Some(second)) = (Foreign::start("standard", OFF), Foreign::start("standard", OFF)) else {
+        return;
+    };
+    for foreign in [&first, &second] {
+        switched_off(foreign).await;
+        identify(foreign, "", "FRU-1").await;
+    }
+    let site = Site::tuned(|config| {
+        config.poll = Duration::from_millis(500);
+        // No patience may end it.
+        (config.patience, config.boot_timeout) = (Duration::from_secs(1), Duration::from_secs(1));
+    })
+    .await;
+    site.register("one", &first).await;
+    let holder = site.discovered().await;
+    site.register("two", &second).await;
+    let other = async || {
+        let mut servers = site.servers().await;
+        servers.retain(|server| server.metadata.as_ref().unwrap().name != holder);
+        servers.pop()
+    };
+    let waits = async || {
+        let server = other().await?;
+        assert_ne!(server.state(), ServerState::Error, "{:?}", server.failure);
+        let waiting = server.waiting_because?;
+        (waiting.reason == "DUPLICATE_IDENTITY" && waiting.message.contains("serial number")).then_some(waiting.attempts)
+    };
+    poll::until("the second waits, and says why", waits).await;
+    let asked = second.log().await.len();
+    poll::until("it was looked at again and again", || async {
+        (second.log().await.len() > asked + 60).then_some(())
+    })
+    .await;
+    assert!(waits().await.is_some());
+    identify(&second, "", "FRU-2").await;
+    poll::until("both are servers", || async {
+        (other().await?.state() == ServerState::Available).then_some(())
+    })
+    .await;
 }

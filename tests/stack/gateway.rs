@@ -9,7 +9,7 @@ use std::{
 };
 
 use ironyard::client::Clients;
-use ironyard_bmc_gateway::{Gateway, Service, tasks::operations::Patience, tasks::probe::Polling};
+use ironyard_bmc_gateway::{Gateway, Service, tasks::probe::Polling, tasks::steps::Patience};
 use ironyard_bmc_simulator::{Fleet, FleetConfig, Machine, PROFILES, Serving, Timing, serve};
 use ironyard_proto::{
     bmc::{self, Bmc, SystemName},
@@ -44,6 +44,7 @@ pub fn settings(folder: &TempDir) -> Gateway {
             volume: Duration::from_secs(20),
             firmware: Duration::from_secs(30),
             firmware_settles: Duration::from_secs(3),
+            lost_answer: Duration::from_secs(3),
             manager: Duration::from_secs(20),
             unreachable: Duration::from_secs(2),
         },
@@ -54,6 +55,8 @@ pub fn settings(folder: &TempDir) -> Gateway {
 /// A gateway in this process.
 pub struct Alone {
     pub clients: Clients,
+    /// Host and port.
+    pub address: String,
     shutdown: CancellationToken,
     _folder: TempDir,
 }
@@ -77,7 +80,8 @@ impl Alone {
             tls: None,
         };
         let listener = server::bind(&config).await.unwrap();
-        let clients = Clients::at(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let clients = Clients::at(&format!("http://{address}")).unwrap();
         let mut routes = Routes::builder();
         service.register(&mut routes);
         let shutdown = CancellationToken::new();
@@ -88,6 +92,7 @@ impl Alone {
         });
         Self {
             clients,
+            address,
             shutdown,
             _folder: folder,
         }
@@ -129,6 +134,24 @@ impl Killable {
         };
         gateway.again().await;
         gateway
+    }
+
+    /// Its id among the replicas, another one with every start.
+    pub fn replica(&self) -> Option<String> {
+        let log = self.log();
+        let line = log.lines().rfind(|line| line.contains("\"replica.id\":"))?;
+        let record: serde_json::Value = serde_json::from_str(line).ok()?;
+        record
+            .pointer("/fields/replica.id")
+            .or_else(|| record.get("replica.id"))?
+            .as_str()
+            .map(str::to_owned)
+    }
+
+    /// A setting of its own from the next start on.
+    pub fn set(&mut self, name: &str, value: String) {
+        self.environment.retain(|(known, _)| known != name);
+        self.environment.push((name.to_owned(), value));
     }
 
     /// Its log so far.
@@ -223,6 +246,7 @@ pub async fn set_credential(clients: &Clients, name: &str, config: &FleetConfig)
         username: config.username.clone(),
         password: config.password.clone(),
         replace: false,
+        networks: vec![],
     };
     clients.credentials.clone().set_credential(credential).await.unwrap();
 }

@@ -183,7 +183,10 @@ async fn rotate(clients: &Clients, bmc: &str) -> Operation {
 }
 
 async fn works(clients: &Clients, bmc: &str) {
-    let request = bmc::GetManagerRequest { bmc: bmc.to_owned() };
+    let request = bmc::GetManagerRequest {
+        bmc: bmc.to_owned(),
+        ..Default::default()
+    };
     clients.managers.clone().get_manager(request).await.unwrap();
 }
 

@@ -41,6 +41,8 @@ impl Site {
             set("GATEWAY__KEY_FILE", self.folder.path().join("key").display().to_string()),
             set("GATEWAY__CREATE_KEY", "false".to_owned()),
             set("GATEWAY__REPLICAS__ADVERTISE", advertise),
+            // Who follows a gateway that was killed in the middle of a write waits for as long.
+            set("GATEWAY__WRITE_TIMEOUT", "10s".to_owned()),
         ]
     }
 
@@ -86,7 +88,10 @@ fn owners(gateways: &[&Killable], fleet: &Fleet) -> BTreeMap<String, usize> {
 }
 
 async fn works(clients: &Clients, bmc: &str) -> Result<(), String> {
-    let request = bmc::GetManagerRequest { bmc: bmc.to_owned() };
+    let request = bmc::GetManagerRequest {
+        bmc: bmc.to_owned(),
+        ..Default::default()
+    };
     let answer = clients.managers.clone().get_manager(request).await;
     answer
         .map(|_| ())

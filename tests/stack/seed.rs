@@ -73,6 +73,7 @@ async fn the_seed_applies_verbatim_and_is_acted_on() {
     ] {
         let data = tempfile::tempdir().unwrap();
         let mut config = Config::new(data.path(), ([127, 0, 0, 1], 0).into());
+        config.first_wipe = ironyard_types::hardware::FirstWipe::Waive;
         config.in_band = ironyard_discovery::domain::discovery_run::InBand::Off;
         config.gateway.requests_per_second = 0;
         let stack = Stack::start(config).await.unwrap();

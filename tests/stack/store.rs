@@ -1,13 +1,14 @@
 //! The libraries under every service, on both databases.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use ironyard_db::{Config, Db, Error, Outcome, Retention, Snapshot, Stored, feed, record};
 use ironyard_operation::{MutateError, Operation, Request, create, update};
-use ironyard_reconcile::{Pass, Queue, SaveError};
+use ironyard_reconcile::{Membership, Pass, Queue, SaveError, Writing, slot};
+use ironyard_resource::{Context, Page, list_newest};
 use ironyard_rpc::Fault;
 use ironyard_testkit::Postgres;
-use ironyard_types::{Clock, SystemClock};
+use ironyard_types::{Clock, SystemClock, Timestamp};
 use tempfile::TempDir;
 
 use crate::world::On;
@@ -35,6 +36,7 @@ pub async fn store(on: On) -> Option<Store> {
         ironyard_reconcile::MIGRATIONS[0],
         ironyard_reconcile::MIGRATIONS[1],
         ironyard_reconcile::MIGRATIONS[2],
+        ironyard_reconcile::MIGRATIONS[3],
         ironyard_operation::MIGRATIONS[0],
         ironyard_operation::MIGRATIONS[1],
     ];
@@ -104,6 +106,55 @@ async fn a_snapshot_follows(on: On) {
     same("the feed was cut").await;
 }
 
+/// Pages of a history, the newest first: each once, also those that were created in the same moment, whatever comes meanwhile.
+async fn a_history_has_pages(on: On) {
+    let Some(store) = store(on).await else { return };
+    let cx = Context {
+        db: store.db.clone(),
+        clock: Arc::new(SystemClock),
+    };
+    let now = SystemClock.now();
+    for n in 0..25 {
+        let created = Timestamp(now.0 + i64::try_from(n / 4).unwrap());
+        create::<_, Fault>(&cx.db, &Request::default(), operation(n), created)
+            .await
+            .unwrap();
+    }
+    for size in [1, 4, 7, 24, 25, 26] {
+        let (mut seen, mut token) = (vec![], String::new());
+        loop {
+            let (rows, next) = list_newest::<Operation>(&cx, &Page::of(size, token), &[("done", "false")])
+                .await
+                .unwrap();
+            assert!(rows.len() == usize::try_from(size).unwrap() || next.is_empty(), "{size}");
+            seen.extend(rows.into_iter().map(|row| row.value.metadata.name));
+            if next.is_empty() {
+                break;
+            }
+            token = next;
+            let later = Timestamp(now.0 + 100);
+            create::<_, Fault>(
+                &cx.db,
+                &Request::default(),
+                operation(1000 * usize::try_from(size).unwrap() + seen.len()),
+                later,
+            )
+            .await
+            .unwrap();
+        }
+        let ours: Vec<_> = seen.iter().filter(|name| name.as_str() < "op-0025").cloned().collect();
+        let wanted: Vec<_> = (0..25).rev().map(|n| operation(n).metadata.name).collect();
+        assert_eq!(ours, wanted, "{size}");
+    }
+    for wrong in ["before-", "before-1", "before-x-61", "before-1-6", "after-61", "zzz"] {
+        assert!(
+            list_newest::<Operation>(&cx, &Page::of(1, wrong.to_owned()), &[]).await.is_err(),
+            "{wrong}"
+        );
+    }
+    assert!(list_newest::<Operation>(&cx, &Page::of(-1, String::new()), &[]).await.is_err());
+}
+
 async fn the_feed_loses_nothing(on: On) {
     let Some(store) = store(on).await else { return };
     const WRITERS: usize = 200;
@@ -132,6 +183,9 @@ async fn the_feed_loses_nothing(on: On) {
         writer.await.unwrap();
     }
     assert_eq!(feed::head(&store.db).await.unwrap(), position);
+    // It is forgotten in the moment after it was read.
+    let all = feed::after(&store.db, begin).await.unwrap();
+    assert_eq!(all.map(|changes| changes.len()), Some(WRITERS));
     feed::prune(&store.db, SystemClock.now().plus(Duration::from_secs(10)), Duration::ZERO)
         .await
         .unwrap();
@@ -236,7 +290,7 @@ async fn who_lost_the_lease_writes_nothing(on: On) {
         assert_eq!(taken.len(), 1, "{why}");
         Pass::new(queue.clone(), taken.remove(0))
     };
-    queue.poke("a").await.unwrap();
+    queue.enqueue("a").await.unwrap();
     let first = pass("it is due").await;
     assert!(queue.take(1).await.unwrap().is_empty(), "it is held");
     // Its process is paused for longer than the lease.
@@ -258,30 +312,30 @@ async fn who_lost_the_lease_writes_nothing(on: On) {
     assert!(matches!(lost, Err(SaveError::Lost)), "a version that is not the last: {lost:?}");
     // A key that the queue has forgotten and learnt again has greater fences than before.
     sqlx::query("delete from work_item").execute(db.pool()).await.unwrap();
-    queue.poke("a").await.unwrap();
+    queue.enqueue("a").await.unwrap();
     assert!(pass("it is due again").await.fence().1 > second.fence().1);
 }
 
-/// A poke that comes while a pass is at work is served, also where the pass is late and nobody has taken its key yet.
-async fn a_poke_of_a_late_pass_is_kept(on: On) {
+/// What is enqueued while a pass is at work is served, also where the pass is late and nobody has taken its key yet.
+async fn what_is_enqueued_in_a_late_pass_is_kept(on: On) {
     let Some(store) = store(on).await else { return };
     let queue = Queue::new(store.db.clone(), "q");
-    queue.poke("a").await.unwrap();
+    queue.enqueue("a").await.unwrap();
     let late = queue.take(1).await.unwrap().remove(0);
     sqlx::query("update work_item set due_at = 1, lease_until = 1")
         .execute(store.db.pool())
         .await
         .unwrap();
-    queue.poke("a").await.unwrap();
+    queue.enqueue("a").await.unwrap();
     assert!(queue.again(&late, Duration::from_secs(3600), 0).await.unwrap().is_some());
-    assert_eq!(queue.take(1).await.unwrap().len(), 1, "what was poked is due");
+    assert_eq!(queue.take(1).await.unwrap().len(), 1, "what was enqueued is due");
 }
 
 /// Patience counts from the first failure in a row, by the database's time.
 async fn failures_are_timed(on: On) {
     let Some(store) = store(on).await else { return };
     let (queue, other) = (Queue::new(store.db.clone(), "q"), Queue::new(store.db.clone(), "q"));
-    queue.poke("a").await.unwrap();
+    queue.enqueue("a").await.unwrap();
     let first = queue.take(1).await.unwrap().remove(0);
     assert_eq!(first.failing_for, Duration::ZERO);
     assert!(other.take(1).await.unwrap().is_empty());
@@ -367,8 +421,8 @@ async fn versions_and_requests(on: On) {
 async fn leases_and_fences(on: On) {
     let Some(store) = store(on).await else { return };
     let queue = Queue::new(store.db.clone(), "q");
-    queue.poke("a").await.unwrap();
-    queue.poke("a").await.unwrap();
+    queue.enqueue("a").await.unwrap();
+    queue.enqueue("a").await.unwrap();
     let takers = (0..8).map(|_| {
         let queue = queue.clone();
         tokio::spawn(async move { queue.take(10).await.unwrap() })
@@ -381,12 +435,12 @@ async fn leases_and_fences(on: On) {
     assert_eq!(taken.len(), 1, "one key, one holder");
     let lease = taken[0].clone();
     assert!(queue.renew(&lease).await.unwrap());
-    // A poke during the pass is not lost.
-    queue.poke("a").await.unwrap();
+    // What is enqueued during the pass is not lost.
+    queue.enqueue("a").await.unwrap();
     assert!(queue.take(10).await.unwrap().is_empty(), "it is held");
     assert!(queue.done(&lease).await.unwrap().is_some());
     let next = queue.take(10).await.unwrap();
-    assert_eq!(next.len(), 1, "the poke is served");
+    assert_eq!(next.len(), 1, "it is served");
     // Who lost the lease can change nothing.
     assert!(!queue.renew(&lease).await.unwrap() && queue.again(&lease, Duration::ZERO, 3).await.unwrap().is_none());
     assert!(queue.done(&next[0]).await.unwrap().is_some());
@@ -408,15 +462,77 @@ macro_rules! on_both {
 }
 
 on_both! {
+    a_history_has_pages: a_history_has_pages_on_sqlite, a_history_has_pages_on_postgres;
     a_snapshot_follows: a_snapshot_follows_on_sqlite, a_snapshot_follows_on_postgres;
     the_feed_loses_nothing: the_feed_loses_nothing_on_sqlite, the_feed_loses_nothing_on_postgres;
     versions_and_requests: versions_and_requests_on_sqlite, versions_and_requests_on_postgres;
     a_restore_is_told: a_restore_is_told_on_sqlite, a_restore_is_told_on_postgres;
     a_request_has_one_answer: a_request_has_one_answer_on_sqlite, a_request_has_one_answer_on_postgres;
     who_lost_the_lease_writes_nothing: who_lost_the_lease_writes_nothing_on_sqlite, who_lost_the_lease_writes_nothing_on_postgres;
-    a_poke_of_a_late_pass_is_kept: a_poke_of_a_late_pass_is_kept_on_sqlite, a_poke_of_a_late_pass_is_kept_on_postgres;
+    what_is_enqueued_in_a_late_pass_is_kept: what_is_enqueued_in_a_late_pass_is_kept_on_sqlite, what_is_enqueued_in_a_late_pass_is_kept_on_postgres;
     failures_are_timed: failures_are_timed_on_sqlite, failures_are_timed_on_postgres;
     leases_and_fences: leases_and_fences_on_sqlite, leases_and_fences_on_postgres;
+}
+
+/// Of what a replica writes for the others know before it begins; nobody else's lock keeps it, or them, from their heartbeats.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_is_announced_before_it_begins() {
+    let Some(store) = store(On::Postgres).await else { return };
+    let first = Membership::new(store.db.clone(), "", Duration::from_secs(20));
+    let _heard = first.join().await;
+    let url = store.postgres.as_ref().unwrap().url();
+    let outside = sqlx::PgPool::connect(&url).await.unwrap();
+    let listed = || async {
+        let row: String = sqlx::query_scalar("select writing from store.replica")
+            .fetch_one(&outside)
+            .await
+            .unwrap();
+        row.split(',')
+            .filter_map(|slot| slot.parse::<usize>().ok())
+            .collect::<BTreeSet<_>>()
+    };
+    assert!(listed().await.is_empty());
+    let keys: Vec<String> = (0..50).map(|n| format!("bmc-{n}")).collect();
+    let slots: BTreeSet<usize> = keys.iter().map(|key| slot(key)).collect();
+    let (member, announced) = (&first, &listed);
+    let begun = futures_util::future::join_all(keys.iter().map(|key| async move {
+        let guard = member.begin_write(key).await.unwrap();
+        assert!(announced().await.contains(&slot(key)), "{key} is announced");
+        guard
+    }));
+    let guards = begun.await;
+    assert_eq!(listed().await, slots);
+
+    // Somebody's lock on the row: no write begins, and that is known soon; what is said afterwards is not overtaken by what was given up.
+    let mut lock = outside.begin().await.unwrap();
+    sqlx::query("select 1 from store.replica for update")
+        .execute(&mut *lock)
+        .await
+        .unwrap();
+    let free = (0..).map(|n| format!("other-{n}")).find(|key| !slots.contains(&slot(key))).unwrap();
+    let began = std::time::Instant::now();
+    assert!(first.begin_write(&free).await.is_err());
+    assert!(began.elapsed() < Duration::from_secs(10), "it waited for {:?}", began.elapsed());
+    // What the others know already may be written for meanwhile.
+    drop(lock);
+    let known = first.begin_write(&keys[0]).await.unwrap();
+    let other = first.begin_write(&free).await.unwrap();
+    let with: BTreeSet<usize> = slots.iter().copied().chain([slot(&free)]).collect();
+    assert_eq!(listed().await, with);
+
+    // Who leaves in the middle of a write leaves word of it, and of nothing else.
+    drop((guards, known));
+    first.leave().await;
+    assert_eq!(listed().await, BTreeSet::from([slot(&free)]));
+    assert!(first.writing(&keys[0]) == Writing::No);
+    drop(other);
+    first.leave().await;
+    let rows: i64 = sqlx::query_scalar("select count(*) from store.replica")
+        .fetch_one(&outside)
+        .await
+        .unwrap();
+    assert_eq!(rows, 0, "who has written its last is gone at once");
+    assert!(first.begin_write(&free).await.is_err(), "who is not there announces nothing");
 }
 
 async fn what_is_over_is_forgotten(on: On) {

@@ -6,7 +6,7 @@ use ironyard::{
     client::Clients,
     stack::{Config, Stack},
 };
-use ironyard_bmc_gateway::conformance::{self, Outcome, Scope};
+use ironyard_conformance::{self as conformance, Outcome, Scope};
 use ironyard_discovery::domain::discovery_run::InBand;
 use ironyard_proto::{
     common::PowerState,
@@ -21,7 +21,7 @@ use crate::{
     seed::cli,
 };
 
-fn emulator() -> Option<PathBuf> {
+pub fn emulator() -> Option<PathBuf> {
     let venv = std::env::var_os("IRONYARD_VENV").map(PathBuf::from);
     let program = venv.map(|v| v.join("bin/sushy-emulator")).filter(|p| p.is_file());
     if program.is_none() {
@@ -30,7 +30,7 @@ fn emulator() -> Option<PathBuf> {
     program
 }
 
-struct Killed(std::process::Child);
+pub struct Killed(pub std::process::Child);
 
 impl Drop for Killed {
     fn drop(&mut self) {
@@ -40,7 +40,7 @@ impl Drop for Killed {
 }
 
 /// Starts an emulator with this configuration, in this folder, and waits until it answers.
-async fn started(command: &mut Command, folder: &std::path::Path, config: &str, port: u16) -> Killed {
+pub async fn started(command: &mut Command, folder: &std::path::Path, config: &str, port: u16) -> Killed {
     let file = folder.join("sushy.conf");
     std::fs::write(&file, config).unwrap();
     let log = std::fs::File::create(folder.join("log")).unwrap();
@@ -69,9 +69,11 @@ async fn a_foreign_emulator_lives_its_life_and_fails_closed() {
     let _emulator = started(Command::new(program).arg("--fake"), folder.path(), &config, port).await;
 
     let mut config = Config::new(folder.path().join("data"), ([127, 0, 0, 1], 0).into());
+    config.first_wipe = ironyard_types::hardware::FirstWipe::Waive;
     config.in_band = InBand::Off;
     config.gateway.requests_per_second = 0;
-    // It fails at listing drives, and there is no agent.
+    // It fails at listing drives, and no machine boots the agent, which could see them.
+    config.boot_timeout = std::time::Duration::from_secs(5);
     (config.patience, config.offer_unread_storage) = (std::time::Duration::from_secs(20), true);
     let stack = Stack::start(config).await.unwrap();
     let bmc = format!(

@@ -48,6 +48,8 @@ async fn one_trace_covers_every_hop_down_to_the_bmc() {
     let mut up = Command::new(env!("CARGO_BIN_EXE_ironyard-under-test"))
         .args([
             "up",
+            "--first-wipe",
+            "waive",
             "--requests-per-second",
             "0",
             "--simulate",

@@ -3,6 +3,7 @@
 use std::{path::Path, process::Command, time::Duration};
 
 use ironyard::client::Clients;
+use ironyard_bmc_gateway::Gateway;
 use ironyard_bmc_simulator::{Action, CertificateKind, Fleet, FleetConfig, Knobs, Machine, Rule, Serving, Timing};
 use ironyard_proto::{
     bmc::{self, TlsTrust},
@@ -11,7 +12,7 @@ use ironyard_proto::{
 use ironyard_testkit::{poll, skip};
 use tonic::Code;
 
-use crate::gateway::{Alone, enroll, finished, fleet, get_bmc, is_ready, ready, reason_of, served};
+use crate::gateway::{Alone, enroll, enroll_with, finished, fleet, get_bmc, is_ready, name_of, ready, reason_of, served, set_credential};
 
 struct One {
     alone: Alone,
@@ -24,9 +25,14 @@ struct One {
 
 /// A gateway and one generic BMC that it knows.
 async fn one(first: [u8; 4], tls: bool) -> One {
+    one_with(first, tls, |_| {}).await
+}
+
+/// The same, of a gateway with settings of its own.
+async fn one_with(first: [u8; 4], tls: bool, change: impl FnOnce(&mut Gateway)) -> One {
     let (fleet, config) = fleet(1, first, Timing::default(), false);
     let serving = served(&fleet, tls);
-    let alone = Alone::start(|_| {}).await;
+    let alone = Alone::start(change).await;
     let machine = fleet.machines()[0].clone();
     let scheme = if tls { "https" } else { "http" };
     let name = enroll(&alone.clients, &machine, &config, serving.port, scheme).await;
@@ -74,7 +80,10 @@ impl One {
     }
 
     async fn works(&self) -> Result<(), tonic::Status> {
-        let request = bmc::GetManagerRequest { bmc: self.name.clone() };
+        let request = bmc::GetManagerRequest {
+            bmc: self.name.clone(),
+            ..Default::default()
+        };
         self.clients().managers.clone().get_manager(request).await.map(|_| ())
     }
 
@@ -84,6 +93,7 @@ impl One {
             username: self.config.username.clone(),
             password: password.to_owned(),
             replace,
+            networks: vec![],
         };
         self.clients().credentials.clone().set_credential(request).await.map(|_| ())
     }
@@ -199,35 +209,36 @@ fn openssl(folder: &Path, args: &[&str]) -> bool {
     output.is_ok_and(|output| output.status.success())
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_certificate_is_replaced_and_its_pin_with_it() {
-    let folder = tempfile::tempdir().unwrap();
-    let folder = folder.path();
-    let authority = [
-        "req",
-        "-x509",
-        "-newkey",
-        "ec",
-        "-pkeyopt",
-        "ec_paramgen_curve:P-256",
-        "-nodes",
-        "-keyout",
-        "ca.key",
-        "-out",
-        "ca.pem",
-        "-days",
-        "2",
-        "-subj",
-        "/CN=authority",
-    ];
-    if !openssl(folder, &authority) {
+/// An authority in this folder; `false` where there is no openssl.
+fn authority(folder: &Path) -> bool {
+    let made = openssl(
+        folder,
+        &[
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:P-256",
+            "-nodes",
+            "-keyout",
+            "ca.key",
+            "-out",
+            "ca.pem",
+            "-days",
+            "2",
+            "-subj",
+            "/CN=authority",
+        ],
+    );
+    if !made {
         skip("replacing a certificate", "there is no openssl");
-        return;
     }
-    let one = one([127, 99, 4, 1], true).await;
-    let before = get_bmc(one.clients(), &one.name).await.unwrap();
-    let first = before.observed.unwrap().certificate_sha256;
-    assert_eq!(first.len(), 64, "the first certificate is recorded");
+    made
+}
+
+/// A certificate that the authority signed, for a key that the BMC has made.
+async fn signed(one: &One, folder: &Path, names: &str) -> String {
     let request = bmc::GenerateCsrRequest {
         bmc: one.name.clone(),
         common_name: "bmc.example.net".into(),
@@ -236,6 +247,7 @@ async fn a_certificate_is_replaced_and_its_pin_with_it() {
     let begun = one.clients().managers.clone().generate_csr(request).await.unwrap().into_inner();
     let made = finished(one.clients(), &begun).await.unwrap();
     std::fs::write(folder.join("bmc.csr"), &made.metadata["csr"]).unwrap();
+    std::fs::write(folder.join("names"), format!("subjectAltName={names}")).unwrap();
     let sign = [
         "x509",
         "-req",
@@ -246,14 +258,29 @@ async fn a_certificate_is_replaced_and_its_pin_with_it() {
         "-CAkey",
         "ca.key",
         "-CAcreateserial",
-        "-copy_extensions",
-        "copy",
+        "-extfile",
+        "names",
         "-days",
         "2",
         "-out",
         "bmc.pem",
     ];
     assert!(openssl(folder, &sign), "the request can be signed");
+    std::fs::read_to_string(folder.join("bmc.pem")).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_is_replaced_and_its_pin_with_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    if !authority(folder) {
+        return;
+    }
+    let one = one([127, 99, 4, 1], true).await;
+    let before = get_bmc(one.clients(), &one.name).await.unwrap();
+    let first = before.observed.unwrap().certificate_sha256;
+    assert_eq!(first.len(), 64, "the first certificate is recorded");
+    let pem = signed(&one, folder, "DNS:bmc.example.net").await;
     let request = |pem: String| bmc::ReplaceCertificateRequest {
         bmc: one.name.clone(),
         certificate_pem: pem,
@@ -267,7 +294,6 @@ async fn a_certificate_is_replaced_and_its_pin_with_it() {
         .await
         .unwrap_err();
     assert_eq!(reason_of(&refused), "INVALID_FIELD");
-    let pem = std::fs::read_to_string(folder.join("bmc.pem")).unwrap();
     let begun = one.clients().managers.clone().replace_certificate(request(pem)).await.unwrap();
     let done = finished(one.clients(), begun.get_ref()).await.unwrap();
     let second = done.metadata["certificate_sha256"].clone();
@@ -306,6 +332,136 @@ async fn a_certificate_is_replaced_and_its_pin_with_it() {
         get_bmc(one.clients(), &one.name).await.filter(is_ready)
     })
     .await;
+}
+
+/// Whoever points a BMC at a host of their own, and names a credential that is for others, is not shown its password.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_credential_is_shown_to_the_networks_that_it_is_for() {
+    let (fleet, config) = fleet(2, [127, 99, 7, 1], Timing::default(), false);
+    let serving = served(&fleet, false);
+    let alone = Alone::start(|_| {}).await;
+    let machines = fleet.machines();
+    let set = async |networks: &[&str]| {
+        let request = bmc::SetCredentialRequest {
+            name: "ours".into(),
+            username: config.username.clone(),
+            password: config.password.clone(),
+            replace: false,
+            networks: networks.iter().map(|n| (*n).to_owned()).collect(),
+        };
+        alone.clients.credentials.clone().set_credential(request).await
+    };
+    let refused = set(&["127.99.7.0/33"]).await.unwrap_err();
+    assert_eq!(reason_of(&refused), "INVALID_FIELD");
+    let first = machines[0].address();
+    let only = format!("{first}/32");
+    set(&[&only]).await.unwrap();
+    for machine in &machines {
+        enroll_with(&alone.clients, machine, "ours", serving.port, "http").await;
+    }
+    ready(&alone.clients, &name_of(&machines[0])).await;
+    poll::until("the other says why not", || async {
+        let bmc = get_bmc(&alone.clients, &name_of(&machines[1])).await?;
+        let condition = bmc.conditions.into_iter().find(|c| c.r#type == "Ready")?;
+        (condition.status() == ConditionStatus::False && condition.message.contains(&only)).then_some(())
+    })
+    .await;
+    assert_eq!(
+        (machines[1].requests(), machines[1].sessions()),
+        (0, 0),
+        "nobody was asked anything"
+    );
+    let listed = alone
+        .clients
+        .credentials
+        .clone()
+        .list_credentials(bmc::ListCredentialsRequest {})
+        .await
+        .unwrap();
+    assert_eq!(listed.into_inner().credentials[0].networks, std::slice::from_ref(&only));
+    // Nor is it given to another by other ways: as an account's, or by a rotation that was begun where it belongs.
+    set_credential(&alone.clients, "theirs", &config).await;
+    let mut moved = get_bmc(&alone.clients, &name_of(&machines[1])).await.unwrap();
+    moved.spec.as_mut().unwrap().credential = "theirs".into();
+    moved.metadata.as_mut().unwrap().etag.clear();
+    let request = bmc::UpdateBmcRequest {
+        bmc: Some(moved),
+        update_mask: None,
+        request_id: String::new(),
+    };
+    alone.clients.bmcs.clone().update_bmc(request).await.unwrap();
+    ready(&alone.clients, &name_of(&machines[1])).await;
+    let request = bmc::CreateAccountRequest {
+        bmc: name_of(&machines[1]),
+        credential: "ours".into(),
+        role: "Operator".into(),
+    };
+    let refused = alone.clients.managers.clone().create_account(request).await.unwrap_err();
+    assert!(refused.message().contains(&only), "{}", refused.message());
+    // After a rotation, too, it is said which networks it is for.
+    let request = bmc::RotateCredentialRequest {
+        bmc: name_of(&machines[0]),
+        request_id: String::new(),
+    };
+    let begun = alone
+        .clients
+        .credentials
+        .clone()
+        .rotate_credential(request)
+        .await
+        .unwrap()
+        .into_inner();
+    finished(&alone.clients, &begun).await.unwrap();
+    let told = set(&["127.99.7.9/24"]).await.unwrap().into_inner();
+    assert_eq!((told.rotated, told.networks), (true, vec!["127.99.7.0/24".to_owned()]));
+    for machine in &machines {
+        ready(&alone.clients, &name_of(machine)).await;
+    }
+}
+
+/// Under an authority's trust too; and a certificate that would shut the gateway out is not put there.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_is_replaced_under_an_authority() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    if !authority(folder) {
+        return;
+    }
+    let file = folder.join("ca.pem");
+    let one = one_with([127, 99, 5, 1], true, |settings| settings.authorities = vec![file]).await;
+    let replace = async |pem: String| {
+        let request = bmc::ReplaceCertificateRequest {
+            bmc: one.name.clone(),
+            certificate_pem: pem,
+            request_id: String::new(),
+        };
+        let begun = one.clients().managers.clone().replace_certificate(request).await?;
+        Ok::<_, tonic::Status>(finished(one.clients(), begun.get_ref()).await.unwrap().metadata["certificate_sha256"].clone())
+    };
+    // The first is put there under the pin of the old one.
+    let pem = signed(&one, folder, "IP:127.99.5.1").await;
+    replace(pem).await.unwrap();
+    let mut bmc = get_bmc(one.clients(), &one.name).await.unwrap();
+    bmc.spec.as_mut().unwrap().tls_trust = TlsTrust::Ca.into();
+    bmc.metadata.as_mut().unwrap().etag.clear();
+    let request = bmc::UpdateBmcRequest {
+        bmc: Some(bmc),
+        update_mask: None,
+        request_id: String::new(),
+    };
+    one.clients().bmcs.clone().update_bmc(request).await.unwrap();
+    one.works().await.unwrap();
+    let before = one.machine.certificate_sha256();
+    let elsewhere = signed(&one, folder, "IP:127.99.5.9").await;
+    let refused = replace(elsewhere).await.unwrap_err();
+    assert_eq!(reason_of(&refused), "INVALID_FIELD");
+    assert!(refused.message().contains("would not be trusted"), "{}", refused.message());
+    assert_eq!(one.machine.certificate_sha256(), before);
+    let pem = signed(&one, folder, "IP:127.99.5.1").await;
+    let second = replace(pem).await.unwrap();
+    assert_eq!(one.machine.certificate_sha256(), Some(second.clone()));
+    assert_ne!(Some(second), before);
+    one.works().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -123,13 +123,13 @@ verbs! {
     "ListLogs" => |c, b| direct(c.telemetry.clone().list_logs(bmc::ListLogsRequest { system: system(b) })).await;
     "ReadLog" => |c, b| direct(c.telemetry.clone().read_log(bmc::ReadLogRequest { system: system(b), log: "SEL".into(), ..Default::default() })).await;
     "ClearLog" => |c, b| direct(c.telemetry.clone().clear_log(bmc::ClearLogRequest { system: system(b), log: "SEL".into() })).await;
-    "GetManager" => |c, b| direct(c.managers.clone().get_manager(bmc::GetManagerRequest { bmc: b.into() })).await;
+    "GetManager" => |c, b| direct(c.managers.clone().get_manager(bmc::GetManagerRequest { bmc: b.into(), ..Default::default() })).await;
     "SyncClock" => |c, b| direct(c.managers.clone().sync_clock(bmc::SyncClockRequest { bmc: b.into() })).await;
     "SetNtp" => |c, b| direct(c.managers.clone().set_ntp(bmc::SetNtpRequest { bmc: b.into(), servers: vec!["ntp.example.net".into()] })).await;
     "ListAccounts" => |c, b| direct(c.managers.clone().list_accounts(bmc::ListAccountsRequest { bmc: b.into() })).await;
     "CreateAccount" => |c, b| {
         let name = format!("{b}-more");
-        c.credentials.clone().set_credential(bmc::SetCredentialRequest { name: name.clone(), username: "more".into(), password: "s1mulated-2".into(), replace: false }).await.unwrap();
+        c.credentials.clone().set_credential(bmc::SetCredentialRequest { name: name.clone(), username: "more".into(), password: "s1mulated-2".into(), replace: false, networks: vec![] }).await.unwrap();
         direct(c.managers.clone().create_account(bmc::CreateAccountRequest { bmc: b.into(), credential: name, role: "Operator".into() })).await
     };
     "DeleteAccount" => |c, b| direct(c.managers.clone().delete_account(bmc::DeleteAccountRequest { bmc: b.into(), username: "more".into() })).await;

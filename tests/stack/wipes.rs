@@ -4,7 +4,7 @@ use ironyard_bmc_simulator::{Action, EraseBehaviour, Rule};
 use ironyard_discovery::domain::discovery_run::InBand;
 use ironyard_proto::{
     bmc, claim,
-    discovery::{self, agent_service_client::AgentServiceClient},
+    discovery::{self, agent_run_service_client::AgentRunServiceClient, agent_service_client::AgentServiceClient},
     inventory::{self, ReclaimPolicy, SanitizationPart, Server, ServerState},
 };
 use ironyard_testkit::poll;
@@ -35,7 +35,7 @@ fn message(server: &Server) -> String {
 }
 
 /// Nothing that an operator can do, short of a named waiver, makes it Available.
-async fn stays_out(world: &World) {
+pub async fn stays_out(world: &World) {
     let mut servers = world.clients.servers.clone();
     let request = inventory::ResolveServerRequest {
         name: "bmc-0-1".into(),
@@ -213,6 +213,17 @@ async fn nobody_but_the_agent_speaks_for_a_machine() {
     assert!(missing.starts_with("HTTP/1.1 404"), "{missing}");
 
     let channel = ironyard_rpc::Channel::new(&world.stack.address, None).unwrap();
+    // Which of it was fetched and what was refused stands in the run.
+    let runs = AgentRunServiceClient::new(channel.clone());
+    let name = current_run(&world).await["metadata"]["name"].as_str().unwrap().to_owned();
+    let delivery = poll::until("both requests are in the run", || async {
+        let request = discovery::GetAgentRunRequest { name: name.clone() };
+        let run = runs.clone().get_agent_run(request).await.ok()?.into_inner();
+        run.delivery.filter(|d| d.refused_requests > 0)
+    })
+    .await;
+    assert_eq!((delivery.refused_requests, delivery.refused_address.as_str()), (1, "127.90.0.77"));
+    assert!(delivery.sent_bytes > 0 && delivery.first_fetch_time.is_some(), "{delivery:?}");
     let mut agent = AgentServiceClient::new(channel);
     let mut report = async |token: &str| {
         let hardware = world.server("bmc-0-1").await.unwrap().observed.unwrap().hardware;
@@ -233,7 +244,10 @@ async fn nobody_but_the_agent_speaks_for_a_machine() {
     assert!(report(&token).await.contains("two agents"));
     // The machine is not switched off under an erase that goes on; a person ends that.
     let mut operations = world.clients.operations.clone();
-    let request = bmc::ListOperationsRequest { running_only: true };
+    let request = bmc::ListOperationsRequest {
+        running_only: true,
+        ..Default::default()
+    };
     let running = operations.list_operations(request).await.unwrap().into_inner().operations;
     for erase in running.into_iter().filter(|o| o.verb == "EraseDrive") {
         let request = bmc::CancelOperationRequest {
@@ -252,13 +266,17 @@ async fn nobody_but_the_agent_speaks_for_a_machine() {
 }
 
 async fn token_of_run(world: &World) -> String {
+    current_run(world).await["token"].as_str().unwrap().to_owned()
+}
+
+/// The only run that has not ended, as it is stored.
+async fn current_run(world: &World) -> serde_json::Value {
     sqlx::any::install_default_drivers();
     let (url, prefix) = world.database("discovery");
     let pool = sqlx::any::AnyPoolOptions::new().max_connections(1).connect(&url).await.unwrap();
     let sql = format!("select body from {prefix}agent_run where ended = 'false'");
     let body: String = sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).fetch_one(&pool).await.unwrap();
-    let body: serde_json::Value = serde_json::from_str(&body).unwrap();
-    body["token"].as_str().unwrap().to_owned()
+    serde_json::from_str(&body).unwrap()
 }
 
 /// Digests of 512 zeros and 512 ones; known from outside: `head -c 512 /dev/zero | sha256sum`.
@@ -484,7 +502,10 @@ async fn a_stuck_erase_is_cancelled_by_name() {
     assert_eq!(failure.reason, "CANCELLED", "{failure:?}");
     assert!(failure.message.contains("Grace Hopper"), "{failure:?}");
     stays_out(&world).await;
-    let request = claim::ListCleanupRunsRequest { server: "bmc-0-1".into() };
+    let request = claim::ListCleanupRunsRequest {
+        server: "bmc-0-1".into(),
+        ..Default::default()
+    };
     let runs = sanitization.list_cleanup_runs(request).await.unwrap().into_inner().cleanup_runs;
     assert_eq!((runs[0].outcome.as_str(), runs[0].done), ("Failed", true), "{runs:?}");
     assert!(runs[0].failure.contains("Grace Hopper"), "{runs:?}");
@@ -493,7 +514,10 @@ async fn a_stuck_erase_is_cancelled_by_name() {
         !certificate.passed && certificate.failure.contains("Grace Hopper"),
         "{certificate:?}"
     );
-    let request = ironyard_proto::bmc::ListOperationsRequest { running_only: true };
+    let request = ironyard_proto::bmc::ListOperationsRequest {
+        running_only: true,
+        ..Default::default()
+    };
     let running = world
         .clients
         .operations
@@ -562,4 +586,33 @@ async fn a_server_of_a_lost_claim_is_let_go_of_by_name_on_sqlite() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_of_a_lost_claim_is_let_go_of_by_name_on_postgres() {
     a_server_of_a_lost_claim_is_let_go_of_by_name(On::Postgres).await;
+}
+
+/// Nobody knows whether an erase whose answer was lost took effect, and it is not asked for again: what is read of the drive tells. Where it shows that
+/// it did, the certificate rests on that alone; where it shows that it did not, another wipe begins.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_read_of_a_drive_tells_what_became_of_a_lost_erase() {
+    // What was begun is found by its task, and reported by that; what never arrived is nowhere.
+    for (action, outcomes, unknown) in [(Action::DropAfter, vec![true], 0), (Action::Drop, vec![false, true], 1)] {
+        let world = World::with(On::Sqlite, 1, InBand::Off).await.unwrap();
+        world.claim("a").await;
+        world.runs("a").await;
+        world.machine(0).add_rule(Rule {
+            method: Some("POST".into()),
+            path: "/redfish/v1/Systems/1/Storage".into(),
+            action,
+            remaining: Some(1),
+        });
+        world.release("a").await;
+        world.reaches("bmc-0-1", ServerState::Available).await;
+        let mut certificates = world.certificates("bmc-0-1").await;
+        certificates.sort_by_key(|c| c.name.clone());
+        let passed: Vec<bool> = certificates.iter().map(|c| c.passed).collect();
+        assert_eq!(passed, outcomes);
+        let reported = |d: &&claim::DriveSanitization| d.evidence.contains(&"ReportedByBMC".to_owned());
+        let drives = &certificates[0].drives;
+        assert_eq!(drives.len() - drives.iter().filter(reported).count(), unknown, "{drives:?}");
+        let history = world.history("bmc-0-1").await;
+        assert!(history.iter().all(|entry| entry.to() != ServerState::Error), "{history:?}");
+    }
 }

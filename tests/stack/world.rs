@@ -8,7 +8,7 @@ use ironyard::{
     simulate::boot_agent,
     stack::{Config, Stack},
 };
-use ironyard_bmc_gateway::tasks::operations::Patience;
+use ironyard_bmc_gateway::tasks::steps::Patience;
 use ironyard_bmc_simulator::{Fleet, FleetConfig, Machine, Serving, serve};
 use ironyard_discovery::domain::discovery_run::InBand;
 use ironyard_proto::{
@@ -51,6 +51,7 @@ impl World {
         };
         let data = tempfile::tempdir().unwrap();
         let mut config = Config::new(data.path(), ([127, 0, 0, 1], 0).into());
+        config.first_wipe = ironyard_types::hardware::FirstWipe::Waive;
         config.in_band = in_band;
         config.database_url = postgres.as_ref().map(Postgres::url);
         config.boot_timeout = Duration::from_secs(30);
@@ -59,6 +60,7 @@ impl World {
         config.gateway.patience = Patience {
             graceful: Duration::from_secs(3),
             unreachable: Duration::from_secs(30),
+            lost_answer: Duration::from_secs(5),
             ..Patience::default()
         };
         change(&mut config);
@@ -196,7 +198,10 @@ impl World {
     }
 
     pub async fn certificates(&self, server: &str) -> Vec<claim::SanitizationCertificate> {
-        let request = claim::ListCertificatesRequest { server: server.to_owned() };
+        let request = claim::ListCertificatesRequest {
+            server: server.to_owned(),
+            ..Default::default()
+        };
         self.clients
             .sanitization
             .clone()

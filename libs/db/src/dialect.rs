@@ -164,6 +164,8 @@ impl Dialect {
             Self::Postgres => {
                 for setting in [
                     "set statement_timeout = '30s'",
+                    // The locks of a process that is paused, or cut off, are given up: nobody waits for longer than for its leases.
+                    "set idle_in_transaction_session_timeout = '10s'",
                     // Every statement is made for an index. At the default, a table of a few thousand rows is read as a whole instead.
                     "set random_page_cost = 1.1",
                 ] {

@@ -250,5 +250,7 @@ pub async fn prune(db: &Db, now: Timestamp, keep: Duration) -> Result<()> {
         if forgotten == 0 {
             return Ok(());
         }
+        // What is remembered of the last read may be forgotten now.
+        *db.recent.lock().await = None;
     }
 }

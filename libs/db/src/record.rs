@@ -152,23 +152,42 @@ pub async fn list<T: Record>(db: &Db, after: &str, limit: i64, filters: &[(&'sta
 
 /// Reads all with these values in these index columns, in order of creation.
 pub async fn list_oldest<T: Record>(db: &Db, limit: i64, filters: &[(&'static str, &str)]) -> Result<Vec<Stored<T>>> {
-    list_by_age(db, "asc", limit, filters).await
+    list_by_age(db, "asc", "", vec![], limit, filters).await
 }
 
 /// The same, the newest first.
 pub async fn list_newest<T: Record>(db: &Db, limit: i64, filters: &[(&'static str, &str)]) -> Result<Vec<Stored<T>>> {
-    list_by_age(db, "desc", limit, filters).await
+    list_by_age(db, "desc", "", vec![], limit, filters).await
 }
 
-async fn list_by_age<T: Record>(db: &Db, order: &str, limit: i64, filters: &[(&'static str, &str)]) -> Result<Vec<Stored<T>>> {
-    let mut rest = "where 1 = 1".to_owned();
-    for (i, (column, _)) in filters.iter().enumerate() {
-        rest.push_str(&format!(" and {column} = ${}", i + 2));
+/// The same, those after the one that was created then and has this name.
+pub async fn list_newest_after<T: Record>(
+    db: &Db,
+    (created, name): (Timestamp, &str),
+    limit: i64,
+    filters: &[(&'static str, &str)],
+) -> Result<Vec<Stored<T>>> {
+    let after = format!("(created_at, {}_id) < ({created}, $2)", T::TABLE, created = created.0);
+    list_by_age(db, "desc", &after, vec![name], limit, filters).await
+}
+
+async fn list_by_age<T: Record>(
+    db: &Db,
+    order: &str,
+    condition: &str,
+    mut binds: Vec<&str>,
+    limit: i64,
+    filters: &[(&'static str, &str)],
+) -> Result<Vec<Stored<T>>> {
+    let mut rest = format!("where {}", if condition.is_empty() { "1 = 1" } else { condition });
+    for (column, value) in filters {
+        binds.push(*value);
+        rest.push_str(&format!(" and {column} = ${}", binds.len() + 1));
     }
     rest.push_str(&format!(" order by created_at {order}, {}_id {order} limit $1", T::TABLE));
     let mut query = sqlx::query(select::<T>(&rest)).bind(limit);
-    for (_, value) in filters {
-        query = query.bind(*value);
+    for value in binds {
+        query = query.bind(value);
     }
     query.fetch_all(db.pool()).await?.iter().map(decode).collect()
 }

@@ -1,14 +1,14 @@
-//! Long-running operations, the ledger of request ids, and changes to records that are idempotent by it.
+//! Long-running operations, the idempotency_key of request ids, and changes to records that are idempotent by it.
 
-mod ledger;
+mod idempotency_key;
 mod mutate;
 mod operation;
 
-pub use ledger::{Known, REQUESTS, Request};
+pub use idempotency_key::{Known, REQUESTS, Request};
 pub use mutate::{MutateError, create, delete, update};
 pub use operation::{ENDED, Failure, Operation};
 
-/// Schema of operations and of the ledger.
+/// Schema of operations and of the idempotency_key.
 pub const MIGRATIONS: [ironyard_db::Migration; 2] = [
     ironyard_db::Migration {
         version: 3,

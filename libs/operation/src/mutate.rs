@@ -1,7 +1,7 @@
 use ironyard_db::{Db, Error, Outcome, Record, Stored, record};
 use ironyard_types::Timestamp;
 
-use crate::ledger::{Known, Request};
+use crate::idempotency_key::{Known, Request};
 
 /// Why a change was not made. `E` is the kind's own reason to refuse.
 #[derive(Debug, thiserror::Error)]

@@ -47,6 +47,26 @@ impl Inventory {
         Ok(self.servers.clone().list_servers(request).await?.into_inner().servers)
     }
 
+    /// The server of a system UUID.
+    pub async fn of_uuid(&self, system_uuid: &str) -> Result<Option<pb::Server>> {
+        let request = pb::ListServersRequest {
+            page_size: 1,
+            system_uuid: system_uuid.to_owned(),
+            ..Default::default()
+        };
+        Ok(self.servers.clone().list_servers(request).await?.into_inner().servers.pop())
+    }
+
+    /// The servers of a state.
+    pub async fn in_state(&self, state: pb::ServerState) -> Result<Vec<pb::Server>> {
+        let request = pb::ListServersRequest {
+            page_size: 1000,
+            state: state.into(),
+            ..Default::default()
+        };
+        Ok(self.servers.clone().list_servers(request).await?.into_inner().servers)
+    }
+
     /// The server that a claim holds.
     pub async fn held_by(&self, claim_uid: &str) -> Result<Option<pb::Server>> {
         let request = pb::ListServersRequest {
@@ -71,6 +91,25 @@ impl Inventory {
             etag: metadata.etag,
             event: event.into(),
             subject,
+            reason: reason.to_owned(),
+            ..Default::default()
+        };
+        Ok(self.servers.clone().transition_server(request).await?.into_inner())
+    }
+
+    /// Says that discovery is complete, and whether the machine owes a wipe since it was found.
+    pub async fn discovery_done(&self, server: &pb::Server, owes_first_wipe: bool, reason: &str) -> Result<pb::Server> {
+        // Two words, so that an inventory that does not know the second refuses it.
+        let event = if owes_first_wipe {
+            pb::ServerEvent::DiscoveryDoneOwing
+        } else {
+            pb::ServerEvent::DiscoveryDone
+        };
+        let metadata = server.metadata.clone().unwrap_or_default();
+        let request = pb::TransitionServerRequest {
+            name: metadata.name,
+            etag: metadata.etag,
+            event: event.into(),
             reason: reason.to_owned(),
             ..Default::default()
         };

@@ -1,4 +1,4 @@
-//! How services call each other: one wrapper per peer, one error, and the watches that poke reconcilers.
+//! How services call each other: one wrapper per peer, one error, and the watches that enqueue keys for reconcilers.
 
 mod gateway;
 mod inventory;
@@ -13,7 +13,7 @@ use ironyard_rpc::{Channel, Fault, Reason, client};
 use serde::Deserialize;
 pub use task::{Failed, TaskError};
 pub use wakeups::Wakeups;
-pub use watch::{follow_servers, poke_on_bmcs, resync_on_servers, sweep_servers, version};
+pub use watch::{enqueue_on_bmcs, follow_servers, resync_on_servers, sweep_servers, version};
 
 /// Where the peers are.
 #[derive(Debug, Clone, Deserialize)]

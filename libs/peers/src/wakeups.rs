@@ -90,8 +90,8 @@ impl Wakeups {
 
     async fn heard(&self, changes: Vec<NameChange>, token: String) -> String {
         for waiter in changes.iter().flat_map(|change| self.hear(change)) {
-            if let Err(error) = waiter.queue.poke(&waiter.key).await {
-                tracing::warn!(queue = waiter.queue.name(), key = waiter.key, %error, "could not poke; it is looked at after a while");
+            if let Err(error) = waiter.queue.enqueue(&waiter.key).await {
+                tracing::warn!(queue = waiter.queue.name(), key = waiter.key, %error, "could not enqueue; it is looked at after a while");
             }
         }
         token

@@ -115,7 +115,7 @@ pub async fn resync_on_servers(peer: Inventory, queue: Queue, keys: impl Fn(&inv
     let page = |servers: Vec<inventory::Server>| {
         let keys: Vec<String> = servers.iter().flat_map(&keys).collect();
         let queue = queue.clone();
-        async move { queue.know_all(&keys).await.map_err(|error| error.to_string()) }
+        async move { queue.enqueue_all_new(&keys).await.map_err(|error| error.to_string()) }
     };
     sweep_servers(peer, name, RESYNC, page).await;
 }
@@ -154,24 +154,24 @@ where
     }
 }
 
-/// Follows the gateway's BMCs for ever and pokes a queue with the keys that a change concerns.
-pub async fn poke_on_bmcs(peer: Gateway, queue: Queue, keys: impl Fn(&bmc::Bmc) -> Vec<String> + Send + Sync) {
+/// Follows the gateway's BMCs for ever and enqueues the keys that a change concerns.
+pub async fn enqueue_on_bmcs(peer: Gateway, queue: Queue, keys: impl Fn(&bmc::Bmc) -> Vec<String> + Send + Sync) {
     let open = |resume_token| {
         let mut client = peer.bmcs.clone();
         async move { Ok(client.watch_bmcs(bmc::WatchBmcsRequest { resume_token }).await?.into_inner()) }
     };
     let item = |event: bmc::WatchBmcsResponse| {
         let keys = event.bmc.as_ref().map(&keys).unwrap_or_default();
-        poke(queue.clone(), keys, event.resume_token)
+        enqueue(queue.clone(), keys, event.resume_token)
     };
     ironyard_resource::follow("bmcs", open, item).await;
 }
 
-/// A poke that cannot be stored is tried again: the event would be lost otherwise.
-async fn poke(queue: Queue, keys: Vec<String>, token: String) -> String {
+/// What cannot be enqueued is tried again: the event would be lost otherwise.
+async fn enqueue(queue: Queue, keys: Vec<String>, token: String) -> String {
     for key in keys {
-        while let Err(error) = queue.poke(&key).await {
-            tracing::warn!(queue = queue.name(), key, %error, "could not poke");
+        while let Err(error) = queue.enqueue(&key).await {
+            tracing::warn!(queue = queue.name(), key, %error, "could not enqueue");
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
     }

@@ -110,7 +110,7 @@ impl Pass {
         if let Some((queue, which)) = then {
             let those = written.iter().enumerate().filter(|(i, _)| which(*i));
             due.extend(those.filter_map(|(_, done)| Some(done.as_ref()?.value.metadata().name.clone())));
-            queue.poke_all_in(&mut tx, &due).await?;
+            queue.enqueue_all_in(&mut tx, &due).await?;
         }
         tx.commit().await?;
         if let Some((queue, _)) = then.filter(|_| !due.is_empty()) {

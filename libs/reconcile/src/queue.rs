@@ -9,7 +9,7 @@ use sqlx::{
 };
 use tokio::{sync::Notify, time::Instant};
 
-use crate::{Share, share};
+use crate::{Membership, membership};
 
 /// A renewable hold on one key. The fence grows with every hold: a holder that lost its lease can change nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,7 +34,7 @@ pub struct Queue {
     name: &'static str,
     pub(crate) wake: Arc<Notify>,
     lease: Duration,
-    share: Option<Share>,
+    membership: Option<Membership>,
     /// What a take returns beside the keys.
     taken: &'static str,
 }
@@ -43,11 +43,11 @@ pub struct Queue {
 const SOON: Duration = Duration::from_secs(60);
 
 /// A key that is held is due when its pass has ended, be that late or not; one that is due and that nobody has taken stays as it is.
-const POKE: &str = "on conflict (queue, work_key) do update set
+const ENQUEUE: &str = "on conflict (queue, work_key) do update set
     due_at = case when work_item.lease_until > {now} then work_item.due_at else {now} end,
     dirty = work_item.dirty + 1, slot = excluded.slot
     where work_item.due_at > {now} or work_item.lease_until > 0 or work_item.slot <> excluded.slot";
-const KNOW: &str = "on conflict (queue, work_key) do nothing";
+const ENQUEUE_NEW: &str = "on conflict (queue, work_key) do nothing";
 
 impl Queue {
     /// The queue of this name.
@@ -58,7 +58,7 @@ impl Queue {
             name,
             wake: Arc::default(),
             lease: Duration::from_secs(10),
-            share: None,
+            membership: None,
             taken: "",
         }
     }
@@ -72,13 +72,13 @@ impl Queue {
 
     /// Whether every key is this replica's to take.
     pub(crate) fn alone(&self) -> bool {
-        self.share.as_ref().is_none_or(|share| share.view().alone())
+        self.membership.as_ref().is_none_or(|membership| membership.view().alone())
     }
 
     /// The same queue, of which each replica takes only its share.
-    pub fn shared(self, share: Share) -> Self {
+    pub fn shared(self, membership: Membership) -> Self {
         Self {
-            share: Some(share),
+            membership: Some(membership),
             ..self
         }
     }
@@ -94,13 +94,13 @@ impl Queue {
     }
 
     /// Makes the key due now, even while a pass over it runs.
-    pub async fn poke(&self, key: &str) -> Result<()> {
-        self.poke_for(key, key).await
+    pub async fn enqueue(&self, key: &str) -> Result<()> {
+        self.enqueue_for(key, key).await
     }
 
     /// The same, for the replica that has `of`.
-    pub async fn poke_for(&self, key: &str, of: &str) -> Result<()> {
-        let (sql, rows) = self.put(&BTreeMap::from([(key, of)]), POKE);
+    pub async fn enqueue_for(&self, key: &str, of: &str) -> Result<()> {
+        let (sql, rows) = self.put(&BTreeMap::from([(key, of)]), ENQUEUE);
         let query = sqlx::query(AssertSqlSafe(sql)).bind(self.name).bind(rows);
         self.in_one(self.timed(query)).await?;
         self.wake();
@@ -108,29 +108,29 @@ impl Queue {
     }
 
     /// The same, within the transaction that made it necessary. Call [`Queue::wake`] after the commit.
-    pub async fn poke_in(&self, tx: &mut Tx, key: &str, of: &str) -> Result<()> {
-        self.put_in(tx, &[(key, of)], POKE).await
+    pub async fn enqueue_in(&self, tx: &mut Tx, key: &str, of: &str) -> Result<()> {
+        self.put_in(tx, &[(key, of)], ENQUEUE).await
     }
 
     /// The same for many keys.
-    pub async fn poke_all_in(&self, tx: &mut Tx, keys: &[String]) -> Result<()> {
+    pub async fn enqueue_all_in(&self, tx: &mut Tx, keys: &[String]) -> Result<()> {
         let keys: Vec<(&str, &str)> = keys.iter().map(|key| (key.as_str(), key.as_str())).collect();
-        self.put_in(tx, &keys, POKE).await
+        self.put_in(tx, &keys, ENQUEUE).await
     }
 
     /// Makes the key due now unless the queue has it.
-    pub async fn know_in(&self, tx: &mut Tx, key: &str, of: &str) -> Result<()> {
-        self.put_in(tx, &[(key, of)], KNOW).await
+    pub async fn enqueue_new_in(&self, tx: &mut Tx, key: &str, of: &str) -> Result<()> {
+        self.put_in(tx, &[(key, of)], ENQUEUE_NEW).await
     }
 
     /// Makes those keys due now that the queue does not have.
-    pub async fn know_all(&self, keys: &[String]) -> Result<()> {
+    pub async fn enqueue_all_new(&self, keys: &[String]) -> Result<()> {
         if keys.is_empty() {
             return Ok(());
         }
         let mut tx = self.db.begin().await?;
         let all: Vec<(&str, &str)> = keys.iter().map(|key| (key.as_str(), key.as_str())).collect();
-        self.put_in(&mut tx, &all, KNOW).await?;
+        self.put_in(&mut tx, &all, ENQUEUE_NEW).await?;
         tx.commit().await?;
         self.wake();
         Ok(())
@@ -159,7 +159,7 @@ impl Queue {
             dialect.rows(2, &[("work_key", "text"), ("slot", "bigint")]),
             otherwise.replace("{now}", &now)
         );
-        let rows = keys.iter().map(|(key, of)| json!({"work_key": key, "slot": share::slot(of)}));
+        let rows = keys.iter().map(|(key, of)| json!({"work_key": key, "slot": membership::slot(of)}));
         (sql, Value::Array(rows.collect()).to_string())
     }
 
@@ -230,7 +230,7 @@ impl Queue {
         Ok(self.write(&sql, lease, micros(self.lease)).await?.is_some())
     }
 
-    /// Ends a pass that wants another one after `wait`; after how long it is due. A poke that came meanwhile makes it due now. Nothing when
+    /// Ends a pass that wants another one after `wait`; after how long it is due. One that was enqueued meanwhile is due now. Nothing when
     /// the lease was lost.
     pub async fn again(&self, lease: &Lease, wait: Duration, attempts: u32) -> Result<Option<Duration>> {
         let now = self.db.dialect().now(5);
@@ -256,7 +256,7 @@ impl Queue {
         Ok(waits.transpose()?.map(|waits| if waits == 0 { Duration::ZERO } else { wait }))
     }
 
-    /// Ends a pass that wants no other; after how long there is one. A poke that came meanwhile keeps the key.
+    /// Ends a pass that wants no other; after how long there is one. One that was enqueued meanwhile stays.
     pub async fn done(&self, lease: &Lease) -> Result<Option<Duration>> {
         let sql = format!(
             "delete from work_item where queue = $1 and work_key = $2 and fence = $3 and dirty <= {} and $4 = 0{} returning fence{}",
@@ -310,7 +310,10 @@ impl Queue {
 
     /// A condition on the rows that this replica takes.
     fn mine(&self) -> String {
-        self.share.as_ref().map(|share| share.view().condition.clone()).unwrap_or_default()
+        self.membership
+            .as_ref()
+            .map(|membership| membership.view().condition.clone())
+            .unwrap_or_default()
     }
 
     /// At the start of a process: SQLite has one process, so every lease in it is that of one that died.

@@ -18,9 +18,9 @@ use crate::{Lease, Pass, Queue, SaveError};
 /// When to look at a key again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Next {
-    /// When something pokes it.
+    /// When something enqueues it.
     Done,
-    /// After this long, or when something pokes it.
+    /// After this long, or when something enqueues it.
     After(Duration),
 }
 

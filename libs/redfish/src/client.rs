@@ -1,116 +1,20 @@
 use std::{
     net::{IpAddr, SocketAddr},
     sync::atomic::{AtomicBool, AtomicUsize, Ordering},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use ironyard_types::Secret;
 use reqwest::{Method, Url, redirect};
 use serde_json::Value;
 use tokio::sync::{Mutex, Semaphore};
 use tracing::Instrument;
 
-use crate::{Doc, Error, Lanes, Result, Trust, pace::Pace, session::Session, tls, transport::Body, uri};
-
-/// Where a BMC is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Target {
-    /// `https` or `http`.
-    pub scheme: String,
-    /// Address, resolved and checked by the caller; the only one that is connected to.
-    pub address: IpAddr,
-    /// Name that a certificate is checked for, when the BMC is known by one.
-    pub name: Option<String>,
-    /// Port.
-    pub port: u16,
-}
-
-/// Who logs in.
-#[derive(Debug, Clone)]
-pub struct Login {
-    /// User name.
-    pub username: String,
-    /// Password.
-    pub password: Secret<String>,
-    /// The password that a change in progress may have set already; tried once, after the other was refused.
-    pub pending: Option<Secret<String>>,
-}
-
-/// What one BMC may cost.
-#[derive(Debug, Clone)]
-pub struct Limits {
-    /// Connecting, with TLS.
-    pub connect: Duration,
-    /// A whole read.
-    pub read: Duration,
-    /// A whole write.
-    pub write: Duration,
-    /// Bytes of a document, after decompression.
-    pub body: usize,
-    /// Requests in flight.
-    pub concurrency: usize,
-    /// First wait before a read is repeated; it doubles.
-    pub backoff: Duration,
-    /// Requests in a second, on average; 0: no limit.
-    pub rate: u32,
-    /// Requests at once before the rate holds.
-    pub burst: u32,
-    /// What all BMCs share.
-    pub lanes: Lanes,
-}
-
-impl Default for Limits {
-    /// From what BMCs are known to need: slow first bytes, documents up to 7 MB, trouble beyond four requests at once.
-    fn default() -> Self {
-        Self {
-            connect: Duration::from_secs(10),
-            read: Duration::from_secs(60),
-            write: Duration::from_secs(120),
-            body: 16 << 20,
-            concurrency: 2,
-            backoff: Duration::from_secs(1),
-            rate: 0,
-            burst: 10,
-            lanes: Lanes::default(),
-        }
-    }
-}
-
-/// An answer to a write.
-#[derive(Debug, Clone)]
-pub struct Reply {
-    /// Status.
-    pub status: u16,
-    /// `Location`, resolved.
-    pub location: Option<String>,
-    /// When to look again, if it said so.
-    pub retry_after: Option<Duration>,
-    /// Body, Null when there is none.
-    pub doc: Doc,
-    /// `X-Auth-Token`, when it opened a session.
-    pub(crate) token: Option<Secret<String>>,
-}
-
-/// A connection to one BMC: one session, a few requests at a time.
-pub struct Client {
-    pub(crate) http: reqwest::Client,
-    pub(crate) base: Url,
-    pub(crate) login: Option<Login>,
-    pub(crate) limits: Limits,
-    permits: Semaphore,
-    pace: Pace,
-    /// The form of If-Match that this BMC takes: a step of the ladder.
-    etag_step: AtomicUsize,
-    pub(crate) session: Mutex<Session>,
-    /// When the BMC last refused a login.
-    pub(crate) refused_at: std::sync::Mutex<Option<Instant>>,
-    pub(crate) keeper: Option<crate::session::SessionKeeper>,
-    /// The account whose password the BMC wants changed, as it said at the login.
-    pub(crate) own_account: std::sync::Mutex<Option<String>>,
-    seen: tls::Seen,
-    /// Whether its last answer was long in coming.
-    pub(crate) slow: AtomicBool,
-}
+use crate::{
+    Doc, Error, Result, Trust,
+    connection::{Body, Client, Limits, Login, Reply, Seen, Session, Target},
+    rate_limiter::RateLimiter,
+    tls, uri,
+};
 
 /// Tries of a read.
 const TRIES: u32 = 3;
@@ -127,7 +31,7 @@ impl Client {
             at: "the address".to_owned(),
             problem: e.to_string(),
         })?;
-        let seen = tls::Seen::default();
+        let seen = Seen::default();
         #[expect(clippy::disallowed_methods, reason = "the one place that builds HTTP clients")]
         let builder = reqwest::Client::builder()
             .no_proxy()
@@ -135,6 +39,7 @@ impl Client {
             // A redirect is the BMC's to give and ours to check: see `send`.
             .redirect(redirect::Policy::none())
             .referer(false)
+            .user_agent(&limits.user_agent)
             .connect_timeout(limits.connect)
             .pool_max_idle_per_host(limits.concurrency)
             .pool_idle_timeout(Duration::from_secs(10))
@@ -146,18 +51,19 @@ impl Client {
         };
         let http = builder.build().map_err(|e| Error::Tls(e.without_url().to_string()))?;
         let permits = Semaphore::new(limits.concurrency);
-        let pace = Pace::new(limits.rate, limits.burst);
+        let rate = RateLimiter::new(limits.rate, limits.burst);
         Ok(Self {
             http,
             base,
             login,
             limits,
             permits,
-            pace,
+            rate,
             etag_step: AtomicUsize::new(0),
             session: Mutex::new(Session::None),
             refused_at: std::sync::Mutex::default(),
             keeper: None,
+            holds: None,
             own_account: std::sync::Mutex::default(),
             seen,
             slow: AtomicBool::new(false),
@@ -168,6 +74,13 @@ impl Client {
     #[must_use]
     pub fn with_keeper(mut self, keeper: crate::SessionKeeper) -> Self {
         self.keeper = Some(keeper);
+        self
+    }
+
+    /// Shows its session only while this holds.
+    #[must_use]
+    pub fn while_holding(mut self, holds: crate::Holds) -> Self {
+        self.holds = Some(holds);
         self
     }
 
@@ -233,7 +146,7 @@ impl Client {
 
     /// As `get`, and of the document only these members, by the session that is open: for what is read of thousands all the time. It never
     /// logs in, so whoever waits for it may be interrupted; without a session that is good, `None`.
-    pub async fn glance(&self, url: &Url, wanted: &[&str]) -> Result<Option<Doc>> {
+    pub async fn read_partial(&self, url: &Url, wanted: &[&str]) -> Result<Option<Doc>> {
         let manner = Manner {
             only: Some(wanted),
             logs_in: false,
@@ -327,7 +240,7 @@ impl Client {
         async {
             let closed = |_| Error::Unreachable("the client is closed".to_owned());
             let _permit = self.permits.acquire().await.map_err(closed)?;
-            self.pace.turn().await;
+            self.rate.wait().await;
             self.authenticated(&method, url, body, manner).await
         }
         .instrument(span)
@@ -338,6 +251,14 @@ impl Client {
     async fn authenticated(&self, method: &Method, url: Url, body: Body<'_>, manner: Manner<'_>) -> Result<Reply> {
         // The root is open to all, and the first thing that is read.
         let open = url.path().trim_end_matches('/') == "/redfish/v1";
+        let held = || match &self.holds {
+            Some(holds) if !open && !holds() => Err(Error::Busy {
+                message: "the BMC, and the session with it, may be another gateway's by now".to_owned(),
+                retry_after: Some(Duration::from_secs(1)),
+            }),
+            Some(_) | None => Ok(()),
+        };
+        held()?;
         let mut auth = match self.open_session() {
             _ if open || self.login.is_none() => Session::None,
             Some(session) => session,
@@ -360,8 +281,9 @@ impl Client {
                 // What was streamed is gone.
                 Body::Form(_) | Body::Raw(..) => None,
             };
+            held()?;
             let sent = self.send_for(method, url.clone(), body, manner.if_match, &auth, manner.only);
-            let outcome = self.limits.lanes.through(&self.slow, manner.limit, sent).await;
+            let outcome = self.limits.shared.through(&self.slow, manner.limit, sent).await;
             let outcome = outcome.unwrap_or(Err(Error::Timeout {
                 write: *method != Method::GET,
             }));

@@ -13,6 +13,8 @@ use crate::{Client, Doc, Error, Result, uri};
 const PAGES: usize = 256;
 const MEMBERS: usize = 4096;
 const BUDGET: usize = 2000;
+/// Documents in a row that may not be answered at all before the BMC is taken for one that hangs.
+const SILENT: usize = 3;
 /// Bytes of one reader: the most that a hostile BMC can make us hold at a time.
 const BYTES: usize = 64 << 20;
 
@@ -20,6 +22,7 @@ const BYTES: usize = 64 << 20;
 pub struct Members<'a> {
     client: &'a Client,
     spent: AtomicUsize,
+    silent: AtomicUsize,
     bytes: AtomicUsize,
     /// What it holds of the memory that all readers share.
     held: std::sync::Mutex<Vec<OwnedSemaphorePermit>>,
@@ -34,6 +37,7 @@ impl<'a> Members<'a> {
         Self {
             client,
             spent: AtomicUsize::new(0),
+            silent: AtomicUsize::new(0),
             bytes: AtomicUsize::new(0),
             held: std::sync::Mutex::default(),
             unreadable: std::sync::Mutex::default(),
@@ -84,9 +88,17 @@ impl<'a> Members<'a> {
                 cap: BYTES,
             });
         }
-        let doc = self.client.get(path).await?;
+        if self.silent.load(Ordering::Relaxed) >= SILENT {
+            return Err(Error::Unreachable("it has stopped answering".to_owned()));
+        }
+        let answer = self.client.get(path).await;
+        match answer {
+            Err(ref error) if error.is_transport() => drop(self.silent.fetch_add(1, Ordering::Relaxed)),
+            Ok(_) | Err(_) => self.silent.store(0, Ordering::Relaxed),
+        }
+        let doc = answer?;
         self.bytes.fetch_add(doc.size, Ordering::Relaxed);
-        let Some(share) = self.client.limits.lanes.hold(doc.size) else {
+        let Some(share) = self.client.limits.shared.hold(doc.size) else {
             return Err(Error::Busy {
                 message: "too much is being read from all BMCs together".to_owned(),
                 retry_after: None,

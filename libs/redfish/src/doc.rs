@@ -30,6 +30,8 @@ impl Doc {
     pub fn parts(&self, key: &str) -> Vec<Doc> {
         let list = self.value.get(key).and_then(Value::as_array);
         let objects = list.into_iter().flatten().filter(|v| v.is_object());
+        // More of them in one document is no machine.
+        let objects = objects.take(4096);
         objects
             .map(|value| Doc {
                 uri: self.uri.clone(),

@@ -9,7 +9,7 @@ pub enum Error {
     #[error("the BMC does not answer: {0}")]
     Unreachable(String),
     /// The certificate is not the trusted one.
-    #[error("the BMC's certificate is not trusted: {0}")]
+    #[error("TLS with the BMC is refused: {0}")]
     Tls(String),
     /// The credential was refused.
     #[error("the BMC refused the credential")]
@@ -272,9 +272,14 @@ impl ExtendedInfo {
 
 /// Text from a BMC, fit to be stored and logged: no control characters, at most 1 KiB.
 pub(crate) fn clean(text: &str) -> String {
+    clean_to(text, 1024)
+}
+
+/// The same, of another length.
+pub(crate) fn clean_to(text: &str, most: usize) -> String {
     text.chars()
         .filter(|c| !c.is_control())
-        .take(1024)
+        .take(most)
         .collect::<String>()
         .trim()
         .to_owned()

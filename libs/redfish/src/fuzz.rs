@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     Doc, Error, Reply,
-    ops::{bios, boot, drives, events, family, led, logs, power, registry, systems, tasks},
+    ops::{attributes, bios, boot, drives, events, family, led, logs, power, registry, systems, tasks},
     transport::parse,
     uri,
 };
@@ -204,8 +204,8 @@ fn read_all(value: &Value) {
         attributes,
         ..bios::Bios::default()
     };
-    let _ = registry::difference(&bios, Some(&known), &wanted);
-    let _ = bios::as_texts(&bios.attributes);
+    let _ = registry::difference(&bios.attributes, &bios.pending, Some(&known), &wanted);
+    let _ = attributes::as_texts(&bios.attributes);
 }
 
 #[test]

@@ -6,29 +6,31 @@
 
 mod client;
 mod collection;
+mod concurrency_limit;
+mod connection;
 mod doc;
 mod error;
 #[cfg(test)]
 mod fuzz;
-mod glance;
-mod lanes;
 pub mod ops;
-mod pace;
+mod partial_read;
 mod permission;
+mod rate_limiter;
 mod session;
 mod tls;
 mod transport;
 mod uri;
+mod weak;
 
-pub use client::{Client, Limits, Login, Reply, Target};
 pub use collection::Members;
+pub use concurrency_limit::ConcurrencyLimit;
+pub use connection::{Client, Holds, Limits, Login, Reply, SavedSession, SessionKeeper, Target};
 pub use doc::Doc;
 pub use error::Error;
-pub use lanes::Lanes;
 pub use permission::changing_while;
 pub use reqwest::Url;
-pub use session::{SavedSession, SessionKeeper};
-pub use tls::{Trust, install_crypto};
+pub use tls::{Trust, install_crypto, would_trust};
+pub use weak::Weaknesses;
 
 /// Result of a Redfish call.
 pub type Result<T> = std::result::Result<T, Error>;

@@ -3,21 +3,11 @@ use std::time::{Duration, Instant};
 use reqwest::{Method, RequestBuilder};
 use serde_json::json;
 
-use crate::{Client, Error, Reply, Result, Url, client::Login, permission, transport::Body, uri};
-
-/// How requests show who they are.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Session {
-    /// Not at all.
-    None,
-    /// With the token of a session.
-    Token {
-        token: ironyard_types::Secret<String>,
-        location: Option<String>,
-    },
-    /// With user name and password on every request: where the BMC has no sessions, or for a while where it has none left.
-    Basic(String, ironyard_types::Secret<String>, Option<Instant>),
-}
+use crate::{
+    Error, Result, Url,
+    connection::{Body, Client, Login, Reply, SavedSession, Session},
+    permission, uri,
+};
 
 /// How long the password is shown with each request before a session is asked for again, where the BMC had none left.
 const WITHOUT_SESSION: Duration = Duration::from_secs(60);
@@ -43,18 +33,6 @@ impl Session {
         }
     }
 }
-
-/// A session that outlives the process, so that a restart takes no other one from the BMC.
-#[derive(Debug, Clone)]
-pub struct SavedSession {
-    /// Token.
-    pub token: ironyard_types::Secret<String>,
-    /// Where it is ended.
-    pub location: Option<String>,
-}
-
-/// Called when a session was opened (to save it) and when it was ended (to forget it).
-pub type SessionKeeper = Box<dyn Fn(Option<SavedSession>) + Send + Sync>;
 
 impl Client {
     /// Goes on with a session of an earlier process. One that the BMC has forgotten costs one more login.
@@ -149,7 +127,7 @@ impl Client {
     async fn step(&self, method: &Method, url: Url, body: Body<'_>, auth: &Session) -> Result<Reply> {
         let sent = self.send(method, url, body, None, auth);
         let sent = permission::changing_nothing(sent);
-        let outcome = self.limits.lanes.through(&self.slow, self.limits.read, sent).await;
+        let outcome = self.limits.shared.through(&self.slow, self.limits.read, sent).await;
         outcome.unwrap_or(Err(Error::Timeout { write: false }))
     }
 

@@ -7,21 +7,16 @@ use reqwest::{
     Method, StatusCode, Url,
     header::{self, HeaderName, HeaderValue},
 };
+use rustls::PeerIncompatible;
 use serde_json::Value;
 
-use crate::{Client, Doc, Error, Reply, Result, error, glance::parse_only, permission, session::Session, uri};
-
-/// What a request carries.
-pub(crate) enum Body<'a> {
-    /// Nothing.
-    None,
-    /// A document.
-    Json(&'a Value),
-    /// Parts of a form.
-    Form(reqwest::multipart::Form),
-    /// A file as it is, and its length.
-    Raw(reqwest::Body, u64),
-}
+use crate::{
+    Doc, Error, Result,
+    connection::{Body, Client, Reply, Session},
+    error,
+    partial_read::parse_only,
+    permission, uri,
+};
 
 const ODATA_VERSION: HeaderName = HeaderName::from_static("odata-version");
 /// Redirects that are followed, all within the BMC.
@@ -114,7 +109,7 @@ impl Client {
                 return Err(Error::TooLarge { at: at.to_owned(), cap });
             }
             if share.is_none() && bytes.len() + chunk.len() > LARGE {
-                share = self.limits.lanes.large(cap).await;
+                share = self.limits.shared.large(cap).await;
             }
             bytes.extend_from_slice(&chunk);
         }
@@ -193,9 +188,10 @@ fn transport(error: reqwest::Error, method: &Method) -> Error {
             return Error::NotPermitted;
         }
         if let Some(rustls) = inner.downcast_ref::<rustls::Error>()
-            && refuses(rustls)
+            && let Some((why, passes)) = refuses(rustls)
         {
-            return Error::Tls(error::clean(&rustls.to_string()));
+            let why = error::clean(&why);
+            return if passes { Error::Unreachable(why) } else { Error::Tls(why) };
         }
         // What an I/O error wraps is not among its sources.
         let wrapped = inner.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
@@ -211,11 +207,27 @@ fn transport(error: reqwest::Error, method: &Method) -> Error {
     }
 }
 
-/// Whether it is for somebody to decide: the certificate, or what both sides can speak. All else may pass, as when a BMC starts.
-fn refuses(error: &rustls::Error) -> bool {
-    use rustls::Error as E;
-    // `General` is what our own verifier says of a pin.
-    matches!(error, E::InvalidCertificate(_) | E::General(_) | E::PeerIncompatible(_))
+/// What is for somebody to decide, in words: the certificate, or what both sides can speak; and whether it may pass all the same, as an alert of a BMC
+/// does that is starting and has no certificate yet.
+fn refuses(error: &rustls::Error) -> Option<(String, bool)> {
+    use rustls::{AlertDescription as Alert, Error as E};
+    const OLD: &str = "see docs/bmcs.md#old-bmcs";
+    const VERSION: &str = "the BMC speaks TLS 1.1 or older, or not TLS 1.2 where its key allows nothing else; TLS 1.2 is the least here";
+    match error {
+        // `General` is what our own verifier says of a certificate.
+        E::General(why) => Some((why.clone(), false)),
+        E::InvalidCertificate(_) => Some((error.to_string(), false)),
+        E::AlertReceived(Alert::ProtocolVersion) => Some((format!("{VERSION}; {OLD}"), true)),
+        E::PeerIncompatible(PeerIncompatible::ServerDoesNotSupportTls12Or13 | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig) => {
+            Some((format!("{VERSION}; {OLD}"), false))
+        }
+        E::AlertReceived(Alert::HandshakeFailure | Alert::InsufficientSecurity) => Some((
+            format!("no cipher suite or signature is common to both: here they are ECDHE with AES-GCM or ChaCha20-Poly1305; {OLD}"),
+            true,
+        )),
+        E::PeerIncompatible(_) => Some((format!("{error}; {OLD}"), false)),
+        _ => None,
+    }
 }
 
 /// Longest wait that a BMC may ask for, and what a date means when it does not say what time it thinks it is.

@@ -5,7 +5,7 @@ mod methods;
 mod watch;
 
 pub use mask::Mask;
-pub use methods::{Context, Kind, Page, create, delete, fault_of, get, list, request, update};
+pub use methods::{Context, Kind, Page, create, delete, fault_of, get, list, list_newest, request, update};
 pub use watch::{Event, follow, names, watch};
 
 use std::time::Duration;

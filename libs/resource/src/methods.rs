@@ -33,7 +33,7 @@ impl Context {
     }
 }
 
-/// The ledger entry of a call.
+/// The idempotency_key entry of a call.
 pub fn request<M: prost::Message>(method: &'static str, id: &str, message: &M) -> Request {
     Request::new(method, id, &message.encode_to_vec())
 }
@@ -81,6 +81,29 @@ pub struct Page {
     pub selector: Selector,
 }
 
+impl Page {
+    /// A page of this size that follows the one that came with this token, whatever the labels.
+    pub fn of(size: i32, token: String) -> Self {
+        Self {
+            size,
+            token,
+            ..Default::default()
+        }
+    }
+
+    fn size(&self) -> Result<usize, Fault> {
+        match self.size {
+            0 => Ok(100),
+            1.. => Ok(usize::try_from(self.size).unwrap_or(1000).min(1000)),
+            _ => Err(Fault::field("page_size", "must not be negative")),
+        }
+    }
+}
+
+fn wrong_token() -> Fault {
+    Fault::field("page_token", "is not one that this method returned")
+}
+
 /// The token of the page that follows a name.
 fn token_of(name: &str) -> String {
     let digits: String = name.bytes().map(|byte| format!("{byte:02x}")).collect();
@@ -101,15 +124,39 @@ fn name_in(token: &str) -> Option<String> {
     String::from_utf8(bytes.collect::<Option<Vec<u8>>>()?).ok()
 }
 
+/// Reads a page of a history, the newest first; with it comes the token for the next one, empty at the end. Labels are not looked at.
+pub async fn list_newest<T: Record>(
+    cx: &Context,
+    page: &Page,
+    filters: &[(&'static str, &str)],
+) -> Result<(Vec<Stored<T>>, String), Fault> {
+    let size = page.size()?;
+    // One more than fits, to know whether another page follows.
+    let limit = i64::try_from(size + 1).unwrap_or(1001);
+    let rows = if page.token.is_empty() {
+        record::list_newest::<T>(&cx.db, limit, filters).await
+    } else {
+        let token = page.token.strip_prefix("before-").and_then(|token| token.split_once('-'));
+        let after = token.and_then(|(created, name)| Some((created.parse().ok()?, name_in(&format!("after-{name}"))?)));
+        let (created, name) = after.ok_or_else(wrong_token)?;
+        record::list_newest_after::<T>(&cx.db, (Timestamp(created), &name), limit, filters).await
+    };
+    let mut rows = rows.map_err(|e| Fault::internal(&e))?;
+    let next = match rows.get(size.saturating_sub(1)) {
+        Some(last) if rows.len() > size => {
+            let name = token_of(&last.value.metadata().name).replacen("after-", "", 1);
+            format!("before-{}-{name}", last.created_at.0)
+        }
+        _ => String::new(),
+    };
+    rows.truncate(size);
+    Ok((rows, next))
+}
+
 /// Reads a page; with it comes the token for the next one, empty at the end.
 pub async fn list<T: Kind>(cx: &Context, page: &Page, filters: &[(&'static str, &str)]) -> Result<(Vec<Stored<T>>, String), Fault> {
-    let size = match page.size {
-        0 => 100,
-        1.. => usize::try_from(page.size).unwrap_or(1000).min(1000),
-        _ => return Err(Fault::field("page_size", "must not be negative")),
-    };
-    let wrong = || Fault::field("page_token", "is not one that this method returned");
-    let (mut found, mut after) = (Vec::new(), name_in(&page.token).ok_or_else(wrong)?);
+    let size = page.size()?;
+    let (mut found, mut after) = (Vec::new(), name_in(&page.token).ok_or_else(wrong_token)?);
     loop {
         // One more than fits, to know whether another page follows.
         let limit = i64::try_from(size + 1 - found.len()).unwrap_or(1001).max(64);

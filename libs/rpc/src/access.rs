@@ -73,6 +73,7 @@ table! {
         "ListCredentials" repeat OPERATORS_DISCOVERY;
         "DeleteCredential" once ADMINISTRATORS;
         "RotateCredential" once ADMINISTRATORS;
+        "RewrapCredentials" repeat ADMINISTRATORS;
     }
     "ironyard.bmc.v1" "SystemService" {
         "ListSystems" repeat HARDWARE;

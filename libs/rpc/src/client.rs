@@ -21,8 +21,14 @@ use crate::{Fault, Reason, access, fence, telemetry};
 
 /// Deadline of a call that sets none itself.
 const DEADLINE: Duration = Duration::from_secs(30);
-/// Deadline of calls that read a whole machine: some BMCs take hundreds of requests for it.
-const SLOW_DEADLINE: Duration = Duration::from_secs(300);
+/// Deadline of calls that ask a BMC for a few things one after the other: some take half a minute for each.
+const BMC_DEADLINE: Duration = Duration::from_secs(300);
+/// Deadline of calls that read a whole machine: that may be hundreds of requests. A BMC that hangs ends them sooner.
+const MACHINE_DEADLINE: Duration = Duration::from_secs(1800);
+/// Those calls.
+const OF_A_MACHINE: &[&str] = &["/GetHardware", "/ListDrives", "/GetSensors", "/ListLogs", "/ReadLog"];
+/// Services whose calls reach a BMC.
+const OF_A_BMC: &[&str] = &["SystemService", "StorageService", "TelemetryService", "ManagerService"];
 /// Tries of a call that is safe to repeat.
 const TRIES: u32 = 3;
 
@@ -174,9 +180,17 @@ async fn send(inner: Inner, request: Request<Body>, method: &str, tries: u32) ->
     };
     let streams = method.contains("/Watch") || method.contains("ServerReflectionInfo");
     if !head.headers.contains_key("grpc-timeout") && !streams {
-        let slow = method.ends_with("/GetHardware") || method.ends_with("/ListDrives");
-        head.headers
-            .insert("grpc-timeout", timeout_value(if slow { SLOW_DEADLINE } else { DEADLINE }));
+        let deadline = if OF_A_MACHINE.iter().any(|call| method.ends_with(call)) {
+            MACHINE_DEADLINE
+        } else if OF_A_BMC
+            .iter()
+            .any(|service| method.contains(&format!("ironyard.bmc.v1.{service}/")))
+        {
+            BMC_DEADLINE
+        } else {
+            DEADLINE
+        };
+        head.headers.insert("grpc-timeout", timeout_value(deadline));
     }
     if tries == 1 || streams {
         return in_time(inner.call(Request::from_parts(head, body)).await, method);

@@ -11,6 +11,8 @@ use crate::{Fault, Reason};
 
 /// Of calls that set none.
 const DEFAULT: Duration = Duration::from_secs(300);
+/// Most that a caller may ask for: a BMC that takes half a minute for each document is read within it.
+pub(crate) const LONGEST: Duration = Duration::from_secs(1800);
 /// An answer needs time to get to the caller: this much, or a tenth of the deadline.
 const MARGIN: Duration = Duration::from_millis(500);
 
@@ -60,7 +62,7 @@ pub(crate) fn shorten(headers: &mut HeaderMap) {
 /// The deadline that a caller set.
 pub(crate) fn of(headers: &HeaderMap) -> Duration {
     let given = headers.get("grpc-timeout").and_then(|value| value.to_str().ok());
-    given.and_then(parse).map_or(DEFAULT, |given| given.min(DEFAULT))
+    given.and_then(parse).map_or(DEFAULT, |given| given.min(LONGEST))
 }
 
 /// At most eight digits and a unit, as gRPC has it.
@@ -93,7 +95,7 @@ mod tests {
             ("5S", 5_000),
             ("2M", 120_000),
             ("1000u", 1),
-            ("99999999H", 300_000),
+            ("99999999H", 1_800_000),
         ] {
             assert_eq!(of(&within(text)), Duration::from_millis(expected), "{text}");
         }
@@ -104,7 +106,7 @@ mod tests {
 
     #[test]
     fn who_passes_a_call_on_hears_before_its_own_deadline() {
-        for (given, expected) in [("30000m", "29500m"), ("20m", "18m"), ("1H", "299500m")] {
+        for (given, expected) in [("30000m", "29500m"), ("20m", "18m"), ("1H", "1799500m")] {
             let mut headers = within(given);
             shorten(&mut headers);
             assert_eq!(headers["grpc-timeout"], expected);

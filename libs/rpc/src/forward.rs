@@ -301,7 +301,11 @@ mod tests {
                 ..Default::default()
             })
         };
-        let flat = pb::GetManagerRequest { bmc: "bmc-1".to_owned() }.encode_to_vec();
+        let flat = pb::GetManagerRequest {
+            bmc: "bmc-1".to_owned(),
+            ..Default::default()
+        }
+        .encode_to_vec();
         let nested = pb::GetSystemRequest { system: system() }.encode_to_vec();
         let head = pb::AttachHead {
             system: system(),

@@ -57,6 +57,7 @@ reasons! {
     CredentialShared = "CREDENTIAL_SHARED", Precondition, "Several BMCs use the credential. Give this one a credential of its own first.";
     CredentialRotating = "CREDENTIAL_ROTATING", Precondition, "A rotation of the credential has not ended. Wait for it, or set replace to forget its password.";
     CredentialRotated = "CREDENTIAL_ROTATED", Precondition, "A rotation has set the password: the BMC has it and nobody else knows it. Say replace (or force, to delete) to forget it.";
+    SealingKeyMissing = "SEALING_KEY_MISSING", Precondition, "A record is sealed under a key that the gateway does not have. List the file of that key in gateway.old_key_files.";
     CredentialInUse = "CREDENTIAL_IN_USE", Precondition, "BMCs use the credential. Give them another one first, or force it with a reason.";
     BmcInUse = "BMC_IN_USE", Precondition, "Servers depend on the BMC. Delete them first, or force it with a reason.";
     ConsoleBusy = "CONSOLE_BUSY", Precondition, "Somebody else writes to the console. Attach to read, or wait until they leave.";

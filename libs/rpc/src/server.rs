@@ -110,7 +110,7 @@ pub async fn serve(
         // One connection cannot take all of us.
         .concurrency_limit_per_connection(512)
         // A call that sets no deadline gets one; a watch streams beyond it.
-        .timeout(Duration::from_secs(300))
+        .timeout(crate::deadline::LONGEST)
         .http2_keepalive_interval(Some(Duration::from_secs(30)))
         .layer(layers)
         .add_routes(routes);

@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Invalid, Secret};
+use crate::{Invalid, Secret, Timestamp};
 
 /// How the window begins, in the image and as it is served.
 pub const MARKER: &[u8; 32] = b"IRONYARD-AGENT-CONFIGURATION-V1\n";
@@ -21,6 +21,8 @@ pub struct AgentConfiguration {
     pub token: Secret<String>,
     /// Authorities that sign discovery's certificate, PEM; empty where it has none.
     pub authority: String,
+    /// When the run began: a machine whose clock is behind that was never told the time.
+    pub begun: Timestamp,
 }
 
 /// The same, as it is written.
@@ -30,6 +32,8 @@ struct Written {
     discovery: String,
     token: String,
     authority: String,
+    #[serde(default)]
+    begun: Timestamp,
 }
 
 impl AgentConfiguration {
@@ -39,6 +43,7 @@ impl AgentConfiguration {
             discovery: self.discovery.clone(),
             token: self.token.expose().clone(),
             authority: self.authority.clone(),
+            begun: self.begun,
         };
         let body = serde_json::to_vec(&written).map_err(|e| Invalid(format!("the agent's configuration cannot be written: {e}")))?;
         let mut window = MARKER.to_vec();
@@ -69,6 +74,7 @@ impl AgentConfiguration {
             discovery: written.discovery,
             token: Secret::new(written.token),
             authority: written.authority,
+            begun: written.begun,
         })
     }
 
@@ -90,6 +96,7 @@ mod tests {
             discovery: "https://d:7700".into(),
             token: Secret::new("t0k3n".to_owned()),
             authority: "-----BEGIN CERTIFICATE-----\nx\n".into(),
+            begun: Timestamp(1_764_374_400_000_000),
         };
         let window = configuration.window().unwrap();
         assert_eq!(

@@ -40,6 +40,18 @@ pub enum RunningMachines {
     PowerOff,
 }
 
+/// What a machine that was never wiped here owes before it is offered for the first time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum FirstWipe {
+    /// It is not offered until somebody says which of the other two.
+    Wait,
+    /// It is wiped first; all that is on its drives is lost.
+    Wipe,
+    /// It is offered as it is.
+    Waive,
+}
+
 /// Redfish health.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Health {
@@ -83,6 +95,8 @@ pub struct Hardware {
     pub network_interfaces: Vec<NetworkInterface>,
     /// PCI devices.
     pub pci_devices: Vec<PciDevice>,
+    /// Other parts: accelerators, adapters, controllers, power supplies, chassis, …
+    pub parts: Vec<Part>,
     /// What could not be read: `path: reason`.
     pub unreadable: Vec<String>,
     /// Of that, what may hide drives: there may be more of them than are listed.
@@ -214,12 +228,54 @@ pub struct PciDevice {
     pub manufacturer: String,
     /// Name.
     pub name: String,
+    /// Class, subclass and interface, six hexadecimal digits; empty: unknown.
+    pub class_code: String,
+}
+
+/// A part that can be replaced, or told apart, and has no list of its own.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Part {
+    /// `GPU`, `FPGA`, `NetworkAdapter`, `StorageController`, `PowerSupply`, `TPM`, `Chassis`, …
+    pub kind: String,
+    /// Name.
+    pub name: String,
+    /// Maker.
+    pub manufacturer: String,
+    /// Model.
+    pub model: String,
+    /// Part number.
+    pub part_number: String,
+    /// Serial number.
+    pub serial_number: String,
+    /// Firmware version.
+    pub firmware_version: String,
+    /// Memory, MiB.
+    pub capacity_mib: i64,
+    /// Health.
+    pub health: Option<Health>,
+    /// Path in the BMC's tree.
+    pub uri: String,
 }
 
 impl Hardware {
     /// What makes the machine this one.
     pub fn identity(&self) -> MachineIdentity {
         MachineIdentity::new(&self.system_uuid, &self.manufacturer, &self.serial_number)
+    }
+
+    /// Why there may be drives that are not seen from inside, though the driver of each controller is there: drives behind hardware RAID show
+    /// themselves as volumes, or not at all.
+    pub fn hides_drives(&self) -> Option<String> {
+        const RAID: &str = "0104";
+        if self.pci_devices.is_empty() || self.pci_devices.iter().any(|device| device.class_code.is_empty()) {
+            return Some("it does not tell which controllers the machine has".to_owned());
+        }
+        let raid = self.pci_devices.iter().find(|device| device.class_code.starts_with(RAID))?;
+        Some(format!(
+            "RAID controller {} ({}:{}) may hide drives",
+            raid.address, raid.vendor_id, raid.device_id
+        ))
     }
 
     /// Adds the drives of an earlier read that this one does not list.
@@ -267,6 +323,9 @@ impl Hardware {
         if base.pci_devices.is_empty() {
             base.pci_devices.clone_from(&other.pci_devices);
         }
+        if base.parts.is_empty() {
+            base.parts.clone_from(&other.parts);
+        }
         for drive in &other.drives {
             match base
                 .drives
@@ -304,6 +363,22 @@ impl Hardware {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn hardware_raid_hides_drives() {
+        let device = |class: &&str| PciDevice {
+            class_code: (*class).to_owned(),
+            ..PciDevice::default()
+        };
+        let with = |classes: &[&str]| Hardware {
+            pci_devices: classes.iter().map(device).collect(),
+            ..Hardware::default()
+        };
+        assert_eq!(with(&["010601", "010802", "020000"]).hides_drives(), None);
+        for hides in [&[][..], &["010601", "010400"], &["010601", ""]] {
+            assert!(with(hides).hides_drives().is_some(), "{hides:?}");
+        }
+    }
 
     #[test]
     fn views_merge_by_serial_and_mac() {

@@ -10,6 +10,11 @@ use crate::Invalid;
 pub struct MacAddress([u8; 6]);
 
 impl MacAddress {
+    /// Its bytes, as on the wire.
+    pub const fn octets(self) -> [u8; 6] {
+        self.0
+    }
+
     /// Reads `00:1a:2b:3c:4d:5e`, `00-1A-2B-3C-4D-5E` or `001a2b3c4d5e`.
     pub fn parse(text: &str) -> Result<Self, Invalid> {
         let invalid = || Invalid(format!("{text:?} is not a MAC address: write six bytes as in `00:1a:2b:3c:4d:5e`"));
@@ -20,6 +25,11 @@ impl MacAddress {
         let mut bytes = [0; 6];
         hex::decode_to_slice(digits, &mut bytes).map_err(|_| invalid())?;
         Ok(Self(bytes))
+    }
+
+    /// Whether it was given locally, and not by the maker of the interface.
+    pub fn is_local(&self) -> bool {
+        self.0[0] & 0b10 != 0
     }
 
     /// Whether the address begins with `prefix` (`00:1a:2b`, any usual form).

@@ -1,14 +1,14 @@
 use std::{path::PathBuf, time::Duration};
 
 use ipnet::IpNet;
-use ironyard_redfish::{Lanes, Limits};
+use ironyard_redfish::{ConcurrencyLimit, Limits};
 use ironyard_rpc::client;
 use serde::Deserialize;
 
 use crate::{
     domain::bmc::TlsTrust,
     replicas,
-    tasks::{events, operations::Patience, probe::Polling},
+    tasks::{events, probe::Polling, steps::Patience},
 };
 
 /// Configuration of the gateway.
@@ -32,6 +32,9 @@ pub struct Config {
 pub struct Gateway {
     /// File with the key-encryption key: 64 hex digits.
     pub key_file: PathBuf,
+    /// Files with keys that records may still be sealed under.
+    #[serde(default)]
+    pub old_key_files: Vec<PathBuf>,
     /// Whether to make a key file where there is none (`demo`, `up`).
     #[serde(default)]
     pub create_key: bool,
@@ -143,6 +146,7 @@ impl Gateway {
     pub fn new(key_file: impl Into<PathBuf>) -> Self {
         Self {
             key_file: key_file.into(),
+            old_key_files: vec![],
             create_key: false,
             allowed_ranges: vec![],
             plaintext_ranges: vec![],
@@ -174,10 +178,10 @@ impl Gateway {
             write: self.write_timeout,
             backoff: self.retry_backoff,
             rate: self.requests_per_second,
-            lanes: Lanes::new(
+            shared: ConcurrencyLimit::new(
                 self.requests_in_flight,
                 4 * self.requests_in_flight,
-                Lanes::SLOW,
+                ConcurrencyLimit::SLOW,
                 self.document_bytes,
             ),
             ..Limits::default()

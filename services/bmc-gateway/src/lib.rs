@@ -2,7 +2,6 @@
 
 pub mod app;
 mod config;
-pub mod conformance;
 pub mod device;
 pub mod domain;
 pub mod grpc;
@@ -27,7 +26,7 @@ use ironyard_proto::bmc::{
     system_service_server::{self, SystemServiceServer},
     telemetry_service_server::{self, TelemetryServiceServer},
 };
-use ironyard_reconcile::{Queue, Runner, Share};
+use ironyard_reconcile::{Membership, Queue, Runner};
 use ironyard_resource::Context;
 use ironyard_rpc::{
     Channel,
@@ -36,7 +35,7 @@ use ironyard_rpc::{
 use ironyard_types::Clock;
 use replicas::Replicas;
 use rustls_pki_types::{CertificateDer, pem::PemObject};
-use tasks::{events::Events, operations::Operations, probe::Probe};
+use tasks::{events::Events, probe::Probe, steps::Operations};
 use tokio_util::sync::CancellationToken;
 use tonic::service::RoutesBuilder;
 use vault::Vault;
@@ -45,6 +44,7 @@ const MIGRATIONS: &[Migration] = &[
     ironyard_reconcile::MIGRATIONS[0],
     ironyard_reconcile::MIGRATIONS[1],
     ironyard_reconcile::MIGRATIONS[2],
+    ironyard_reconcile::MIGRATIONS[3],
     ironyard_operation::MIGRATIONS[0],
     ironyard_operation::MIGRATIONS[1],
     Migration {
@@ -61,6 +61,11 @@ const MIGRATIONS: &[Migration] = &[
         version: 103,
         name: "rotated",
         sql: include_str!("../migrations/0103_rotated.sql"),
+    },
+    Migration {
+        version: 104,
+        name: "credential_networks",
+        sql: include_str!("../migrations/0104_credential_networks.sql"),
     },
 ];
 
@@ -99,7 +104,7 @@ pub struct Service {
     probes: Queue,
     operations: Queue,
     consoles: Consoles,
-    share: Share,
+    membership: Membership,
     replicas: Replicas,
     inventory: Option<Inventory>,
     config: Gateway,
@@ -129,7 +134,7 @@ impl Service {
             db: Db::open(database, MIGRATIONS).await?,
             clock: clock.clone(),
         };
-        let vault = Arc::new(Vault::open(&config.key_file, config.create_key)?);
+        let vault = Arc::new(Vault::open(&config.key_file, config.create_key, &config.old_key_files)?);
         let mut authorities = Vec::new();
         for file in &config.authorities {
             let wrong = |e| Error::Authority(file.clone(), e);
@@ -137,25 +142,27 @@ impl Service {
                 authorities.push(certificate.map_err(wrong)?.to_vec());
             }
         }
+        let membership = Membership::new(cx.db.clone(), config.replicas.advertise.clone(), config.write_timeout);
+        let mut limits = config.limits();
+        limits.user_agent = format!("{} ({})", limits.user_agent, membership.id());
         let settings = Settings {
             allowed: config.allowed_ranges.clone(),
             plaintext: config.plaintext_ranges.clone(),
             default_trust: config.default_trust,
             authorities,
             allow_insecure: config.allow_insecure,
-            limits: config.limits(),
+            limits,
         };
         let peer = config.inventory.as_ref();
         let inventory = peer.map(|peer| Channel::new(&peer.address, peer.tls.as_ref()).map(Inventory::new));
-        let share = Share::new(cx.db.clone(), config.replicas.advertise.clone());
         Ok(Self {
-            devices: Devices::new(cx.clone(), vault, settings),
-            probes: Queue::new(cx.db.clone(), "bmc").shared(share.clone()),
-            operations: Queue::new(cx.db.clone(), "operation").shared(share.clone()),
+            devices: Devices::new(cx.clone(), vault, settings, membership.clone()),
+            probes: Queue::new(cx.db.clone(), "bmc").shared(membership.clone()),
+            operations: Queue::new(cx.db.clone(), "operation").shared(membership.clone()),
             consoles: Consoles::default(),
-            replicas: Replicas::new(share.clone(), &config.replicas)?,
+            replicas: Replicas::new(membership.clone(), &config.replicas)?,
             inventory: inventory.transpose().map_err(Error::Inventory)?,
-            share,
+            membership,
             cx,
             config,
         })
@@ -235,9 +242,9 @@ impl Service {
             for bmc in some {
                 let name = &bmc.value.metadata.name;
                 if self.replicas.is_mine(name) {
-                    self.probes.poke_in(&mut tx, name, name).await?;
+                    self.probes.enqueue_in(&mut tx, name, name).await?;
                 } else {
-                    self.probes.know_in(&mut tx, name, name).await?;
+                    self.probes.enqueue_new_in(&mut tx, name, name).await?;
                 }
             }
             tx.commit().await?;
@@ -247,12 +254,12 @@ impl Service {
 
     /// Probes BMCs and moves operations until `shutdown`; then logs out everywhere.
     pub async fn run(self, shutdown: CancellationToken) {
-        let heard = self.share.join().await;
+        let heard = self.membership.join().await;
         // Until its BMCs are let go of, so that nobody takes them too soon.
         let beating = CancellationToken::new();
         let beats = tokio::spawn({
-            let (share, beating) = (self.share.clone(), beating.clone());
-            async move { share.run(heard, beating).await }
+            let (membership, beating) = (self.membership.clone(), beating.clone());
+            async move { membership.run(heard, beating).await }
         });
         if let Err(error) = self.take_stock().await {
             tracing::warn!(%error, "could not look at what an earlier process left");
@@ -290,7 +297,7 @@ impl Service {
         self.devices.clear().await;
         beating.cancel();
         let _ = beats.await;
-        self.share.leave().await;
+        self.membership.leave().await;
         self.cx.db.close().await;
     }
 }

@@ -6,12 +6,13 @@ use std::{
     time::Duration,
 };
 
-use ironyard_reconcile::{Member, Queue, Share, slot};
+use ironyard_reconcile::{Member, Membership, Queue, slot};
 use ironyard_rpc::{
     Channel, client,
     forward::{Keys, Owners, Peer},
 };
 use serde::Deserialize;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::device::{Consoles, Devices};
@@ -20,7 +21,8 @@ use crate::device::{Consoles, Devices};
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Its own address for the others, as in `https://10.0.0.5:7700`; empty: calls are answered where they come in, work is shared even so.
+    /// Its own address for the others, as in `https://10.0.0.5:7700`; empty: reads are answered where they come in, and writes only
+    /// where that is the gateway that has the BMC.
     pub advertise: String,
     /// Certificates to show to the others.
     pub tls: Option<client::TlsConfig>,
@@ -34,7 +36,7 @@ const CONNECTIONS: usize = 16;
 /// The gateways that share the BMCs.
 #[derive(Clone)]
 pub struct Replicas {
-    share: Share,
+    membership: Membership,
     tls: Option<client::TlsConfig>,
     /// Connections to the others, by address and number.
     channels: Arc<Mutex<HashMap<(String, usize), Channel>>>,
@@ -42,9 +44,9 @@ pub struct Replicas {
 
 impl Replicas {
     /// Knows of none but this one.
-    pub fn new(share: Share, config: &Config) -> Result<Self, client::Error> {
+    pub fn new(membership: Membership, config: &Config) -> Result<Self, client::Error> {
         let replicas = Self {
-            share,
+            membership,
             tls: config.tls.clone(),
             channels: Arc::default(),
         };
@@ -62,7 +64,7 @@ impl Replicas {
 
     /// Whether this gateway has a BMC.
     pub fn is_mine(&self, bmc: &str) -> bool {
-        self.share.view().is_mine(bmc)
+        self.membership.view().is_mine(bmc)
     }
 
     /// The connection that calls about a BMC share with some others.
@@ -90,16 +92,16 @@ impl Replicas {
                 return None;
             }
         };
-        let (share, id) = (self.share.clone(), owner.id.clone());
+        let (membership, id) = (self.membership.clone(), owner.id.clone());
         Some(Peer {
             channel,
-            gone: Box::pin(async move { share.when(|now| !now.has(&id)).await }),
+            gone: Box::pin(async move { membership.when(|now| !now.has(&id)).await }),
         })
     }
 
     /// What is this gateway's, and what is each other's.
     pub fn divide<T>(&self, all: Vec<T>, bmc: impl Fn(&T) -> &str) -> (Vec<T>, Vec<(Peer, Vec<T>)>) {
-        let view = self.share.view();
+        let view = self.membership.view();
         let (mut mine, mut elsewhere) = (Vec::new(), HashMap::<&str, (&Member, Vec<T>)>::new());
         for one in all {
             match view.elsewhere(bmc(&one)).filter(|owner| !owner.address.is_empty()) {
@@ -119,8 +121,13 @@ impl Replicas {
 
     /// Lets go of what has become another's, until `shutdown`.
     pub async fn run(&self, devices: &Devices, consoles: &Consoles, queues: &[&Queue], shutdown: CancellationToken) {
+        let mut epoch = self.membership.view().epoch;
         loop {
-            let before = self.share.view();
+            let before = self.membership.view();
+            if std::mem::replace(&mut epoch, before.epoch) != before.epoch {
+                // Others may have had them in the meantime: nothing of what was known of them, not even a session, is this one's any more.
+                devices.keep(|_| false);
+            }
             // One whose owner cannot be reached from here is served here.
             let stays = |bmc: &str| before.elsewhere(bmc).is_none_or(|owner| owner.address.is_empty());
             devices.keep(stays);
@@ -128,11 +135,13 @@ impl Replicas {
             if let Ok(mut channels) = self.channels.lock() {
                 channels.retain(|(address, _), _| before.reaches(address));
             }
-            let changed = self.share.when(|now| *now != *before);
+            let changed = self.membership.when(|now| *now != *before);
+            let latest = Instant::now() + LET_GO;
+            let again = self.membership.writes_from().map_or(latest, |from| from.min(latest));
             tokio::select! {
                 () = shutdown.cancelled() => return,
                 () = changed => queues.iter().for_each(|queue| queue.wake()),
-                () = tokio::time::sleep(LET_GO) => {}
+                () = tokio::time::sleep_until(again) => {}
             }
         }
     }
@@ -140,11 +149,11 @@ impl Replicas {
 
 impl Owners for Replicas {
     fn shared(&self) -> bool {
-        !self.share.view().alone()
+        !self.membership.view().alone()
     }
 
     fn elsewhere(&self, bmc: &str, lasts: bool) -> Option<Peer> {
-        let view = self.share.view();
+        let view = self.membership.view();
         let owner = view.elsewhere(bmc).filter(|owner| !owner.address.is_empty())?;
         let channel = if lasts {
             self.new_channel(&owner.address)

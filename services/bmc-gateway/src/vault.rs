@@ -1,10 +1,13 @@
-//! Secrets at rest: AES-256-GCM, a data key for each record, sealed by the key-encryption key; the record's name is bound in.
+//! Secrets at rest: AES-256-GCM, a data key for each record, sealed by a key-encryption key; the record's name is bound in.
+//!
+//! Several key-encryption keys may be there at a time, told apart by ids: the first seals, all open. So one is replaced without a moment in which
+//! something cannot be read.
 
 use std::{
     fs::File,
     io::{self, Write},
     os::unix::fs::OpenOptionsExt,
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use aws_lc_rs::{
@@ -13,7 +16,7 @@ use aws_lc_rs::{
 };
 use ironyard_types::Secret;
 
-/// A sealed record: its data key under the key-encryption key, its secret under the data key; hex.
+/// A sealed record: its data key under a key-encryption key, whose id stands before it, and its secret under the data key; hex.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sealed {
     /// Data key.
@@ -34,37 +37,83 @@ pub enum Error {
     /// Wrong key, or a changed record.
     #[error("the record cannot be opened with this key")]
     Refused,
+    /// Sealed under a key that is not there.
+    #[error("the record is sealed under key {0}, which is neither in gateway.key_file nor in gateway.old_key_files")]
+    Missing(String),
 }
 
-/// Holds the key-encryption key.
-pub struct Vault {
+/// One key-encryption key.
+struct SealingKey {
+    /// The beginning of a digest that says nothing about the key.
+    id: String,
     key: RandomizedNonceKey,
     /// A key of its own, derived from the other, for what others are given to show.
     tokens: hmac::Key,
 }
 
-impl Vault {
-    /// Reads the key file. With `create`, makes one (mode 0600) where there is none.
-    pub fn open(path: &Path, create: bool) -> Result<Self, Error> {
-        let file = |e| Error::KeyFile(path.to_owned(), e);
-        if create && !path.exists() {
-            let mut fresh = [0; 32];
-            rand::fill(&mut fresh).map_err(|_| Error::Refused)?;
-            create_durably(path, hex::encode(fresh).as_bytes()).map_err(file)?;
-        }
-        let text = std::fs::read_to_string(path).map_err(file)?;
+impl SealingKey {
+    fn read(path: &Path) -> Result<Self, Error> {
+        let text = std::fs::read_to_string(path).map_err(|e| Error::KeyFile(path.to_owned(), e))?;
         let form = || Error::KeyForm(path.to_owned());
         let key = hex::decode(text.trim()).map_err(|_| form())?;
-        let derived = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &key), b"ironyard tokens");
+        let derived = |what: &[u8]| hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &key), what);
+        let id = hex::encode(derived(b"ironyard sealing key id").as_ref());
         Ok(Self {
+            id: id.get(..16).unwrap_or_default().to_owned(),
             key: RandomizedNonceKey::new(&AES_256_GCM, &key).map_err(|_| form())?,
-            tokens: hmac::Key::new(hmac::HMAC_SHA256, derived.as_ref()),
+            tokens: hmac::Key::new(hmac::HMAC_SHA256, derived(b"ironyard tokens").as_ref()),
         })
     }
 
-    /// What nobody can guess who does not hold the key, always the same for one record; hex.
-    pub fn token(&self, record: &str) -> String {
+    fn token(&self, record: &str) -> String {
         hex::encode(hmac::sign(&self.tokens, record.as_bytes()).as_ref())
+    }
+}
+
+impl Sealed {
+    /// Id of the key that it is sealed under; empty: by a release that knew no ids.
+    pub fn key_id(&self) -> &str {
+        self.key.split_once(':').map_or("", |(id, _)| id)
+    }
+}
+
+/// Holds the key-encryption keys.
+pub struct Vault {
+    present: SealingKey,
+    old: Vec<SealingKey>,
+}
+
+impl Vault {
+    /// Reads the key files. With `create`, makes the present one (mode 0600) where there is none.
+    pub fn open(path: &Path, create: bool, old: &[PathBuf]) -> Result<Self, Error> {
+        if create && !path.exists() {
+            let mut fresh = [0; 32];
+            rand::fill(&mut fresh).map_err(|_| Error::Refused)?;
+            create_durably(path, hex::encode(fresh).as_bytes()).map_err(|e| Error::KeyFile(path.to_owned(), e))?;
+        }
+        Ok(Self {
+            present: SealingKey::read(path)?,
+            old: old.iter().map(|path| SealingKey::read(path)).collect::<Result<_, _>>()?,
+        })
+    }
+
+    /// Id of the key that seals.
+    pub fn key_id(&self) -> &str {
+        &self.present.id
+    }
+
+    fn keys(&self) -> impl Iterator<Item = &SealingKey> {
+        std::iter::once(&self.present).chain(&self.old)
+    }
+
+    /// What nobody can guess who does not hold a key, always the same for one record and key; hex.
+    pub fn token(&self, record: &str) -> String {
+        self.present.token(record)
+    }
+
+    /// The same by any of the keys: what was given before the present one.
+    pub fn tokens(&self, record: &str) -> Vec<String> {
+        self.keys().map(|key| key.token(record)).collect()
     }
 
     /// Seals a secret for one record.
@@ -73,16 +122,46 @@ impl Vault {
         rand::fill(&mut data_key).map_err(|_| Error::Refused)?;
         let inner = RandomizedNonceKey::new(&AES_256_GCM, &data_key).map_err(|_| Error::Refused)?;
         Ok(Sealed {
-            key: encrypt(&self.key, record, &data_key)?,
+            key: self.wrap(record, &data_key)?,
             secret: encrypt(&inner, record, secret)?,
         })
     }
 
     /// Opens the secret of one record.
     pub fn open_sealed(&self, record: &str, sealed: &Sealed) -> Result<Secret<Vec<u8>>, Error> {
-        let data_key = decrypt(&self.key, record, &sealed.key)?;
-        let inner = RandomizedNonceKey::new(&AES_256_GCM, &data_key).map_err(|_| Error::Refused)?;
+        let data_key = self.unwrap(record, sealed)?;
+        let inner = RandomizedNonceKey::new(&AES_256_GCM, data_key.expose()).map_err(|_| Error::Refused)?;
         decrypt(&inner, record, &sealed.secret).map(Secret::new)
+    }
+
+    /// Seals the data key of a record under the present key; `None` where it is.
+    pub fn rewrap(&self, record: &str, sealed: &Sealed) -> Result<Option<Sealed>, Error> {
+        if sealed.key_id() == self.present.id {
+            return Ok(None);
+        }
+        let data_key = self.unwrap(record, sealed)?;
+        Ok(Some(Sealed {
+            key: self.wrap(record, data_key.expose())?,
+            secret: sealed.secret.clone(),
+        }))
+    }
+
+    fn wrap(&self, record: &str, data_key: &[u8]) -> Result<String, Error> {
+        Ok(format!("{}:{}", self.present.id, encrypt(&self.present.key, record, data_key)?))
+    }
+
+    fn unwrap(&self, record: &str, sealed: &Sealed) -> Result<Secret<Vec<u8>>, Error> {
+        let opened = match sealed.key.split_once(':') {
+            Some((id, text)) => {
+                let key = self.keys().find(|key| key.id == id).ok_or_else(|| Error::Missing(id.to_owned()))?;
+                decrypt(&key.key, record, text)
+            }
+            None => {
+                let mut tried = self.keys().map(|key| decrypt(&key.key, record, &sealed.key));
+                tried.find(Result::is_ok).unwrap_or(Err(Error::Refused))
+            }
+        };
+        opened.map(Secret::new)
     }
 }
 
@@ -125,14 +204,42 @@ mod tests {
     fn a_record_opens_only_under_its_own_name() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("key");
-        assert!(Vault::open(&path, false).is_err());
-        let vault = Vault::open(&path, true).unwrap();
+        assert!(Vault::open(&path, false, &[]).is_err());
+        let vault = Vault::open(&path, true, &[]).unwrap();
         let sealed = vault.seal("a", b"secret").unwrap();
         assert!(!sealed.secret.contains("secret") && sealed != vault.seal("a", b"secret").unwrap());
-        let again = Vault::open(&path, true).unwrap();
+        let again = Vault::open(&path, true, &[]).unwrap();
         assert_eq!(again.open_sealed("a", &sealed).unwrap().expose(), b"secret");
         assert!(again.open_sealed("b", &sealed).is_err());
         std::fs::write(&path, "00".repeat(32)).unwrap();
-        assert!(Vault::open(&path, false).unwrap().open_sealed("a", &sealed).is_err());
+        let other = Vault::open(&path, false, &[]).unwrap();
+        assert!(matches!(other.open_sealed("a", &sealed), Err(Error::Missing(id)) if id == vault.key_id()));
+    }
+
+    #[test]
+    fn a_key_is_replaced_while_everything_can_be_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let [first, second] = ["first", "second"].map(|name| folder.path().join(name));
+        let old = Vault::open(&first, true, &[]).unwrap();
+        let sealed = old.seal("a", b"secret").unwrap();
+        assert!(old.rewrap("a", &sealed).unwrap().is_none());
+        // As a release sealed that knew no ids.
+        let plain = Sealed {
+            key: sealed.key.split_once(':').unwrap().1.to_owned(),
+            ..sealed.clone()
+        };
+        assert_eq!(plain.key_id(), "");
+        let both = Vault::open(&second, true, std::slice::from_ref(&first)).unwrap();
+        assert_ne!(both.key_id(), old.key_id());
+        assert!(both.tokens("t").contains(&old.token("t")) && both.token("t") != old.token("t"));
+        for before in [&sealed, &plain] {
+            assert_eq!(both.open_sealed("a", before).unwrap().expose(), b"secret");
+            assert!(both.rewrap("b", before).is_err(), "only under its own name");
+            let after = both.rewrap("a", before).unwrap().unwrap();
+            assert_eq!((after.key_id(), &after.secret), (both.key_id(), &before.secret));
+            let alone = Vault::open(&second, false, &[]).unwrap();
+            assert_eq!(alone.open_sealed("a", &after).unwrap().expose(), b"secret");
+            assert!(alone.open_sealed("a", before).is_err() && alone.rewrap("a", before).is_err());
+        }
     }
 }

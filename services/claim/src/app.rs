@@ -178,7 +178,7 @@ impl App {
             self.waking.asked.notify_one();
             return Ok(());
         }
-        self.binder.poke(BIND).await
+        self.binder.enqueue(BIND).await
     }
 
     /// Wakes the binder for all who ask, until `shutdown`. Where a process dies in between, the binder looks by itself within a minute.
@@ -189,7 +189,7 @@ impl App {
                 () = self.waking.asked.notified() => {}
                 () = shutdown.cancelled() => break,
             }
-            while let Err(error) = self.binder.poke(BIND).await {
+            while let Err(error) = self.binder.enqueue(BIND).await {
                 tracing::warn!(%error, "could not wake the binder");
                 tokio::time::sleep(Duration::from_secs(1)).await;
                 if shutdown.is_cancelled() {

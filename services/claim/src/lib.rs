@@ -33,6 +33,7 @@ pub const MIGRATIONS: &[Migration] = &[
     ironyard_reconcile::MIGRATIONS[0],
     ironyard_reconcile::MIGRATIONS[1],
     ironyard_reconcile::MIGRATIONS[2],
+    ironyard_reconcile::MIGRATIONS[3],
     ironyard_operation::MIGRATIONS[0],
     ironyard_operation::MIGRATIONS[1],
     Migration {
@@ -134,13 +135,13 @@ impl Service {
         if let Some(claim) = &server.claim_ref
             && app.reserved.is_news(server)
         {
-            app.claims.poke(&claim.name).await?;
+            app.claims.enqueue(&claim.name).await?;
         }
         if server.state() == ServerState::Cleanup {
-            app.cleanups.poke(&name(server)).await?;
+            app.cleanups.enqueue(&name(server)).await?;
         }
         if tasks::adoption::is_wanted(server) {
-            app.adoptions.poke(&name(server)).await?;
+            app.adoptions.enqueue(&name(server)).await?;
         }
         Ok(())
     }
@@ -162,7 +163,7 @@ impl Service {
             cleanups,
             ..
         } = self.app.clone();
-        if let Err(error) = binder.poke(BIND).await {
+        if let Err(error) = binder.enqueue(BIND).await {
             tracing::warn!(%error, "could not begin to bind");
         }
         let to_clean = |s: &Server| -> Vec<String> { (s.state() == ServerState::Cleanup).then(|| name(s)).into_iter().collect() };

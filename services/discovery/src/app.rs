@@ -11,7 +11,7 @@ use ironyard_types::{Metadata, random_hex, sha256_hex};
 use crate::{
     Settings,
     domain::{
-        agent_run::{AgentRun, Running, Stage},
+        agent_run::{AgentRun, Delivery, Running, Stage},
         discovery_run::DiscoveryRun,
         endpoint::Endpoint,
     },
@@ -76,7 +76,7 @@ impl App {
         );
         if let Some(run) = record::get::<AgentRun>(&self.cx.db, &name).await.map_err(store_fault)? {
             // It may have been stored by a process that died before it could make it due.
-            self.runs.poke(&name).await.map_err(store_fault)?;
+            self.runs.enqueue(&name).await.map_err(store_fault)?;
             return Ok(run);
         }
         if let Some(other) = store::running_on(&self.cx.db, server).await.map_err(store_fault)?.first() {
@@ -109,10 +109,11 @@ impl App {
             failure: None,
             running,
             on_asked: false,
+            delivery: Delivery::default(),
         };
         match ironyard_operation::create::<AgentRun, Fault>(&self.cx.db, &Request::default(), run, self.cx.now()).await {
             Ok(stored) => {
-                self.runs.poke(&name).await.map_err(store_fault)?;
+                self.runs.enqueue(&name).await.map_err(store_fault)?;
                 Ok(stored)
             }
             Err(MutateError::Exists) => ironyard_resource::get(&self.cx, &name).await,
@@ -123,7 +124,7 @@ impl App {
     /// Changes a run; writers who collide try again.
     pub async fn change_run(&self, name: &str, change: impl Fn(&mut AgentRun) -> Result<(), Fault>) -> Result<Stored<AgentRun>, Fault> {
         let stored = update::<AgentRun>(&self.cx, &Request::default(), name, "", |run| change(run)).await?;
-        self.runs.poke(name).await.map_err(store_fault)?;
+        self.runs.enqueue(name).await.map_err(store_fault)?;
         Ok(stored)
     }
 

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use ironyard_types::hardware::RunningMachines;
+use ironyard_types::hardware::{FirstWipe, RunningMachines};
 use serde::Deserialize;
 
 use crate::domain::{discovery_run::InBand, endpoint::MacPrefix};
@@ -43,6 +43,9 @@ pub struct Settings {
     /// What happens to a machine that runs when it is discovered, where neither its server nor its BMC says.
     #[serde(default = "wait")]
     pub running_machines: RunningMachines,
+    /// What a machine owes that was never wiped here, where neither its server nor its BMC says.
+    #[serde(default = "wait_for_word")]
+    pub first_wipe: FirstWipe,
     /// How long an agent that has nothing to do is kept on the line.
     #[serde(default = "eight_seconds", with = "humantime_serde")]
     pub agent_wait: Duration,
@@ -67,6 +70,10 @@ fn optional() -> InBand {
 
 fn wait() -> RunningMachines {
     RunningMachines::Wait
+}
+
+fn wait_for_word() -> FirstWipe {
+    FirstWipe::Wait
 }
 
 fn eight_seconds() -> Duration {

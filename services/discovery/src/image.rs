@@ -26,12 +26,17 @@ use hyper::{
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
 use ipnet::IpNet;
-use ironyard_types::{Invalid, Secret, agent_image::AgentConfiguration};
+use ironyard_types::{Invalid, Secret, Timestamp, agent_image::AgentConfiguration};
 use serde::Deserialize;
 use tokio::{net::TcpListener, sync::Semaphore, task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-use crate::{app::App, domain::agent_run::AgentRun, image_file::Image, store};
+use crate::{
+    app::App,
+    domain::agent_run::{AgentRun, Delivery},
+    image_file::Image,
+    store,
+};
 
 /// The agent's image, and how BMCs reach it.
 #[derive(Debug, Clone, Deserialize)]
@@ -78,6 +83,8 @@ const CONNECTIONS: usize = 512;
 const ASK: Duration = Duration::from_secs(30);
 /// For how long the addresses of a BMC are remembered.
 const REMEMBER: Duration = Duration::from_secs(30);
+/// How often what was fetched is written down, if anything was.
+const WRITE_DOWN: Duration = Duration::from_secs(1);
 
 type Body = BoxBody<Bytes, io::Error>;
 
@@ -116,6 +123,36 @@ pub(crate) struct ImageServer {
     sources: Vec<IpNet>,
     /// Addresses of the BMCs of servers, and when they were looked up.
     known: Mutex<HashMap<String, (Instant, Vec<IpAddr>)>>,
+    counts: Counts,
+}
+
+/// What was fetched since it was last written down, by run.
+#[derive(Clone, Default)]
+struct Counts(Arc<Mutex<HashMap<String, Delivery>>>);
+
+impl Counts {
+    fn add(&self, run: &str, more: &Delivery) {
+        if let Ok(mut counts) = self.0.lock() {
+            counts.entry(run.to_owned()).or_default().add(more);
+        }
+    }
+
+    /// Writes them down, for ever.
+    async fn keep(self, app: App) {
+        loop {
+            tokio::time::sleep(WRITE_DOWN).await;
+            let counts = self.0.lock().map(|mut counts| std::mem::take(&mut *counts)).unwrap_or_default();
+            for (run, more) in counts {
+                let kept = app.change_run(&run, |run| {
+                    run.delivery.add(&more);
+                    Ok(())
+                });
+                if let Err(error) = kept.await {
+                    tracing::debug!(%error, run, "could not write down how an image was fetched");
+                }
+            }
+        }
+    }
 }
 
 impl ImageServer {
@@ -140,6 +177,7 @@ impl ImageServer {
             discovery: "x".repeat(256),
             token: Secret::new("x".repeat(64)),
             authority: authority.clone(),
+            begun: Timestamp(i64::MAX),
         };
         trial.window().map_err(|e| Error(e.to_string()))?;
         let failed = |error: io::Error| Error(format!("cannot listen on {}: {error}", config.listen));
@@ -154,6 +192,7 @@ impl ImageServer {
             authority,
             sources: config.sources.clone(),
             known: Mutex::default(),
+            counts: Counts::default(),
         };
         Ok((server, url))
     }
@@ -163,6 +202,7 @@ impl ImageServer {
         let places = Arc::new(Semaphore::new(CONNECTIONS));
         // Those that are left when this ends, end with it.
         let mut connections = JoinSet::new();
+        connections.spawn(self.counts.clone().keep(app.clone()));
         loop {
             while connections.try_join_next().is_some() {}
             let accepted = tokio::select! {
@@ -211,15 +251,22 @@ impl ImageServer {
             None => Ok(None),
         };
         let run = match run {
-            Ok(Some(run)) => run.value,
+            Ok(Some(run)) => run,
             Ok(None) => return answer(StatusCode::NOT_FOUND),
             Err(error) => {
                 tracing::warn!(%error, "could not look for the run of an image");
                 return answer(StatusCode::SERVICE_UNAVAILABLE);
             }
         };
+        let (run, begun) = (run.value, run.created_at);
         if !self.may_fetch(app, &run, peer).await {
             tracing::warn!(run = run.metadata.name, %peer, "the agent's image was asked for by another than the BMC; see discovery.image.sources");
+            let refused = Delivery {
+                refused: 1,
+                refused_from: peer.to_string(),
+                ..Delivery::default()
+            };
+            self.counts.add(&run.metadata.name, &refused);
             return answer(StatusCode::FORBIDDEN);
         }
         let window = if run.awaits_agent() {
@@ -227,6 +274,7 @@ impl ImageServer {
                 discovery: app.settings.agent_url.clone(),
                 token: Secret::new(run.token.clone()),
                 authority: self.authority.clone(),
+                begun,
             };
             match configuration.window() {
                 Ok(window) => window,
@@ -259,7 +307,16 @@ impl ImageServer {
         insert(&mut response, header::ACCEPT_RANGES, "bytes");
         insert(&mut response, header::CACHE_CONTROL, "no-store");
         if request.method() == Method::GET {
-            *response.body_mut() = body(self.image.clone(), range, window);
+            let (counts, run, clock) = (self.counts.clone(), run.metadata.name, app.cx.clock.clone());
+            let sent = move |bytes| {
+                let sent = Delivery {
+                    fetched_at: Some(clock.now()),
+                    sent: bytes,
+                    ..Delivery::default()
+                };
+                counts.add(&run, &sent);
+            };
+            *response.body_mut() = body(self.image.clone(), range, window, sent);
         }
         response
     }
@@ -319,10 +376,10 @@ fn insert(response: &mut Response<Body>, name: header::HeaderName, value: &str) 
 }
 
 /// A range of the image, a chunk at a time.
-fn body(image: Arc<Image>, range: Range<u64>, window: Vec<u8>) -> Body {
-    let window = Arc::new(window);
+fn body(image: Arc<Image>, range: Range<u64>, window: Vec<u8>, sent: impl Fn(u64) + Send + Sync + 'static) -> Body {
+    let (window, sent) = (Arc::new(window), Arc::new(sent));
     let chunks = stream::try_unfold(range, move |left| {
-        let (image, window) = (image.clone(), window.clone());
+        let (image, window, sent) = (image.clone(), window.clone(), sent.clone());
         async move {
             if left.is_empty() {
                 return Ok(None);
@@ -331,6 +388,7 @@ fn body(image: Arc<Image>, range: Range<u64>, window: Vec<u8>) -> Body {
             let read = tokio::task::spawn_blocking(move || image.read(wanted, &window)).await;
             let bytes = read.map_err(io::Error::other)??;
             let next = left.start + bytes.len() as u64;
+            sent(bytes.len() as u64);
             Ok(Some((Frame::data(bytes), next..left.end)))
         }
     });

@@ -118,6 +118,7 @@ mod tests {
             discovery: "https://d".into(),
             token: Secret::new("t".into()),
             authority: String::new(),
+            begun: ironyard_types::Timestamp(1),
         };
         let window = configuration.window().unwrap();
         for before in [0, 1, 512, (1 << 20) - 5, (1 << 20) - 31, (1 << 20) + 1, 3 << 20] {

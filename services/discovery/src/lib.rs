@@ -18,7 +18,7 @@ use domain::{agent_run::AgentRun, endpoint::Endpoint};
 pub use image::Config as ImageConfig;
 use image::ImageServer;
 use ironyard_db::{Db, Migration, record};
-use ironyard_peers::{Gateway, Inventory, Peers, Wakeups, follow_servers, name, poke_on_bmcs, resync_on_servers};
+use ironyard_peers::{Gateway, Inventory, Peers, Wakeups, enqueue_on_bmcs, follow_servers, name, resync_on_servers};
 use ironyard_proto::{
     discovery::{
         agent_run_service_server::{self, AgentRunServiceServer},
@@ -40,6 +40,7 @@ pub const MIGRATIONS: &[Migration] = &[
     ironyard_reconcile::MIGRATIONS[0],
     ironyard_reconcile::MIGRATIONS[1],
     ironyard_reconcile::MIGRATIONS[2],
+    ironyard_reconcile::MIGRATIONS[3],
     ironyard_operation::MIGRATIONS[0],
     ironyard_operation::MIGRATIONS[1],
     Migration {
@@ -69,12 +70,12 @@ pub enum Error {
 }
 
 /// A process that died between storing a record and making it due left it to us.
-async fn poke_all(app: &App) -> ironyard_db::Result<()> {
+async fn enqueue_all(app: &App) -> ironyard_db::Result<()> {
     for run in record::list_oldest::<AgentRun>(&app.cx.db, 100_000, &[("ended", "false")]).await? {
-        app.runs.poke(&run.value.metadata.name).await?;
+        app.runs.enqueue(&run.value.metadata.name).await?;
     }
     for endpoint in record::list::<Endpoint>(&app.cx.db, "", 1_000_000, &[]).await? {
-        app.endpoints.poke(&endpoint.value.metadata.name).await?;
+        app.endpoints.enqueue(&endpoint.value.metadata.name).await?;
     }
     Ok(())
 }
@@ -157,7 +158,7 @@ impl Service {
     /// A server became what it is: looks at what that concerns.
     pub async fn saw(&self, server: &Server) -> ironyard_db::Result<()> {
         match server.state() {
-            ServerState::Initial | ServerState::Discovery | ServerState::Unspecified => self.app.servers.poke(&name(server)).await,
+            ServerState::Initial | ServerState::Discovery | ServerState::Unspecified => self.app.servers.enqueue(&name(server)).await,
             // After a waiver its drives are read before anybody can claim it.
             ServerState::Available
                 if server
@@ -166,7 +167,7 @@ impl Service {
                     .and_then(|o| o.hardware.as_ref())
                     .is_some_and(|h| h.drives.is_empty()) =>
             {
-                self.app.servers.poke(&name(server)).await
+                self.app.servers.enqueue(&name(server)).await
             }
             // It is looked at now and then; nothing hastens that.
             ServerState::Available | ServerState::Reserved | ServerState::Cleanup | ServerState::Maintenance | ServerState::Error => Ok(()),
@@ -183,7 +184,7 @@ impl Service {
             servers,
             ..
         } = self.app.clone();
-        if let Err(error) = poke_all(&self.app).await {
+        if let Err(error) = enqueue_all(&self.app).await {
             tracing::warn!(%error, "could not look at what an earlier process left");
         }
         let metadata_name = |bmc: &ironyard_proto::bmc::Bmc| bmc.metadata.as_ref().map(|m| m.name.clone()).into_iter().collect::<Vec<_>>();
@@ -191,7 +192,7 @@ impl Service {
             tokio::join!(
                 follow_servers(inventory.clone(), async |server| self.saw(&server).await),
                 resync_on_servers(inventory, servers, |server| vec![name(server)]),
-                poke_on_bmcs(gateway.clone(), bmcs, metadata_name),
+                enqueue_on_bmcs(gateway.clone(), bmcs, metadata_name),
                 self.app.wakeups.follow_operations(gateway),
                 self.app.notifier.follow(&cx),
             )

@@ -37,6 +37,7 @@ pub async fn register(clients: &Clients, fleet: &FleetConfig, port: u16) -> Resu
         username: fleet.username.clone(),
         password: fleet.password.clone(),
         replace: false,
+        networks: vec![],
     };
     clients.credentials.clone().set_credential(secret).await?;
     for n in 0..fleet.count {
@@ -136,6 +137,7 @@ impl Progress {
 pub async fn run(count: u32) -> Result<(), BoxError> {
     let folder = tempfile::tempdir()?;
     let mut config = Config::new(folder.path(), SocketAddr::from(([127, 0, 0, 1], 0)));
+    config.first_wipe = ironyard_types::hardware::FirstWipe::Waive;
     config.in_band = ironyard_discovery::domain::discovery_run::InBand::Off;
     config.gateway.requests_per_second = 0;
     let stack = Stack::start(config).await?;
@@ -260,7 +262,10 @@ async fn report(clients: &Clients, servers: &[inventory::Server]) -> Result<(), 
             .map(|e| to_json("ironyard.inventory.v1.ServerHistoryEntry", e))
             .map(|json| text_at(&json, "/to"));
         println!("{name}: {}", states.collect::<Vec<_>>().join(" → "));
-        let request = claim::ListCertificatesRequest { server: name.clone() };
+        let request = claim::ListCertificatesRequest {
+            server: name.clone(),
+            ..Default::default()
+        };
         let certificates = clients
             .sanitization
             .clone()

@@ -32,7 +32,7 @@ pub enum Resource {
     /// Server.
     Server(Box<inventory::Server>),
     /// BMC.
-    Bmc(bmc::Bmc),
+    Bmc(Box<bmc::Bmc>),
     /// ServerClaim.
     Claim(claim::ServerClaim),
     /// ServerMaintenance.
@@ -95,6 +95,8 @@ struct Tls {
     trust: String,
     #[serde(default)]
     sha256: String,
+    #[serde(default)]
+    allow: Vec<String>,
 }
 
 #[derive(Default, Deserialize)]
@@ -122,6 +124,8 @@ struct BmcSpec {
     tls: Option<Tls>,
     #[serde(default)]
     running_machines: String,
+    #[serde(default)]
+    first_wipe: String,
 }
 
 #[derive(Deserialize)]
@@ -194,6 +198,8 @@ struct ServerSpec {
     in_band: String,
     #[serde(default)]
     running_machines: String,
+    #[serde(default)]
+    first_wipe: String,
 }
 
 #[derive(Deserialize)]
@@ -280,6 +286,9 @@ struct Secret {
     data: BTreeMap<String, String>,
     #[serde(default)]
     string_data: BTreeMap<String, String>,
+    /// Ours: networks whose BMCs it is for.
+    #[serde(default)]
+    networks: Vec<String>,
     #[serde(default, rename = "type")]
     _type: Option<IgnoredAny>,
     #[serde(default, rename = "immutable")]
@@ -346,11 +355,11 @@ fn document(value: &Value, yaml: &Yaml) -> Result<Document, String> {
         }
         "BMC" => {
             let Manifest { metadata, spec, .. } = yaml.read()?;
-            Resource::Bmc(bmc::Bmc {
+            Resource::Bmc(Box::new(bmc::Bmc {
                 metadata: Some(metadata_of(metadata)),
                 spec: Some(bmc_spec(spec)?),
                 ..Default::default()
-            })
+            }))
         }
         "Server" => {
             let Manifest { metadata, spec, .. } = yaml.read()?;
@@ -423,7 +432,7 @@ fn named(kind: &str, spec: &Value) -> Vec<String> {
                 ("port", "console_port"),
                 ("hostKey", "console_host_key"),
             ]),
-            ("BMC", "tls") => vec!["tls_trust", "certificate_sha256"],
+            ("BMC", "tls") => vec!["tls_trust", "certificate_sha256", "tls_weaknesses"],
             ("BMC", "bmcSecretRef") => vec!["credential"],
             ("ServerClaim", "ignitionSecretRef") => vec!["ignition"],
             ("Server", "uuid" | "systemUUID") => vec!["system_uuid"],
@@ -468,6 +477,17 @@ pub fn power_of(text: &str) -> Result<common::PowerState, String> {
     }
 }
 
+/// `wait`, `wipe`, `waive` or nothing.
+fn first_wipe_of(text: &str) -> Result<common::FirstWipe, String> {
+    match text {
+        "" => Ok(common::FirstWipe::Unspecified),
+        "wait" => Ok(common::FirstWipe::Wait),
+        "wipe" => Ok(common::FirstWipe::Wipe),
+        "waive" => Ok(common::FirstWipe::Waive),
+        other => Err(format!("spec.firstWipe: {other:?} is unknown: use wait, wipe or waive")),
+    }
+}
+
 /// `wait`, `adopt`, `powerOff` or nothing.
 fn running_machines_of(text: &str) -> Result<common::RunningMachines, String> {
     match text {
@@ -484,6 +504,7 @@ fn secret(secret: Secret) -> Result<bmc::SetCredentialRequest, String> {
         metadata: Head { name, .. },
         data,
         string_data: plain,
+        networks,
         ..
     } = secret;
     if let Some(key) = data
@@ -507,6 +528,7 @@ fn secret(secret: Secret) -> Result<bmc::SetCredentialRequest, String> {
         username: get("username")?,
         password: get("password")?,
         name,
+        networks,
         replace: false,
     })
 }
@@ -521,17 +543,27 @@ fn bmc_spec(spec: BmcSpec) -> Result<bmc::BmcSpec, String> {
         console_protocol,
         tls,
         running_machines,
+        first_wipe,
     } = spec;
-    let (trust, sha256) = match tls {
-        None => (bmc::TlsTrust::Unspecified, String::new()),
-        Some(Tls { trust, sha256 }) => match trust.as_str() {
-            "ca" => (bmc::TlsTrust::Ca, sha256),
-            "pin" => (bmc::TlsTrust::Pin, sha256),
-            "first-use" => (bmc::TlsTrust::FirstUse, sha256),
-            "insecure" => (bmc::TlsTrust::Insecure, sha256),
+    let (mut trust, mut sha256, mut tls_weaknesses) = (bmc::TlsTrust::Unspecified, String::new(), vec![]);
+    if let Some(tls) = tls {
+        trust = match tls.trust.as_str() {
+            "ca" => bmc::TlsTrust::Ca,
+            "pin" => bmc::TlsTrust::Pin,
+            "first-use" => bmc::TlsTrust::FirstUse,
+            "insecure" => bmc::TlsTrust::Insecure,
             other => return Err(format!("spec.tls.trust: {other:?} is unknown: use ca, pin, first-use or insecure")),
-        },
-    };
+        };
+        sha256 = tls.sha256;
+        for weakness in &tls.allow {
+            let weakness = match weakness.as_str() {
+                "rsa1024" => bmc::TlsWeakness::Rsa1024,
+                "x509v1" => bmc::TlsWeakness::X509V1,
+                other => return Err(format!("spec.tls.allow: {other:?} is unknown: use rsa1024 or x509v1")),
+            };
+            tls_weaknesses.push(weakness.into());
+        }
+    }
     Ok(bmc::BmcSpec {
         address,
         endpoint_ref: endpoint_ref.map(reference),
@@ -546,6 +578,8 @@ fn bmc_spec(spec: BmcSpec) -> Result<bmc::BmcSpec, String> {
         console_host_key: console_protocol.host_key,
         mac_address,
         running_machines: running_machines_of(&running_machines)?.into(),
+        first_wipe: first_wipe_of(&first_wipe)?.into(),
+        tls_weaknesses,
     })
 }
 
@@ -616,6 +650,7 @@ fn server_spec(spec: ServerSpec) -> Result<inventory::ServerSpec, String> {
             .map(|Sanitization { minimum }| inventory::SanitizationPolicy { minimum }),
         in_band: in_band.into(),
         running_machines: running_machines_of(&spec.running_machines)?.into(),
+        first_wipe: first_wipe_of(&spec.first_wipe)?.into(),
     })
 }
 
@@ -750,7 +785,8 @@ mod tests {
                 "spec.console_protocol",
                 "spec.credential",
                 "spec.port",
-                "spec.tls_trust"
+                "spec.tls_trust",
+                "spec.tls_weaknesses"
             ]
         );
         assert_eq!(

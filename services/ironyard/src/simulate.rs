@@ -84,6 +84,7 @@ impl Machine for Inside {
                 address: "0000:01:00.0".to_owned(),
                 vendor_id: "1b36".to_owned(),
                 device_id: "0010".to_owned(),
+                class_code: "010802".to_owned(),
                 ..PciDevice::default()
             }],
             unreadable: unreachable.clone(),

@@ -5,7 +5,10 @@ use std::{net::SocketAddr, os::unix::fs::DirBuilderExt, path::PathBuf, sync::Arc
 use ironyard_bmc_gateway::Gateway;
 use ironyard_discovery::Settings as DiscoverySettings;
 use ironyard_rpc::server;
-use ironyard_types::{SystemClock, hardware::RunningMachines};
+use ironyard_types::{
+    SystemClock,
+    hardware::{FirstWipe, RunningMachines},
+};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
@@ -23,12 +26,16 @@ pub struct Config {
     pub ops_listen: Option<SocketAddr>,
     /// The agent's image.
     pub image: Option<ironyard_discovery::ImageConfig>,
+    /// How machines reach discovery from inside; empty: as everybody does.
+    pub agent_url: String,
     /// Whether the agent is needed where a server does not say.
     pub in_band: ironyard_discovery::domain::discovery_run::InBand,
     /// Time for a machine to boot the agent.
     pub boot_timeout: Duration,
     /// What happens to machines that run when they are discovered.
     pub running_machines: RunningMachines,
+    /// What machines owe that were never wiped here.
+    pub first_wipe: FirstWipe,
     /// The gateway: how long hardware may take, how often it is asked.
     pub gateway: Gateway,
     /// Time for a discovery whose BMC does not do what it should.
@@ -55,9 +62,11 @@ impl Config {
             ops_listen: None,
             // Until there is one for real machines.
             image: Some(ironyard_discovery::ImageConfig::simulated(([127, 0, 0, 1], 0).into())),
+            agent_url: String::new(),
             in_band: ironyard_discovery::domain::discovery_run::InBand::Optional,
             boot_timeout: Duration::from_secs(600),
             running_machines: RunningMachines::Wait,
+            first_wipe: FirstWipe::Wait,
             gateway: Gateway {
                 read_timeout: Duration::from_secs(20),
                 retry_backoff: Duration::from_millis(500),
@@ -120,11 +129,16 @@ impl Stack {
             ..config.gateway.clone()
         };
         let discovery = DiscoverySettings {
-            agent_url: address.clone(),
+            agent_url: if config.agent_url.is_empty() {
+                address.clone()
+            } else {
+                config.agent_url.clone()
+            },
             image: config.image.clone(),
             in_band: config.in_band,
             boot_timeout: config.boot_timeout,
             running_machines: config.running_machines,
+            first_wipe: config.first_wipe,
             agent_wait: Duration::from_secs(8),
             patience: config.patience,
             offer_unread_storage: config.offer_unread_storage,

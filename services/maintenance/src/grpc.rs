@@ -4,7 +4,7 @@ use std::pin::Pin;
 
 use futures_util::Stream;
 use ironyard_db::Stored;
-use ironyard_operation::Request as Ledger;
+use ironyard_operation::Request as IdempotencyKey;
 use ironyard_proto::{
     common::{ChangeType, Reference},
     maintenance::{self as pb, server_maintenance_service_server::ServerMaintenanceService},
@@ -118,8 +118,8 @@ fn maintenance_from(maintenance: Option<pb::ServerMaintenance>) -> Result<(Serve
 }
 
 impl Grpc {
-    async fn poke(&self, name: &str) -> Result<(), Fault> {
-        self.0.maintenances.poke(name).await.map_err(store_fault)
+    async fn enqueue(&self, name: &str) -> Result<(), Fault> {
+        self.0.maintenances.enqueue(name).await.map_err(store_fault)
     }
 }
 
@@ -159,10 +159,10 @@ impl ServerMaintenanceService for Grpc {
         request_: Request<pb::CreateServerMaintenanceRequest>,
     ) -> Result<Response<pb::ServerMaintenance>, Status> {
         let message = request_.into_inner();
-        let ledger = request("CreateServerMaintenance", &message.request_id, &message);
+        let idempotency_key = request("CreateServerMaintenance", &message.request_id, &message);
         let (maintenance, _) = maintenance_from(message.server_maintenance)?;
-        let stored = create(&self.0.cx, &ledger, maintenance).await?;
-        self.poke(&stored.value.metadata.name).await?;
+        let stored = create(&self.0.cx, &idempotency_key, maintenance).await?;
+        self.enqueue(&stored.value.metadata.name).await?;
         Ok(Response::new(maintenance_to(stored)))
     }
 
@@ -171,11 +171,11 @@ impl ServerMaintenanceService for Grpc {
         request_: Request<pb::UpdateServerMaintenanceRequest>,
     ) -> Result<Response<pb::ServerMaintenance>, Status> {
         let message = request_.into_inner();
-        let ledger = request("UpdateServerMaintenance", &message.request_id, &message);
+        let idempotency_key = request("UpdateServerMaintenance", &message.request_id, &message);
         let mask = Mask::parse(message.update_mask, FIELDS)?;
         let (new, etag) = maintenance_from(message.server_maintenance)?;
         let name = new.metadata.name.clone();
-        let stored = update::<ServerMaintenance>(&self.0.cx, &ledger, &name, &etag, |m| {
+        let stored = update::<ServerMaintenance>(&self.0.cx, &idempotency_key, &name, &etag, |m| {
             if new.spec.server != m.spec.server {
                 return Err(Fault::field(
                     "server_maintenance.spec.server_ref",
@@ -190,7 +190,7 @@ impl ServerMaintenanceService for Grpc {
             Ok(())
         })
         .await?;
-        self.poke(&name).await?;
+        self.enqueue(&name).await?;
         Ok(Response::new(maintenance_to(stored)))
     }
 
@@ -200,12 +200,12 @@ impl ServerMaintenanceService for Grpc {
     ) -> Result<Response<pb::ServerMaintenance>, Status> {
         let pb::DeleteServerMaintenanceRequest { name, etag } = request.into_inner();
         let now = self.0.cx.now();
-        let stored = update::<ServerMaintenance>(&self.0.cx, &Ledger::default(), &name, &etag, |m| {
+        let stored = update::<ServerMaintenance>(&self.0.cx, &IdempotencyKey::default(), &name, &etag, |m| {
             m.metadata.deleted_at.get_or_insert(now);
             Ok(())
         })
         .await?;
-        self.poke(&name).await?;
+        self.enqueue(&name).await?;
         Ok(Response::new(maintenance_to(stored)))
     }
 

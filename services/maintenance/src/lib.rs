@@ -29,6 +29,7 @@ pub const MIGRATIONS: &[Migration] = &[
     ironyard_reconcile::MIGRATIONS[0],
     ironyard_reconcile::MIGRATIONS[1],
     ironyard_reconcile::MIGRATIONS[2],
+    ironyard_reconcile::MIGRATIONS[3],
     ironyard_operation::MIGRATIONS[0],
     ironyard_operation::MIGRATIONS[1],
     Migration {
@@ -103,7 +104,7 @@ impl Service {
     pub async fn saw(&self, server: &Server) -> ironyard_db::Result<()> {
         match server.state() {
             ServerState::Available | ServerState::Maintenance | ServerState::Error | ServerState::Unspecified => {
-                self.app.servers.poke(&name(server)).await
+                self.app.servers.enqueue(&name(server)).await
             }
             // Whatever waits for it, waits for another state.
             ServerState::Initial | ServerState::Discovery | ServerState::Reserved | ServerState::Cleanup => Ok(()),

@@ -43,6 +43,7 @@ pub async fn run(machine: Shared, channel: Channel, token: &str) -> Outcome {
     if let Err(why) = reported.await {
         return Outcome::Refused(why);
     }
+    tracing::debug!("has reported");
     loop {
         let next = patiently(|| {
             let mut client = client.clone();
@@ -51,10 +52,16 @@ pub async fn run(machine: Shared, channel: Channel, token: &str) -> Outcome {
         });
         let command = match next.await {
             Ok(reply) => reply.command,
-            Err(why) => return Outcome::Refused(why),
+            // The run is over: so it is for this machine.
+            Err(why) => {
+                tracing::debug!("{why}");
+                machine.power_off();
+                return Outcome::Off;
+            }
         };
         let Some(command) = command else { continue };
         let off = command.verb() == AgentVerb::Off;
+        tracing::debug!(verb = command.verb().as_str_name(), drives = command.drives.len(), "is told");
         let (id, doer) = (command.id.clone(), machine.clone());
         let results = tokio::task::spawn_blocking(move || execute(&doer, &command))
             .await
@@ -81,9 +88,15 @@ pub async fn run(machine: Shared, channel: Channel, token: &str) -> Outcome {
 
 fn execute(machine: &Shared, command: &pb::AgentCommand) -> Vec<pb::DriveResult> {
     let (seed, fresh_seed) = (&command.seed, &command.fresh_seed);
+    // What has come since the report, or cannot be reached any more, is nobody's task: then nothing is proven.
+    let other = match command.verb() {
+        AgentVerb::Mark | AgentVerb::Verify => other_storage(machine, command),
+        AgentVerb::Wipe | AgentVerb::Off | AgentVerb::Unspecified => None,
+    };
     let each = |task: &pb::DriveTask| {
         let serial = &task.serial_number;
         let outcome: Result<(&str, Vec<Sample>), Problem> = match command.verb() {
+            _ if other.is_some() => Err(Problem(other.clone().unwrap_or_default())),
             AgentVerb::Mark => sampling::mark_drive(&**machine, seed, serial).map(|before| ("marked", before)),
             AgentVerb::Wipe => machine.overwrite(serial).map(|()| ("overwritten with zeros", vec![])),
             AgentVerb::Verify => sampling::read_again(&**machine, seed, fresh_seed, serial).map(|after| ("read", after)),
@@ -104,7 +117,31 @@ fn execute(machine: &Shared, command: &pb::AgentCommand) -> Vec<pb::DriveResult>
             samples: samples.into_iter().map(sample).collect(),
         }
     };
-    command.drives.iter().map(each).collect()
+    // All at once: each drive takes its own time, and a slow one makes no other wait.
+    std::thread::scope(|scope| {
+        let all: Vec<_> = command.drives.iter().map(|task| (task, scope.spawn(|| each(task)))).collect();
+        let result = |(task, thread): (&pb::DriveTask, std::thread::ScopedJoinHandle<'_, pb::DriveResult>)| {
+            thread.join().unwrap_or_else(|_| pb::DriveResult {
+                serial_number: task.serial_number.clone(),
+                message: "the agent failed at this drive".to_owned(),
+                ..pb::DriveResult::default()
+            })
+        };
+        all.into_iter().map(result).collect()
+    })
+}
+
+/// Storage that the command does not name.
+fn other_storage(machine: &Shared, command: &pb::AgentCommand) -> Option<String> {
+    let now = machine.hardware();
+    let named = |serial: &str| command.drives.iter().any(|task| task.serial_number == serial);
+    let other = now.drives.iter().find(|drive| !named(&drive.serial_number));
+    let other = other.map(|drive| format!("drive {} has appeared since the agent reported", drive.label()));
+    other.or_else(|| {
+        now.unreadable_storage
+            .first()
+            .map(|what| format!("{what}; it appeared after the agent had reported"))
+    })
 }
 
 /// Repeats a call until discovery answers; a refusal ends the run.

@@ -2,8 +2,17 @@
 //!
 //! A library, so that simulated machines run the same code over simulated hardware.
 
+/// A line for whoever looks at the console. Many machines have none that can be written to: that is no reason to end.
+macro_rules! say {
+    ($($text:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stdout(), $($text)*);
+    }};
+}
+
 mod agent;
 mod dmi;
+pub mod init;
 pub mod linux;
 mod sampling;
 mod sysfs;

@@ -5,6 +5,7 @@ use std::{
     io::Write,
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
 use ironyard_types::{
@@ -17,6 +18,11 @@ use crate::{
     sysfs::{Extent, Sysfs},
 };
 
+/// Nothing new for so long, and nothing missing: this is all.
+const SETTLED: Duration = Duration::from_secs(10);
+/// What has not come by then is told as missing.
+const LATEST: Duration = Duration::from_secs(60);
+
 /// A machine whose `/sys`, `/proc` and `/dev` lie under a root (`/`, or a copy of them in a test).
 pub struct Linux {
     sysfs: Sysfs,
@@ -26,6 +32,22 @@ impl Linux {
     /// The machine under this root.
     pub fn new(root: impl Into<PathBuf>) -> Self {
         Self { sysfs: Sysfs(root.into()) }
+    }
+
+    /// Waits until drives and their controllers have come up, or do not any more: drivers look for them in their own time.
+    pub async fn settle(&self) {
+        let (began, mut before, mut since) = (Instant::now(), None, Instant::now());
+        loop {
+            let now = (self.sysfs.entries("sys/block"), self.sysfs.unreachable_storage());
+            let missing = !now.1.is_empty();
+            if before.as_ref() != Some(&now) {
+                (before, since) = (Some(now), Instant::now());
+            }
+            if since.elapsed() >= if missing { LATEST } else { SETTLED } || began.elapsed() >= LATEST {
+                return;
+            }
+            tokio::time::sleep(SETTLED / 20).await;
+        }
     }
 
     fn text(&self, path: &str) -> String {
@@ -87,6 +109,7 @@ impl Linux {
         let each = |address: String| PciDevice {
             vendor_id: id(format!("sys/bus/pci/devices/{address}/vendor")),
             device_id: id(format!("sys/bus/pci/devices/{address}/device")),
+            class_code: id(format!("sys/bus/pci/devices/{address}/class")),
             address,
             ..PciDevice::default()
         };
@@ -108,6 +131,30 @@ impl Linux {
         let path = self.sysfs.path(&format!("dev/{}", extent.name));
         let file = OpenOptions::new().read(true).write(write).open(&path);
         Ok((file.map_err(|e| problem(&path, &e))?, path))
+    }
+
+    /// Whether what was written to a block device is there by each of its other names: else they are drives of their own, which nobody can tell apart.
+    fn same_by_all_paths(&self, serial: &str, extent: &Extent, start: u64, written: &[&(u64, Block)]) -> Result<(), Problem> {
+        if extent.paths.is_empty() || written.is_empty() {
+            return Ok(());
+        }
+        self.drop_cache()?;
+        for name in &extent.paths {
+            let path = self.sysfs.path(&format!("dev/{name}"));
+            let file = File::open(&path).map_err(|e| problem(&path, &e))?;
+            for (block, bytes) in written {
+                let mut read = [0; BLOCK];
+                file.read_exact_at(&mut read, (block - start) * BLOCK as u64)
+                    .map_err(|e| problem(&path, &e))?;
+                if read != *bytes {
+                    let (one, other) = (&extent.name, name);
+                    return Err(Problem(format!(
+                        "{one} and {other} are two drives that both show serial number {serial}"
+                    )));
+                }
+            }
+        }
+        Ok(())
     }
 
     /// What was written before an erase must not be read from the kernel's cache after it.
@@ -154,6 +201,7 @@ impl Machine for Linux {
             drives: self.sysfs.drives().into_iter().map(|d| d.drive).collect(),
             network_interfaces: self.interfaces(),
             pci_devices: self.pci(),
+            parts: vec![],
             unreadable: unreachable.clone(),
             unreadable_storage: unreachable,
             read_at: SystemClock.now(),
@@ -194,6 +242,8 @@ impl Machine for Linux {
                     .map_err(|e| problem(&path, &e))?;
             }
             file.sync_all().map_err(|e| problem(&path, &e))?;
+            let here: Vec<_> = blocks.iter().filter(|(block, _)| (start..end).contains(block)).collect();
+            self.same_by_all_paths(serial, &extent, start, &here)?;
             start = end;
         }
         match blocks.iter().find(|(block, _)| *block >= start) {
@@ -218,9 +268,7 @@ impl Machine for Linux {
     }
 
     fn power_off(&self) {
-        if let Err(error) = std::process::Command::new("poweroff").arg("-f").status() {
-            tracing::error!(%error, "could not switch off");
-        }
+        crate::init::power_off();
     }
 }
 
@@ -281,6 +329,35 @@ mod tests {
         assert!(after.len() == 16 && after.iter().all(|s| s.digest == digest(&[0; BLOCK])));
         assert!(machine.read("S42", &[16]).is_err() && machine.write("S42", &[(16, [0; BLOCK])]).is_err());
         assert!(machine.blocks("nothing").is_err());
+    }
+
+    #[test]
+    fn two_drives_that_look_like_one_are_told_from_two_paths_to_one() {
+        for two_drives in [false, true] {
+            let folder = tempfile::tempdir().unwrap();
+            let put = |path: &str, text: &str| {
+                let path = folder.path().join(path);
+                std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+                std::fs::write(path, text).unwrap();
+            };
+            put("proc/sys/vm/drop_caches", "");
+            for name in ["sda", "sdb"] {
+                put(&format!("sys/block/{name}/device/wwid"), "naa.5000\n");
+                put(&format!("sys/block/{name}/device/vpd_pg80"), "\0\u{1}\0\u{4} S42\0");
+                put(&format!("sys/block/{name}/size"), "16\n");
+            }
+            put("dev/sda", &"x".repeat(16 * 512));
+            let other = folder.path().join("dev/sdb");
+            if two_drives {
+                std::fs::copy(folder.path().join("dev/sda"), other).unwrap();
+            } else {
+                std::os::unix::fs::symlink("sda", other).unwrap();
+            }
+            let machine = Linux::new(folder.path());
+            assert_eq!(machine.hardware().drives.len(), 1);
+            let marked = crate::sampling::mark_drive(&machine, "seed", "S42");
+            assert_eq!(marked.is_err(), two_drives, "{marked:?}");
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use std::{path::PathBuf, process::ExitCode, sync::Arc};
 
 use clap::Parser;
-use ironyard_metalprobe::{Machine, Outcome, channel, linux::Linux, run};
+use ironyard_metalprobe::{Machine, Outcome, channel, init, linux::Linux, run};
 use ironyard_types::agent_image::AgentConfiguration;
 
 /// Looks at this machine from inside and does what discovery tells it.
@@ -19,8 +19,24 @@ struct Args {
     print: bool,
 }
 
+/// A console that cannot be written to is no reason to end.
+fn say(text: std::fmt::Arguments<'_>) {
+    use std::io::Write as _;
+    let _ = writeln!(std::io::stdout(), "{text}");
+}
+
 #[tokio::main]
 async fn main() -> ExitCode {
+    if init::is_first() {
+        return init::run().await;
+    }
+    // A console has no colours, and a machine that has just started no time of day.
+    let subscriber = tracing_subscriber::fmt()
+        .with_ansi(false)
+        .without_time()
+        .with_target(false)
+        .log_internal_errors(false);
+    subscriber.with_env_filter("ironyard_metalprobe=debug").init();
     let args = Args::parse();
     let machine = Linux::new("/");
     if args.print {
@@ -33,20 +49,23 @@ async fn main() -> ExitCode {
     let configuration = match configuration {
         Ok(configuration) => configuration,
         Err(error) => {
-            eprintln!("metalprobe: {}: {error}", args.credential.display());
+            say(format_args!("metalprobe: {}: {error}", args.credential.display()));
             return ExitCode::from(2);
         }
     };
+    machine.settle().await;
+    say(format_args!("metalprobe: reports to {}", configuration.discovery));
+    init::set_clock(configuration.begun);
     match channel(&configuration) {
         Ok(channel) => match run(Arc::new(machine), channel, configuration.token.expose()).await {
             Outcome::Off => ExitCode::SUCCESS,
             Outcome::Refused(why) => {
-                eprintln!("metalprobe: discovery refused: {why}");
+                say(format_args!("metalprobe: discovery refused: {why}"));
                 ExitCode::FAILURE
             }
         },
         Err(error) => {
-            eprintln!("metalprobe: {error}");
+            say(format_args!("metalprobe: {error}"));
             ExitCode::from(2)
         }
     }

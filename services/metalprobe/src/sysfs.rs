@@ -19,6 +19,8 @@ pub(crate) struct Extent {
     pub(crate) name: String,
     /// Blocks.
     pub(crate) blocks: u64,
+    /// Other names that show the same serial number, world-wide name and size: other paths to it, if what is written here can be read there.
+    pub(crate) paths: Vec<String>,
 }
 
 /// A drive and the block devices that it consists of: the namespaces of an NVMe drive, the boot areas of an eMMC.
@@ -70,11 +72,12 @@ impl Sysfs {
         let mut devices: Vec<Device> = Vec::new();
         for device in self.entries("sys/block").iter().filter_map(|name| self.device(name)) {
             // The same namespace or logical unit by another path. The serial number counts too: some NVMe drives share a made-up EUI-64.
-            let known = devices.iter().any(|d| {
+            let known = devices.iter_mut().find(|d| {
                 !d.wwid.is_empty() && d.wwid == device.wwid && d.serial == device.serial && d.extent.blocks == device.extent.blocks
             });
-            if !known {
-                devices.push(device);
+            match known {
+                Some(known) => known.extent.paths.push(device.extent.name),
+                None => devices.push(device),
             }
         }
         let mut drives: Vec<BlockDrive> = Vec::new();
@@ -130,6 +133,10 @@ impl Sysfs {
             return None;
         }
         let blocks: u64 = at("size").parse().unwrap_or(0);
+        // It is named instead.
+        if name.starts_with("nvme") && blocks == 0 {
+            return None;
+        }
         // A reader without a card.
         let removable = at("removable") == "1";
         if (removable && blocks == 0) || self.is_own_medium(name) {
@@ -142,6 +149,7 @@ impl Sysfs {
             extent: Extent {
                 name: name.to_owned(),
                 blocks,
+                paths: vec![],
             },
             serial: serial.into_iter().find(|s| !s.is_empty()).unwrap_or_default(),
             wwid: wwid.into_iter().find(|s| !s.is_empty()).unwrap_or_default(),
@@ -181,17 +189,72 @@ impl Sysfs {
         Ok(())
     }
 
+    /// Whether the firmware describes a range of memory that keeps what is written to it. It describes its own RAM disks in the same table.
+    fn has_persistent_memory(&self) -> bool {
+        // 66f0d379-b4f3-4074-ac43-0d3318b78cdb, as it stands in the table.
+        const PERSISTENT: [u8; 16] = [
+            0x79, 0xd3, 0xf0, 0x66, 0xf3, 0xb4, 0x74, 0x40, 0xac, 0x43, 0x0d, 0x33, 0x18, 0xb7, 0x8c, 0xdb,
+        ];
+        let path = self.path("sys/firmware/acpi/tables/NFIT");
+        match std::fs::read(&path) {
+            Ok(table) => table.windows(PERSISTENT.len()).any(|range| range == PERSISTENT),
+            Err(error) => error.kind() != std::io::ErrorKind::NotFound,
+        }
+    }
+
     /// Storage hardware that is there and cannot be reached: what lies on it is unknown, and cannot be erased.
     pub(crate) fn unreachable_storage(&self) -> Vec<String> {
         let mut found = Vec::new();
+        // Disks, of whatever kind, that the kernel knows and shows no blocks of: hidden members of a volume, or such as do not answer.
+        for device in self.entries("sys/bus/scsi/devices") {
+            let kind = self.text(&format!("sys/bus/scsi/devices/{device}/type"));
+            let folder = format!("sys/bus/scsi/devices/{device}/block");
+            if ["0", "7", "14", "20"].contains(&kind.as_str()) && self.entries(&folder).is_empty() {
+                found.push(format!("disk {device}: it has no block device"));
+            }
+        }
+        for card in self.entries("sys/bus/mmc/devices") {
+            let kind = self.text(&format!("sys/bus/mmc/devices/{card}/type"));
+            if ["MMC", "SD", "SDcombo"].contains(&kind.as_str()) && self.entries(&format!("sys/bus/mmc/devices/{card}/block")).is_empty() {
+                found.push(format!("memory card {card}: it has no block device"));
+            }
+        }
+        for interface in self.entries("sys/bus/usb/devices") {
+            let class = self.text(&format!("sys/bus/usb/devices/{interface}/bInterfaceClass"));
+            if class == "08" && !self.path(&format!("sys/bus/usb/devices/{interface}/driver")).exists() {
+                found.push(format!("USB storage {interface}: no driver has it"));
+            }
+        }
+        if self.has_persistent_memory() {
+            found.push("persistent memory: the agent's image has no driver for it".to_owned());
+        }
+        for name in self.entries("sys/block").iter().filter(|name| name.starts_with("nvme")) {
+            let at = |file: &str| self.text(&format!("sys/block/{name}/{file}"));
+            // One path of several is hidden too, and its name tells it: `nvme0c1n1`. What else is hidden has a command set that the kernel does not know.
+            let path = name.trim_start_matches("nvme").contains('c');
+            if !path && (at("hidden") == "1" || at("size") == "0") {
+                found.push(format!("namespace {name}: the kernel cannot read its format"));
+            }
+        }
         for address in self.entries("sys/bus/pci/devices") {
             let at = |file: &str| self.text(&format!("sys/bus/pci/devices/{address}/{file}"));
             let driver = self.path(&format!("sys/bus/pci/devices/{address}/driver")).read_link();
             // A driver that hands the controller to a virtual machine shows no drives.
             let shows_drives = driver.is_ok_and(|path| !path.ends_with("vfio-pci") && !path.ends_with("pciback"));
-            // Mass storage, and hosts of SD cards.
             let class = at("class");
-            if (class.starts_with("0x01") || class.starts_with("0x0805")) && !shows_drives {
+            // What is kept in persistent memory over CXL has no driver here.
+            if class.starts_with("0x0502") {
+                found.push(format!(
+                    "memory device {address}: the agent's image has no driver for it, and cannot erase it"
+                ));
+            }
+            // A controller may keep NVMe drives from their driver.
+            if at("remapped_nvme").parse::<u32>().is_ok_and(|count| count > 0) {
+                found.push(format!("NVMe drives behind {address}: its RAID mode hides them"));
+            }
+            // Mass storage, hosts of SD cards, and USB. What hangs at Fibre Channel is no part of the machine.
+            let storage = ["0x01", "0x0805", "0x0c03"].iter().any(|kind| class.starts_with(kind));
+            if storage && !shows_drives {
                 let (vendor, device) = (at("vendor"), at("device"));
                 let id = [vendor, device].map(|id| id.trim_start_matches("0x").to_owned()).join(":");
                 found.push(format!(

@@ -898,7 +898,10 @@ impl OperationService for Hardware {
             .take(1000)
             .cloned()
             .collect();
-        Ok(Response::new(bmc::ListOperationsResponse { operations }))
+        Ok(Response::new(bmc::ListOperationsResponse {
+            operations,
+            ..Default::default()
+        }))
     }
 
     /// Here no time passes within a call: the deadline is over at once.
@@ -1096,7 +1099,13 @@ mod tests {
         assert_eq!(refused(erase(&hardware, "k1", "d1")), "REQUEST_ID_REUSED");
         let other = power(&hardware, "", PowerAction::Cycle).unwrap();
         assert_ne!(power(&hardware, "", PowerAction::Cycle).unwrap().name, other.name);
-        let list = |running_only| now(hardware.list_operations(Request::new(bmc::ListOperationsRequest { running_only }))).unwrap();
+        let list = |running_only| {
+            now(hardware.list_operations(Request::new(bmc::ListOperationsRequest {
+                running_only,
+                ..Default::default()
+            })))
+            .unwrap()
+        };
         assert_eq!((list(false).operations.len(), list(true).operations.len()), (3, 2));
         assert_eq!(list(false).operations[2].name, "op-1");
     }

@@ -5,7 +5,7 @@
 //! A seed is a schedule: `IRONYARD_SEED=n` runs one and prints its turns. `IRONYARD_SCHEDULES` is how many are run, on all processors;
 //! unless told, 150 on one, beside the other tests.
 
-mod actors;
+pub mod actors;
 mod hardware;
 mod record;
 mod schedule;

@@ -83,6 +83,19 @@ impl Recorder {
                     minimum,
                 });
             }
+            // A machine that owes since it was found: as if somebody had held it before, and let go.
+            if before.debt != now.debt && !now.debt.is_empty() && before.claim.is_empty() && now.claim.is_empty() {
+                let minimum = (text(row, "/facts/debt/minimum") == "Purge").then_some(2).or(Some(1));
+                let (server, claim) = (server.clone(), now.debt.clone());
+                self.push(|at| Fact::Reserved {
+                    at,
+                    server: server.clone(),
+                    claim: claim.clone(),
+                    policy: Reclaim::Recycle,
+                    minimum,
+                });
+                self.push(|at| Fact::Released { at, server, claim });
+            }
             if before.debt != now.debt
                 && now.debt.is_empty()
                 // A wipe that is proven leaves Cleanup; one that is waived stays where it failed.

@@ -4,7 +4,7 @@ use std::{
     collections::VecDeque,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicI64, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -154,6 +154,8 @@ pub struct World {
     pub moves: [Arc<AtomicU64>; 4],
     /// How long a claim waits for a peer before it is an error.
     pub patience: Duration,
+    /// Whether machines are wiped before they are offered for the first time.
+    first_wipe: AtomicBool,
     _folder: tempfile::TempDir,
 }
 
@@ -195,6 +197,7 @@ impl World {
             dbs: dbs.try_into().unwrap_or_else(|_| unreachable!()),
             moves,
             patience: Duration::from_secs(900),
+            first_wipe: AtomicBool::default(),
             _folder: folder,
         }
     }
@@ -219,6 +222,7 @@ impl World {
         }
         ironyard_types::seed_ids(seed);
         self.hardware.reset();
+        self.first_wipe.store(seed % 2 == 1, Ordering::Relaxed);
         *self.net.chance.lock().unwrap() = Chance::new(seed ^ 0x5EED);
         *self.net.answering.lock().unwrap() = Default::default();
         self.net.stray.lock().unwrap().clear();
@@ -288,6 +292,7 @@ impl World {
                 let settings = serde_json::from_value(serde_json::json!({
                     "agent_url": "http://ironyard",
                     "agent_wait": "0s",
+                    "first_wipe": if self.first_wipe.load(Ordering::Relaxed) { "wipe" } else { "waive" },
                     "image": {"simulated": true, "listen": "127.0.0.1:0", "url": "http://ironyard"},
                 }))
                 .unwrap();

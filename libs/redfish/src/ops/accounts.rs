@@ -99,18 +99,23 @@ pub async fn create(client: &Client, username: &str, password: &Secret<String>, 
     let slot = docs
         .iter()
         .find(|d| d.text("UserName").is_none() && d.id().parse::<u32>().is_ok_and(|n| n > 2));
-    if let Some(slot) = slot {
-        return client.patch(&slot.uri, &body).await.map(|_| ());
+    match slot {
+        Some(slot) => super::change(client, &slot.uri, &body).await.map(drop)?,
+        None => match client.post(&link, &body).await {
+            Ok(_) => {}
+            // Without what older services do not know.
+            Err(Error::Refused { .. } | Error::InvalidValue { .. }) => {
+                let body = json!({"UserName": username, "Password": password.expose(), "RoleId": role});
+                client.post(&link, &body).await.map(drop)?;
+            }
+            Err(error) => return Err(error),
+        },
     }
-    match client.post(&link, &body).await {
-        Ok(_) => Ok(()),
-        // Without what older services do not know.
-        Err(Error::Refused { .. } | Error::InvalidValue { .. }) => {
-            let body = json!({"UserName": username, "Password": password.expose(), "RoleId": role});
-            client.post(&link, &body).await.map(|_| ())
-        }
-        Err(error) => Err(error),
-    }
+    let differs = || async {
+        let there = find(client, username).await?.is_some();
+        Ok((!there).then(|| format!("no account {username}")))
+    };
+    super::shows(super::SHOWS, differs).await
 }
 
 /// Deletes the account of a user, or empties its slot; false when there is none.
@@ -119,13 +124,17 @@ pub async fn delete(client: &Client, username: &str) -> Result<bool> {
         return Ok(false);
     };
     match client.delete(&account.uri).await {
-        Ok(_) => Ok(true),
-        Err(Error::Refused { .. } | Error::Unsupported(_)) => client
-            .patch(&account.uri, &json!({"Enabled": false, "UserName": ""}))
-            .await
-            .map(|_| true),
-        Err(error) => Err(error),
+        Ok(_) => {}
+        Err(Error::Refused { .. } | Error::Unsupported(_)) => {
+            super::change(client, &account.uri, &json!({"Enabled": false, "UserName": ""})).await?;
+        }
+        Err(error) => return Err(error),
     }
+    let differs = || async {
+        let there = find(client, username).await?.is_some();
+        Ok(there.then(|| format!("the account {username}")))
+    };
+    super::shows(super::SHOWS, differs).await.map(|()| true)
 }
 
 /// Changes the password of a user. While a BMC asks for that before anything else, only this is allowed, and the account must be found
@@ -137,7 +146,9 @@ pub async fn set_password(client: &Client, username: &str, password: &Secret<Str
         Err(Error::PasswordChangeRequired | Error::Forbidden(_)) => own_account(client, username).await?,
         Err(error) => return Err(error),
     };
-    client.patch(&uri, &json!({"Password": password.expose()})).await.map(|_| ())
+    super::change(client, &uri, &json!({"Password": password.expose()}))
+        .await
+        .map(|_| ())
 }
 
 /// The account's own path, as the session or the answer to a login names it; else where most services have it.

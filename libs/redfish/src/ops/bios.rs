@@ -23,72 +23,6 @@ pub struct Bios {
     pub reset_pending: bool,
 }
 
-/// Whether what is called so is a secret, or a hash that one can be guessed from.
-pub(crate) fn is_secret(name: &str) -> bool {
-    const WORDS: [&str; 30] = [
-        "password",
-        "passwd",
-        "passphrase",
-        "passcode",
-        "secret",
-        "salt",
-        "token",
-        "community",
-        "credential",
-        "privatekey",
-        "privkey",
-        "encryptionkey",
-        "authkey",
-        "authenticationkey",
-        "ipmikey",
-        "v3key",
-        "keystring",
-        "licensekey",
-        "activationkey",
-        "productkey",
-        "presharedkey",
-        "signingkey",
-        "unlockkey",
-        "masterkey",
-        "sessionkey",
-        "authorizationheader",
-        "pwd",
-        "apikey",
-        "accesskey",
-        "sharedkey",
-    ];
-    // What is said of secrets, and what each member of a schema may be.
-    const ABOUT: [&str; 6] = [
-        "passwordstatus",
-        "passwordexpiration",
-        "passwordchangerequired",
-        "passwordname",
-        "keyidentifier",
-        "@",
-    ];
-    let letters = |c: &char| c.is_ascii_alphanumeric() || *c == '@';
-    let name: String = name.to_ascii_lowercase().chars().filter(letters).collect();
-    name == "authorization"
-        || name.ends_with("psk")
-        || WORDS.iter().any(|word| name.contains(word)) && !ABOUT.iter().any(|word| name.contains(word))
-}
-
-/// An attribute's value as text; absent for nulls and structures.
-pub fn as_text(value: &Value) -> Option<String> {
-    match value {
-        Value::String(text) => Some(crate::error::clean(text)),
-        Value::Number(number) => Some(number.to_string()),
-        Value::Bool(flag) => Some(flag.to_string()),
-        Value::Null | Value::Array(_) | Value::Object(_) => None,
-    }
-}
-
-/// All attributes as text, without secrets.
-pub fn as_texts(attributes: &Map<String, Value>) -> BTreeMap<String, String> {
-    let keep = attributes.iter().filter(|(name, _)| !is_secret(name));
-    keep.filter_map(|(name, value)| Some((name.clone(), as_text(value)?))).collect()
-}
-
 /// Reads the BIOS.
 pub async fn read(client: &Client, system: &Doc) -> Result<Bios> {
     let link = system
@@ -120,7 +54,7 @@ fn object(doc: &Doc, key: &str) -> Map<String, Value> {
 /// Sets attributes for the next boot unless they are so or will be; true when something was written. What the BMC stored is read back.
 pub async fn set(client: &Client, system: &Doc, wanted: &BTreeMap<String, String>, registry: Option<&Registry>) -> Result<bool> {
     let bios = read(client, system).await?;
-    let change = registry::difference(&bios, registry, wanted)?;
+    let change = registry::difference(&bios.attributes, &bios.pending, registry, wanted)?;
     if change.is_empty() {
         return Ok(false);
     }
@@ -136,24 +70,29 @@ pub async fn set(client: &Client, system: &Doc, wanted: &BTreeMap<String, String
         timed
     });
     let written = match timed {
-        Some(timed) => match client.patch(&settings.uri, &timed).await {
+        Some(timed) => match super::change(client, &settings.uri, &timed).await {
             // Lenovo lists OnReset and refuses to be told so.
-            Err(Error::Refused { .. } | Error::InvalidValue { .. }) => client.patch(&settings.uri, &plain).await,
+            Err(Error::Refused { .. } | Error::InvalidValue { .. }) => super::change(client, &settings.uri, &plain).await,
             outcome => outcome,
         },
-        None => client.patch(&settings.uri, &plain).await,
+        None => super::change(client, &settings.uri, &plain).await,
     };
     written?;
-    let after = read(client, system).await?;
-    let missing = change.iter().find(|(name, value)| {
-        let pending = after.pending.get(*name);
+    let differs = || async {
+        let after = read(client, system).await?;
         // Taken at once, or pending; a BMC that shows no pending values at all has to be believed.
-        after.attributes.get(*name) != Some(value) && pending != Some(value) && (pending.is_some() || !after.pending.is_empty())
-    });
-    match missing {
-        Some((name, _)) => Err(Error::NotApplied(format!("another value of {name}"))),
-        None => Ok(true),
-    }
+        let shows_pending = after.settings.as_ref().is_some_and(|s| {
+            s.value
+                .get("Attributes")
+                .and_then(Value::as_object)
+                .is_some_and(|all| !all.is_empty())
+        });
+        let missing = change
+            .iter()
+            .find(|(name, value)| shows_pending && after.attributes.get(*name) != Some(value) && after.pending.get(*name) != Some(value));
+        Ok(missing.map(|(name, _)| format!("another value of {name}")))
+    };
+    super::shows(super::SHOWS, differs).await.map(|()| true)
 }
 
 /// Changes one of the BIOS's own passwords, at the next boot.

@@ -78,18 +78,25 @@ pub async fn set_override(client: &Client, system: &Doc, wanted: &Override) -> R
     let mut last = Error::Unsupported("a boot override".to_owned());
     for (path, body) in ladder {
         let (Some(path), Some(body)) = (path, body) else { continue };
-        match client.patch(&path, &json!({"Boot": body})).await {
+        match super::change(client, &path, &json!({"Boot": body})).await {
             Ok(_) => {
-                let shown = client.get(&system.uri).await?.part("Boot");
-                return if path != system.uri || holds(&shown, &body) {
-                    Ok(true)
-                } else {
+                let differs = || async {
+                    // Where it was written: what waits for the next boot may show there only, or nowhere at all.
+                    let shown = match client.get(&path).await {
+                        Ok(doc) => doc.part("Boot"),
+                        Err(error) if path != system.uri && error.is_refusal() => Doc::default(),
+                        Err(error) => return Err(error),
+                    };
                     let (target, enabled) = (
                         shown.text_or_empty("BootSourceOverrideTarget"),
                         shown.text_or_empty("BootSourceOverrideEnabled"),
                     );
-                    Err(Error::NotApplied(format!("{target}, {enabled}")))
+                    let silent = path != system.uri && target.is_empty() && enabled.is_empty();
+                    let taken = async || Ok::<_, Error>(holds(&client.get(&system.uri).await?.part("Boot"), &body));
+                    let as_wanted = silent || holds(&shown, &body) || (path != system.uri && taken().await?);
+                    Ok((!as_wanted).then(|| format!("{target}, {enabled}")))
                 };
+                return super::shows(super::SHOWS, differs).await.map(|()| true);
             }
             Err(error) if error.is_refusal() => last = error,
             Err(error) => return Err(error),
@@ -118,19 +125,24 @@ async fn clear(client: &Client, system: &Doc, boot: &Doc) -> Result<bool> {
     let mut last = Error::Unsupported("a boot override".to_owned());
     for path in [Some(system.uri.clone()), settings].into_iter().flatten() {
         for body in bodies.iter().flatten() {
-            match client.patch(&path, &json!({"Boot": body})).await {
+            match super::change(client, &path, &json!({"Boot": body})).await {
                 Ok(_) if path != system.uri => return Ok(true),
                 Ok(_) => {
-                    let shown = client.get(&system.uri).await?.part("Boot");
-                    let cleared = json!({"BootSourceOverrideEnabled": "Disabled"});
-                    if holds(&shown, &cleared) || (disk && shown.text("BootSourceOverrideTarget").as_deref() == Some("Hdd")) {
-                        return Ok(true);
+                    let differs = || async {
+                        let shown = client.get(&system.uri).await?.part("Boot");
+                        let cleared = json!({"BootSourceOverrideEnabled": "Disabled"});
+                        let (target, enabled) = (
+                            shown.text_or_empty("BootSourceOverrideTarget"),
+                            shown.text_or_empty("BootSourceOverrideEnabled"),
+                        );
+                        let as_wanted = holds(&shown, &cleared) || (disk && target == "Hdd");
+                        Ok((!as_wanted).then(|| format!("{target}, {enabled}")))
+                    };
+                    match super::shows(super::SHOWS, differs).await {
+                        Ok(()) => return Ok(true),
+                        Err(error @ Error::NotApplied(_)) => last = error,
+                        Err(error) => return Err(error),
                     }
-                    let (target, enabled) = (
-                        shown.text_or_empty("BootSourceOverrideTarget"),
-                        shown.text_or_empty("BootSourceOverrideEnabled"),
-                    );
-                    last = Error::NotApplied(format!("{target}, {enabled}"));
                 }
                 // It says what it is to be, so asking in another form repeats nothing.
                 Err(error) if error.is_refusal() || matches!(error, Error::Failed { .. }) => last = error,
@@ -307,26 +319,26 @@ pub async fn set_order(client: &Client, system: &Doc, devices: &[String]) -> Res
         return Ok(false);
     }
     let body = json!({"Boot": {"BootOrder": wanted.into_iter().map(Value::String).collect::<Vec<_>>()}});
-    match client.patch(&system.uri, &body).await {
+    match super::change(client, &system.uri, &body).await {
         Ok(_) => {}
         Err(error) if error.is_refusal() => match &settings {
-            Some(path) => client.patch(path, &body).await.map(|_| ())?,
+            Some(path) => super::change(client, path, &body).await.map(|_| ())?,
             None => return Err(error),
         },
         Err(error) => return Err(error),
     }
     let order = |doc: Doc| doc.part("Boot").texts("BootOrder");
-    let shown = order(client.get(&system.uri).await?);
-    let pending = match &settings {
-        Some(path) => client.get(path).await.map(order).unwrap_or_default(),
-        None => vec![],
-    };
     let wanted = body["Boot"]["BootOrder"].clone();
-    if json!(shown) == wanted || json!(pending) == wanted || settings.is_some() && pending.is_empty() {
-        Ok(true)
-    } else {
-        Err(Error::NotApplied(format!("the boot order {}", shown.join(", "))))
-    }
+    let differs = || async {
+        let shown = order(client.get(&system.uri).await?);
+        let pending = match &settings {
+            Some(path) => client.get(path).await.map(order).unwrap_or_default(),
+            None => vec![],
+        };
+        let as_wanted = json!(shown) == wanted || json!(pending) == wanted || settings.is_some() && pending.is_empty();
+        Ok((!as_wanted).then(|| format!("the boot order {}", shown.join(", "))))
+    };
+    super::shows(super::SHOWS, differs).await.map(|()| true)
 }
 
 #[cfg(test)]

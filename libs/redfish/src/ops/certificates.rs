@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{family, tasks};
+use super::{tasks, topology};
 use crate::{Client, Doc, Error, Members, Reply, Result};
 
 /// Who a certificate is for.
@@ -29,7 +29,7 @@ pub struct Subject {
 pub async fn present(client: &Client) -> Result<(String, Vec<Doc>)> {
     let root = client.root().await?;
     let unsupported = || Error::Unsupported("certificates".to_owned());
-    let manager = family::manager(client, &root, None).await?;
+    let manager = topology::manager(client, &root, None).await?;
     let protocol = client.get(&manager.link("NetworkProtocol").ok_or_else(unsupported)?).await?;
     let link = protocol.part("HTTPS").link("Certificates").ok_or_else(unsupported)?;
     let members = Members::new(client);

@@ -32,6 +32,7 @@ async fn documents(members: &Members<'_>, system: &Doc) -> Vec<Doc> {
         }
     }
     let mut drives = members.linked(links).await;
+    drives.retain(|drive| !is_virtual(drive));
     if drives.is_empty()
         && let Some(simple) = system.link("SimpleStorage")
     {
@@ -50,8 +51,26 @@ async fn documents(members: &Members<'_>, system: &Doc) -> Vec<Doc> {
             }));
         }
     }
-    drives.retain(Doc::is_present);
+    drives.retain(|drive| drive.is_present() && !is_virtual(drive));
     drives
+}
+
+/// Whether a drive is one that the BMC plays to the host over USB: virtual media, which hold nothing of the machine's.
+fn is_virtual(drive: &Doc) -> bool {
+    let name = [drive.text_or_empty("Model"), drive.text_or_empty("Name")]
+        .join(" ")
+        .to_ascii_lowercase();
+    let kinds = [
+        "cdrom",
+        "cd-rom",
+        "cd/dvd",
+        "virtual cd",
+        "virtual dvd",
+        "hdisk",
+        "floppy",
+        "virtual media",
+    ];
+    drive.text("SerialNumber").is_none() && name.contains("virtual") && kinds.iter().any(|kind| name.contains(kind))
 }
 
 async fn drive_of(client: &Client, doc: &Doc, with_actions: bool) -> Drive {
@@ -78,42 +97,40 @@ async fn drive_of(client: &Client, doc: &Doc, with_actions: bool) -> Drive {
     }
 }
 
-/// Drives as far as they can be read; the reader remembers the rest.
-pub async fn read(client: &Client, members: &Members<'_>, system: &Doc) -> Vec<Drive> {
-    let mut drives = Vec::new();
-    for doc in documents(members, system).await {
-        drives.push(drive_of(client, &doc, false).await);
-    }
-    drives
+/// The drives of a system, and what may hide more of them.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// Drives.
+    pub drives: Vec<Drive>,
+    /// Why there may be more: an erase that misses a drive is worse than none. Empty: these are all.
+    pub unreadable: Vec<String>,
 }
 
-/// All drives, or the reason why not all of them can be read: an erase that misses a drive is worse than none.
-pub async fn read_all(client: &Client, system: &Doc) -> Result<std::result::Result<Vec<Drive>, String>> {
-    if system.link("Storage").is_none() && system.link("SimpleStorage").is_none() {
-        return Ok(Err("the BMC shows no storage".to_owned()));
-    }
+/// Reads the drives of a system; with what each can do to erase itself, where that is asked for.
+pub async fn read(client: &Client, system: &Doc, with_actions: bool) -> Found {
     let members = Members::new(client);
-    let mut drives = Vec::new();
+    let mut found = Found::default();
     for doc in documents(&members, system).await {
-        drives.push(drive_of(client, &doc, true).await);
+        found.drives.push(drive_of(client, &doc, with_actions).await);
     }
-    let unreadable = members.unreadable();
-    Ok(if unreadable.is_empty() {
-        Ok(drives)
-    } else {
-        Err(unreadable.join("; "))
-    })
+    found.unreadable = members.unreadable();
+    if system.link("Storage").is_none() && system.link("SimpleStorage").is_none() {
+        found.unreadable.push("the BMC shows no storage".to_owned());
+    }
+    if members.is_incomplete() && found.unreadable.is_empty() {
+        found.unreadable.push("the BMC lists more than is read of it".to_owned());
+    }
+    found
 }
 
-/// Asks for an erase; the task to follow, if the BMC began one.
-pub async fn secure_erase(client: &Client, drive_uri: &str, sanitization_type: &str) -> Result<Option<tasks::Handle>> {
-    let target = erase_target(client, drive_uri).await?;
+/// Asks for an erase where `erase_target` says; the task to follow, if the BMC began one.
+pub async fn secure_erase(client: &Client, target: &str, sanitization_type: &str) -> Result<Option<tasks::Handle>> {
     let body = if sanitization_type.is_empty() {
         json!({})
     } else {
         json!({"SanitizationType": sanitization_type})
     };
-    let reply = client.post(&target, &body).await?;
+    let reply = client.post(target, &body).await?;
     Ok(tasks::begun(&reply))
 }
 

@@ -1,6 +1,6 @@
 //! Which family a BMC belongs to: for people, for consoles, and for the few things that no BMC says of itself.
 
-use crate::{Client, Doc, Error, Members, Result};
+use crate::Doc;
 
 /// A family of BMC firmware. The maker of the system is another matter: Lenovo, HPE and NVIDIA sell machines with AMI's BMC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -103,18 +103,4 @@ pub fn detect(root: &Doc, manager: Option<&Doc>, system: Option<&Doc>) -> Family
     } else {
         Family::Other
     }
-}
-
-/// The manager of a system; of several, the one that the system names, or the first.
-pub async fn manager(client: &Client, root: &Doc, system: Option<&Doc>) -> Result<Doc> {
-    let members = Members::new(client);
-    let named = system.map(|s| s.part("Links").links("ManagedBy")).unwrap_or_default();
-    if let Some(first) = named.first()
-        && let Some(manager) = members.get(first).await
-    {
-        return Ok(manager);
-    }
-    let none = || Error::Unsupported("a readable manager".to_owned());
-    let collection = members.try_get(&root.link("Managers").ok_or_else(none)?).await?;
-    members.try_get(collection.links("Members").first().ok_or_else(none)?).await
 }

@@ -31,15 +31,29 @@ pub async fn inventory(client: &Client) -> Result<(Vec<Component>, Vec<String>)>
     client.get(&link).await?;
     let members = Members::new(client);
     let docs = members.of(&link).await;
-    let components = docs.iter().map(|d| Component {
-        id: d.id(),
-        name: d.text("Name").unwrap_or_else(|| d.id()),
-        version: d.text_or_empty("Version"),
-        updateable: d.boolean("Updateable"),
-        related: d.links("RelatedItem"),
-        uri: d.id_path(),
-    });
-    Ok((components.collect(), members.unreadable()))
+    Ok((docs.iter().map(component).collect(), members.unreadable()))
+}
+
+/// Drivers, agents and operating systems that the BMC knows of, as `inventory`; none where it keeps no such list. They come and go with the
+/// host, and say nothing of an update.
+pub async fn software(client: &Client) -> Result<(Vec<Component>, Vec<String>)> {
+    let Some(link) = service(client).await?.link("SoftwareInventory") else {
+        return Ok((vec![], vec![]));
+    };
+    let members = Members::new(client);
+    let docs = members.of(&link).await;
+    Ok((docs.iter().map(component).collect(), members.unreadable()))
+}
+
+fn component(doc: &Doc) -> Component {
+    Component {
+        id: doc.id(),
+        name: doc.text("Name").unwrap_or_else(|| doc.id()),
+        version: doc.text_or_empty("Version"),
+        updateable: doc.boolean("Updateable"),
+        related: doc.links("RelatedItem"),
+        uri: doc.id_path(),
+    }
 }
 
 async fn service(client: &Client) -> Result<Doc> {
@@ -161,11 +175,11 @@ pub async fn push(client: &Client, image: &Image, targets: &[String], apply: App
         return Err(Error::Unsupported(format!("images of {} bytes; it takes {most}", image.bytes)));
     }
     if ways.announce {
-        client.patch(&ways.service, &json!({"HttpPushUriTargetsBusy": true})).await?;
+        super::change(client, &ways.service, &json!({"HttpPushUriTargetsBusy": true})).await?;
     }
     let outcome = push_by(client, &ways, image, targets, apply).await;
     if ways.announce
-        && let Err(error) = client.patch(&ways.service, &json!({"HttpPushUriTargetsBusy": false})).await
+        && let Err(error) = super::change(client, &ways.service, &json!({"HttpPushUriTargetsBusy": false})).await
     {
         tracing::debug!(%error, "could not end the announcement of a push");
     }

@@ -25,12 +25,19 @@ pub async fn set(client: &Client, system: &Doc, on: bool) -> Result<bool> {
             } else {
                 json!({"IndicatorLED": if on { "Blinking" } else { "Off" }})
             };
-            match client.patch(&system.uri, &body).await {
+            match super::change(client, &system.uri, &body).await {
                 Err(Error::Refused { .. } | Error::InvalidValue { .. }) if on && body.get("IndicatorLED").is_some() => {
-                    client.patch(&system.uri, &json!({"IndicatorLED": "Lit"})).await.map(|_| true)
+                    super::change(client, &system.uri, &json!({"IndicatorLED": "Lit"})).await?;
                 }
-                outcome => outcome.map(|_| true),
+                outcome => {
+                    outcome?;
+                }
             }
+            let differs = || async {
+                let shown = state(&client.get(&system.uri).await?);
+                Ok((shown == Some(!on)).then(|| format!("a locator LED that is {}", if on { "off" } else { "on" })))
+            };
+            super::shows(super::SHOWS, differs).await.map(|()| true)
         }
         // Off is what a machine without a LED always shows.
         None if !on => Ok(false),

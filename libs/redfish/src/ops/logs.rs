@@ -3,8 +3,8 @@
 use ironyard_types::Timestamp;
 use serde_json::json;
 
-use super::family;
-use crate::{Client, Doc, Error, Members, Result};
+use super::topology;
+use crate::{Client, Doc, Error, Members, Result, uri};
 
 /// A log.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -37,16 +37,24 @@ pub struct Entry {
 /// Most entries in one answer.
 pub const MOST: usize = 1000;
 
-async fn documents(client: &Client, system: &Doc) -> Result<Vec<Doc>> {
+/// The logs of a system and of its manager; with those of everything else that belongs to it, where that is asked for.
+async fn documents(client: &Client, system: &Doc, all: bool) -> Result<Vec<Doc>> {
     let root = client.root().await?;
     let members = Members::new(client);
     let mut owners = vec![system.clone()];
-    owners.extend(family::manager(client, &root, Some(system)).await.ok());
-    owners.extend(members.linked(system.part("Links").links("Chassis")).await);
+    owners.extend(topology::manager(client, &root, Some(system)).await.ok());
+    if all {
+        let around = topology::surroundings(client, &members, system).await;
+        let systems = std::iter::once(system).chain(&around.parts);
+        let managers = systems.flat_map(|system| system.part("Links").links("ManagedBy")).collect();
+        owners.extend(members.linked(managers).await);
+        owners.extend(around.chassis().cloned());
+        owners.extend(around.parts);
+    }
     let mut logs: Vec<Doc> = Vec::new();
     for link in owners.iter().filter_map(|owner| owner.link("LogServices")) {
         for log in members.of(&link).await {
-            if !logs.iter().any(|known| known.uri == log.uri) {
+            if !logs.iter().any(|known| uri::identity(&known.uri) == uri::identity(&log.uri)) {
                 logs.push(log);
             }
         }
@@ -62,7 +70,7 @@ async fn documents(client: &Client, system: &Doc) -> Result<Vec<Doc>> {
 
 /// All logs of a system and of its manager.
 pub async fn list(client: &Client, system: &Doc) -> Result<Vec<Log>> {
-    let docs = documents(client, system).await?;
+    let docs = documents(client, system, true).await?;
     Ok(docs
         .iter()
         .map(|d| Log {
@@ -74,9 +82,23 @@ pub async fn list(client: &Client, system: &Doc) -> Result<Vec<Log>> {
         .collect())
 }
 
-async fn one(client: &Client, system: &Doc, id: &str) -> Result<Doc> {
-    let mut docs = documents(client, system).await?;
-    docs.retain(|d| d.id().eq_ignore_ascii_case(id) || d.id_path() == id);
+/// One log, by its path or its id. Few are asked for what is near. A log that is to be changed must be one of the system's, or of what belongs to it.
+async fn one(client: &Client, system: &Doc, id: &str, own: bool) -> Result<Doc> {
+    if id.starts_with('/') && !own {
+        let log = client.get(id).await?;
+        return match log.text_or_empty("@odata.type").contains("LogService") {
+            true => Ok(log),
+            false => Err(Error::NotFound(format!("a log {id}"))),
+        };
+    }
+    let mut docs = vec![];
+    for all in [false, true] {
+        docs = documents(client, system, all).await?;
+        docs.retain(|d| d.id().eq_ignore_ascii_case(id) || d.id_path() == id);
+        if !docs.is_empty() {
+            break;
+        }
+    }
     let paths: Vec<String> = docs.iter().map(Doc::id_path).collect();
     match (docs.pop(), docs.is_empty()) {
         (Some(log), true) => Ok(log),
@@ -111,7 +133,7 @@ fn rank(severity: &str) -> u8 {
 
 /// Reads entries, the newest first, and whether there are more. What cannot be dated is taken to be new.
 pub async fn read(client: &Client, system: &Doc, id: &str, query: &Query) -> Result<(Vec<Entry>, bool)> {
-    let log = one(client, system, id).await?;
+    let log = one(client, system, id, false).await?;
     // Some services show the link only when there is something behind it.
     let Some(link) = log.link("Entries") else {
         return Ok((vec![], false));
@@ -132,7 +154,7 @@ pub async fn read(client: &Client, system: &Doc, id: &str, query: &Query) -> Res
             id: d.id(),
             created: d.text("Created").and_then(|t| time_of(&t)),
             severity: d.text_or_empty("Severity"),
-            message: d.text_or_empty("Message"),
+            message: message(d),
             message_id: d.text_or_empty("MessageId"),
         })
         .filter(|e| rank(&e.severity) >= rank(&query.severity))
@@ -145,9 +167,24 @@ pub async fn read(client: &Client, system: &Doc, id: &str, query: &Query) -> Res
     Ok((entries.into_iter().skip(query.skip).take(top).collect(), more))
 }
 
+/// The words of an entry. HPE's newer ones give an id and its arguments only.
+fn message(entry: &Doc) -> String {
+    let spoken = || {
+        let id = entry.text("MessageId")?;
+        let name = id.rsplit('.').next().unwrap_or_default().to_owned();
+        let arguments = entry.texts("MessageArgs");
+        Some(if arguments.is_empty() {
+            name
+        } else {
+            format!("{name}: {}", arguments.join(", "))
+        })
+    };
+    entry.text("Message").or_else(spoken).unwrap_or_default()
+}
+
 /// Clears a log.
 pub async fn clear(client: &Client, system: &Doc, id: &str) -> Result<()> {
-    let log = one(client, system, id).await?;
+    let log = one(client, system, id, true).await?;
     let target = log.action("#LogService.ClearLog").and_then(|a| a.text("target"));
     let target = target.ok_or_else(|| Error::Unsupported(format!("to clear the log {id}")))?;
     match client.post(&target, &json!({})).await {

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{family, power::allowable};
+use super::{power::allowable, topology};
 use crate::{Client, Doc, Error, Result};
 
 /// The BMC as it shows itself.
@@ -30,7 +30,7 @@ pub struct Manager {
 
 async fn document(client: &Client, system: Option<&Doc>) -> Result<Doc> {
     let root = client.root().await?;
-    family::manager(client, &root, system).await
+    topology::manager(client, &root, system).await
 }
 
 async fn protocol(client: &Client, manager: &Doc) -> Result<Option<Doc>> {
@@ -49,9 +49,9 @@ async fn clock(client: &Client, manager: &Doc) -> Option<Doc> {
     client.get(&oem?).await.ok()
 }
 
-/// Reads it.
-pub async fn read(client: &Client) -> Result<Manager> {
-    let doc = document(client, None).await?;
+/// Reads the manager of a system, or the one that all share.
+pub async fn read(client: &Client, system: Option<&Doc>) -> Result<Manager> {
+    let doc = document(client, system).await?;
     let protocol = protocol(client, &doc).await.ok().flatten();
     let ntp = protocol.map(|p| p.part("NTP")).unwrap_or_default();
     let mut ntp_servers = ntp.texts("NTPServers");
@@ -101,7 +101,7 @@ pub async fn set_clock(client: &Client, time: &str) -> Result<bool> {
     if doc.text("DateTime").as_deref() == Some(time) {
         return Ok(false);
     }
-    client.patch(&doc.uri, &json!({"DateTime": time})).await.map(|_| true)
+    super::change(client, &doc.uri, &json!({"DateTime": time})).await.map(|_| true)
 }
 
 /// Sets the NTP servers and switches NTP on (off for none), unless it is so; true when something was written.
@@ -116,20 +116,21 @@ pub async fn set_ntp(client: &Client, servers: &[String]) -> Result<bool> {
             return Ok(false);
         }
         let body = json!({"NTP": {"ProtocolEnabled": enabled, "NTPServers": servers}});
-        client.patch(&protocol.uri, &body).await?;
-        let shown = client.get(&protocol.uri).await?.part("NTP");
-        return if enabled && shown.texts("NTPServers") != servers {
-            Err(Error::NotApplied(format!(
-                "the NTP servers {}",
-                shown.texts("NTPServers").join(", ")
-            )))
-        } else {
-            Ok(true)
+        super::change(client, &protocol.uri, &body).await?;
+        let differs = || async {
+            let shown = client.get(&protocol.uri).await?.part("NTP").texts("NTPServers");
+            Ok((enabled && shown != servers).then(|| format!("the NTP servers {}", shown.join(", "))))
         };
+        return super::shows(super::SHOWS, differs).await.map(|()| true);
     }
     let clock = clock(client, &doc).await.ok_or_else(|| Error::Unsupported("NTP".to_owned()))?;
     if clock.texts("StaticNTPServers") == servers {
         return Ok(false);
     }
-    client.patch(&clock.uri, &json!({"StaticNTPServers": servers})).await.map(|_| true)
+    super::change(client, &clock.uri, &json!({"StaticNTPServers": servers})).await?;
+    let differs = || async {
+        let shown = client.get(&clock.uri).await?.texts("StaticNTPServers");
+        Ok((shown != servers).then(|| format!("the NTP servers {}", shown.join(", "))))
+    };
+    super::shows(super::SHOWS, differs).await.map(|()| true)
 }

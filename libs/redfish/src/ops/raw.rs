@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::bios::is_secret;
+use super::attributes::is_secret;
 use crate::{Client, Result, error::clean};
 
 /// Largest text that is shown.
@@ -76,7 +76,7 @@ fn redact_text(text: &str) -> String {
 }
 
 /// A URL without user name and password.
-fn without_login(text: &str) -> String {
+pub(super) fn without_login(text: &str) -> String {
     let Some((scheme, rest)) = text.split_once("://") else {
         return text.to_owned();
     };

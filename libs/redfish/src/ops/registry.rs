@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::bios::{Bios, as_text, is_secret};
+use super::attributes::{as_text, holds_secret};
 use crate::{Client, Doc, Error, Members, Result, error::clean};
 
 /// What one attribute may be.
@@ -44,36 +44,56 @@ pub struct Registry {
     pub attributes: BTreeMap<String, Attribute>,
 }
 
-/// Reads the registry that a BIOS names; `None` where there is none.
-pub async fn read(client: &Client, id: &str) -> Result<Option<Registry>> {
-    if id.is_empty() {
-        return Ok(None);
-    }
+/// Reads the registry of a BIOS: the one that it names, by any of its names; else the only one there is that knows all of its attributes.
+/// `None` where there is none.
+pub async fn read(client: &Client, bios: &Doc) -> Result<Option<Registry>> {
+    let id = bios.text_or_empty("AttributeRegistry");
     let root = client.root().await?;
     let Some(link) = root.link("Registries") else { return Ok(None) };
     let members = Members::new(client);
     let links = client.get(&link).await?.links("Members");
     // Most name the file after the registry; reading all of a hundred files costs a minute.
-    let stem = |text: &str| text.split(".v").next().unwrap_or_default().to_ascii_lowercase();
-    let (named, others): (Vec<String>, Vec<String>) = links.into_iter().partition(|l| {
-        l.trim_end_matches('/')
-            .rsplit('/')
-            .next()
-            .is_some_and(|last| stem(last) == stem(id))
-    });
-    for group in [named, others] {
+    let wanted = if id.is_empty() { "BiosAttributeRegistry" } else { &id };
+    let last = |link: &String| link.trim_end_matches('/').rsplit('/').next().map(stem);
+    let (named, others): (Vec<String>, Vec<String>) = links.into_iter().partition(|l| last(l) == Some(stem(wanted)));
+    let mut near = Vec::new();
+    for group in [named, if id.is_empty() { vec![] } else { others }] {
         for file in members.linked(group).await {
-            let same = [file.text("Registry"), Some(file.id())]
-                .into_iter()
-                .flatten()
-                .any(|name| same_registry(&name, id));
-            if same && let Some(uri) = location(&file) {
-                let doc = client.get(&uri).await?;
-                return Ok(Some(parse(id, &doc.value)));
+            let names: Vec<String> = [file.text("Registry"), Some(file.id())].into_iter().flatten().collect();
+            let Some(uri) = location(&file) else { continue };
+            if !id.is_empty() && names.iter().any(|name| same_registry(name, &id)) {
+                return match client.get(&uri).await {
+                    Ok(doc) => Ok(Some(parse(&id, &doc.value))),
+                    // Some name a file that they do not have.
+                    Err(Error::NotFound(_)) => Ok(None),
+                    Err(error) => Err(error),
+                };
+            }
+            if names.iter().any(|name| stem(name) == stem(wanted)) {
+                near.push(uri);
             }
         }
     }
+    // A file that names an older version may lead to the right one; and a BIOS that names none may still have one.
+    for doc in members.linked(near).await {
+        let registry = parse(&doc.text("Id").unwrap_or_else(|| id.clone()), &doc.value);
+        let attributes = bios.value.get("Attributes").and_then(Value::as_object);
+        let knows_all = attributes.is_some_and(|all| !all.is_empty() && all.keys().all(|name| registry.attributes.contains_key(name)));
+        if !id.is_empty() && same_registry(&registry.id, &id) || knows_all {
+            return Ok(Some(registry));
+        }
+    }
     Ok(None)
+}
+
+/// The name of a registry without its version, however that is written.
+fn stem(name: &str) -> String {
+    let letters = name
+        .chars()
+        .take_while(|c| !c.is_ascii_digit())
+        .collect::<String>()
+        .to_ascii_lowercase();
+    letters.trim_end_matches('v').trim_end_matches(['.', '_']).to_owned()
 }
 
 /// `BiosAttributeRegistry.v1_0_3` and `BiosAttributeRegistry.1.0.3`, or one without its version.
@@ -133,25 +153,29 @@ pub fn parse(id: &str, value: &Value) -> Registry {
 
 /// What still differs from the wanted values, in the types that the registry and the BMC want. Bad values are told all at once, each with
 /// what would do. Dependencies among attributes are left to the BMC.
-pub fn difference(bios: &Bios, registry: Option<&Registry>, wanted: &BTreeMap<String, String>) -> Result<Map<String, Value>> {
+pub fn difference(
+    present: &Map<String, Value>,
+    pending: &Map<String, Value>,
+    registry: Option<&Registry>,
+    wanted: &BTreeMap<String, String>,
+) -> Result<Map<String, Value>> {
     let mut change = Map::new();
     let mut problems: Vec<(String, String)> = Vec::new();
     for (name, text) in wanted {
-        let Some(present) = bios.attributes.get(name) else {
-            let near = bios.attributes.keys().find(|k| k.eq_ignore_ascii_case(name));
+        let Some(now) = present.get(name) else {
+            let near = present.keys().find(|k| k.eq_ignore_ascii_case(name));
             let hint = near.map_or(String::new(), |near| format!("; did you mean {near}?"));
             problems.push((name.clone(), format!("the BIOS has no attribute {name}{hint}")));
             continue;
         };
-        let coming = bios.pending.get(name).unwrap_or(present);
+        let coming = pending.get(name).unwrap_or(now);
         let known = registry.and_then(|r| r.attributes.get(name));
-        match value_for(name, text, present, known) {
+        match value_for(name, text, now, known) {
             Ok(value) => {
                 // Some show the words for people where they want the names.
                 let shown = known.and_then(|k| k.values.iter().find(|(n, _)| Some(n.as_str()) == value.as_str()));
-                let same = *coming == value
-                    || as_text(coming).as_deref() == Some(text.as_str())
-                    || shown.is_some_and(|(_, display)| coming.as_str() == Some(display));
+                let same =
+                    *coming == value || as_text(coming) == *text || shown.is_some_and(|(_, display)| coming.as_str() == Some(display));
                 if !same {
                     change.insert(name.clone(), value);
                 }
@@ -174,7 +198,7 @@ fn value_for(name: &str, text: &str, present: &Value, known: Option<&Attribute>)
     if known.is_some_and(|k| k.read_only) {
         return Err(format!("{name} is read-only"));
     }
-    if kind == "Password" || is_secret(name) {
+    if kind == "Password" || !matches!(kind, "Enumeration" | "Boolean" | "Integer") && holds_secret(name, present) {
         return Err(format!("{name} is a password: change it with the BIOS password call"));
     }
     match (kind, present) {
@@ -247,12 +271,15 @@ mod tests {
         else {
             panic!()
         };
-        let bios = Bios {
-            attributes,
-            ..Bios::default()
+        let (registry, pending) = (registry(), Map::new());
+        let one = |name: &str, text: &str| {
+            difference(
+                &attributes,
+                &pending,
+                Some(&registry),
+                &BTreeMap::from([(name.to_owned(), text.to_owned())]),
+            )
         };
-        let registry = registry();
-        let one = |name: &str, text: &str| difference(&bios, Some(&registry), &BTreeMap::from([(name.to_owned(), text.to_owned())]));
         for (name, text, value) in [
             ("Mode", "B", json!("B")),
             ("Delay", "60", json!(60)),
@@ -287,8 +314,17 @@ mod tests {
             ("BiosAttributeRegistry.1.0.3", "BiosAttributeRegistry.v1_0_3", true),
             ("BiosAttributeRegistry", "BiosAttributeRegistry.v1_0_3", true),
             ("BiosAttributeRegistryA42", "BiosAttributeRegistryA43.v1_0_0", false),
+            ("BiosAttributeRegistry1.0", "BiosAttributeRegistry.v1_0_3", false),
         ] {
             assert_eq!(same_registry(a, b), same, "{a} {b}");
+        }
+        for name in [
+            "BiosAttributeRegistry.v1_0_3",
+            "BiosAttributeRegistry1.0",
+            "BiosAttributeRegistry.1.0",
+            "biosattributeregistry",
+        ] {
+            assert_eq!(stem(name), "biosattributeregistry", "{name}");
         }
     }
 }

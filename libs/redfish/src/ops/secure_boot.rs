@@ -46,14 +46,16 @@ pub async fn set(client: &Client, system: &Doc, on: bool) -> Result<bool> {
     if doc.boolean("SecureBootEnable") == Some(on) {
         return Ok(false);
     }
-    client.patch(&doc.uri, &json!({"SecureBootEnable": on})).await?;
-    let shown = client.get(&doc.uri).await?.boolean("SecureBootEnable");
-    let pending = super::settings_of(client, &doc).await.and_then(|s| s.boolean("SecureBootEnable"));
-    // A value that waits for the next boot may be shown only there, or nowhere at all.
-    if shown == Some(!on) && pending == Some(!on) {
-        return Err(Error::NotApplied(format!("SecureBootEnable {}", !on)));
-    }
-    Ok(true)
+    super::change(client, &doc.uri, &json!({"SecureBootEnable": on})).await?;
+    let differs = || async {
+        let shown = client.get(&doc.uri).await?.boolean("SecureBootEnable");
+        let settings = super::settings_of(client, &doc).await;
+        let pending = settings.as_ref().and_then(|s| s.boolean("SecureBootEnable"));
+        // A value that waits for the next boot may be shown only there, or nowhere at all.
+        let not = shown == Some(!on) && pending != Some(on) && (pending.is_some() || settings.is_none());
+        Ok(not.then(|| format!("SecureBootEnable {}", !on)))
+    };
+    super::shows(super::SHOWS, differs).await.map(|()| true)
 }
 
 /// Resets the keys.

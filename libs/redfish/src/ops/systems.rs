@@ -2,7 +2,7 @@
 
 use ironyard_types::{SystemUuid, is_placeholder_serial};
 
-use crate::{Client, Doc, Error, Members, Result};
+use crate::{Client, Doc, Error, Members, Result, uri::identity};
 
 /// All systems behind the BMC, in its order.
 pub async fn list(client: &Client) -> Result<Vec<Doc>> {
@@ -10,7 +10,7 @@ pub async fn list(client: &Client) -> Result<Vec<Doc>> {
     let Some(systems) = root.link("Systems") else { return Ok(vec![]) };
     // The collection itself must be readable; a member that is not is left out.
     client.get(&systems).await?;
-    Ok(Members::new(client).of(&systems).await)
+    Ok(without_shared_serials(Members::new(client).of(&systems).await))
 }
 
 /// All systems, or an error if one of them cannot be read: "the only one" must not be the only readable one.
@@ -24,34 +24,26 @@ pub async fn list_all(client: &Client) -> Result<Vec<Doc>> {
             at: "the systems".to_owned(),
             problem: unreadable.clone(),
         }),
-        None => Ok(all),
+        None => Ok(without_shared_serials(all)),
     }
 }
 
-/// Why there is no one system of that id.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum NotOne {
-    /// None.
-    Missing,
-    /// Several, and none was named.
-    Several(Vec<String>),
+/// Whether another of these has the serial number of this one: then it is that of what holds them both, as with the halves of a blade.
+pub(crate) fn shares_serial(system: &Doc, all: &[Doc]) -> bool {
+    let (own, here) = (serial(system), identity(&system.id_path()));
+    !own.is_empty() && all.iter().any(|other| identity(&other.id_path()) != here && serial(other) == own)
 }
 
-/// The system of that id; for an empty id the only one, or the only one that looks like a host (it has a BIOS).
-pub fn choose(systems: Vec<Doc>, id: &str) -> std::result::Result<Doc, NotOne> {
-    if !id.is_empty() {
-        return systems.into_iter().find(|s| s.id() == id).ok_or(NotOne::Missing);
+/// A serial number that several systems of one BMC show tells none from the other.
+fn without_shared_serials(mut systems: Vec<Doc>) -> Vec<Doc> {
+    let shared: Vec<bool> = systems.iter().map(|system| shares_serial(system, &systems)).collect();
+    for (system, _) in systems.iter_mut().zip(shared).filter(|(_, shared)| *shared) {
+        if let Some(values) = system.value.as_object_mut() {
+            // Dell's is in the SKU.
+            values.retain(|key, _| key != "SerialNumber" && key != "SKU");
+        }
     }
-    let ids: Vec<String> = systems.iter().map(Doc::id).collect();
-    let mut hosts: Vec<Doc> = systems;
-    if hosts.len() > 1 {
-        hosts.retain(|s| s.link("Bios").is_some());
-    }
-    match (hosts.pop(), hosts.is_empty(), ids.is_empty()) {
-        (Some(one), true, _) => Ok(one),
-        (None, _, true) => Err(NotOne::Missing),
-        _ => Err(NotOne::Several(ids)),
-    }
+    systems
 }
 
 /// The system UUID; empty for none and for placeholders.
@@ -79,11 +71,29 @@ pub async fn reread(client: &Client, system: &Doc) -> Result<Doc> {
     client.get(&system.uri).await
 }
 
-impl From<NotOne> for Error {
-    fn from(not_one: NotOne) -> Self {
-        match not_one {
-            NotOne::Missing => Self::NotFound("the system".to_owned()),
-            NotOne::Several(ids) => Self::Unsupported(format!("one system only; it has {}", ids.join(", "))),
-        }
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_serial_number_that_several_systems_show_is_none_of_theirs() {
+        let system = |id: &str, serial: &str, sku: &str, maker: &str| Doc {
+            value: json!({"@odata.id": format!("/redfish/v1/Systems/{id}"), "SerialNumber": serial, "SKU": sku, "Manufacturer": maker}),
+            ..Doc::default()
+        };
+        let serials = |systems: Vec<Doc>| without_shared_serials(systems).iter().map(serial).collect::<Vec<_>>();
+        let blades = vec![
+            system("1", "A1", "X", "Quanta"),
+            system("2", "A1", "X", "Quanta"),
+            system("3", "A3", "X", "Quanta"),
+        ];
+        assert_eq!(serials(blades), ["", "", "A3"]);
+        let dells = vec![system("1", "CN1", "TAG", "Dell Inc."), system("2", "CN2", "TAG", "Dell Inc.")];
+        assert_eq!(serials(dells), ["", ""]);
+        // One that is listed twice is one.
+        let twice = vec![system("1", "A1", "", "Quanta"), system("1", "A1", "", "Quanta")];
+        assert_eq!(serials(twice), ["A1", "A1"]);
     }
 }

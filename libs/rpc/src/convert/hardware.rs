@@ -1,6 +1,6 @@
 use ironyard_proto::common as pb;
 use ironyard_types::hardware::{
-    Drive, Hardware, Health, MemoryModule, Neighbor, NetworkInterface, PciDevice, PowerState, Processor, RunningMachines,
+    Drive, FirstWipe, Hardware, Health, MemoryModule, Neighbor, NetworkInterface, Part, PciDevice, PowerState, Processor, RunningMachines,
 };
 
 use super::{timestamp_from, timestamp_to};
@@ -44,6 +44,26 @@ pub fn running_machines_from(policy: pb::RunningMachines) -> Option<RunningMachi
         pb::RunningMachines::Wait => Some(RunningMachines::Wait),
         pb::RunningMachines::Adopt => Some(RunningMachines::Adopt),
         pb::RunningMachines::PowerOff => Some(RunningMachines::PowerOff),
+    }
+}
+
+/// To the wire.
+pub fn first_wipe_to(policy: Option<FirstWipe>) -> pb::FirstWipe {
+    match policy {
+        None => pb::FirstWipe::Unspecified,
+        Some(FirstWipe::Wait) => pb::FirstWipe::Wait,
+        Some(FirstWipe::Wipe) => pb::FirstWipe::Wipe,
+        Some(FirstWipe::Waive) => pb::FirstWipe::Waive,
+    }
+}
+
+/// From the wire.
+pub fn first_wipe_from(policy: pb::FirstWipe) -> Option<FirstWipe> {
+    match policy {
+        pb::FirstWipe::Unspecified => None,
+        pb::FirstWipe::Wait => Some(FirstWipe::Wait),
+        pb::FirstWipe::Wipe => Some(FirstWipe::Wipe),
+        pb::FirstWipe::Waive => Some(FirstWipe::Waive),
     }
 }
 
@@ -123,7 +143,8 @@ same!(
         vendor_id,
         device_id,
         manufacturer,
-        name
+        name,
+        class_code
     }
 );
 
@@ -229,6 +250,60 @@ pub fn drive_from(drive: pb::Drive) -> Drive {
     }
 }
 
+fn part_to(part: Part) -> pb::Part {
+    let Part {
+        kind,
+        name,
+        manufacturer,
+        model,
+        part_number,
+        serial_number,
+        firmware_version,
+        capacity_mib,
+        health,
+        uri,
+    } = part;
+    pb::Part {
+        kind,
+        name,
+        manufacturer,
+        model,
+        part_number,
+        serial_number,
+        firmware_version,
+        capacity_mib,
+        health: health_to(health),
+        uri,
+    }
+}
+
+fn part_from(part: pb::Part) -> Part {
+    let pb::Part {
+        kind,
+        name,
+        manufacturer,
+        model,
+        part_number,
+        serial_number,
+        firmware_version,
+        capacity_mib,
+        health,
+        uri,
+    } = part;
+    Part {
+        kind,
+        name,
+        manufacturer,
+        model,
+        part_number,
+        serial_number,
+        firmware_version,
+        capacity_mib,
+        health: health_from(health),
+        uri,
+    }
+}
+
 /// To the wire.
 pub fn hardware_to(hardware: Hardware) -> pb::Hardware {
     let Hardware {
@@ -246,6 +321,7 @@ pub fn hardware_to(hardware: Hardware) -> pb::Hardware {
         drives,
         network_interfaces,
         pci_devices,
+        parts,
         unreadable,
         unreadable_storage,
         read_at,
@@ -265,6 +341,7 @@ pub fn hardware_to(hardware: Hardware) -> pb::Hardware {
         drives: drives.into_iter().map(drive_to).collect(),
         network_interfaces: network_interfaces.into_iter().map(interface_to).collect(),
         pci_devices: pci_devices.into_iter().map(pci_to).collect(),
+        parts: parts.into_iter().map(part_to).collect(),
         unreadable,
         unreadable_storage,
         read_time: Some(timestamp_to(read_at)),
@@ -288,6 +365,7 @@ pub fn hardware_from(hardware: pb::Hardware) -> Hardware {
         drives,
         network_interfaces,
         pci_devices,
+        parts,
         unreadable,
         unreadable_storage,
         read_time,
@@ -307,6 +385,7 @@ pub fn hardware_from(hardware: pb::Hardware) -> Hardware {
         drives: drives.into_iter().map(drive_from).collect(),
         network_interfaces: network_interfaces.into_iter().map(interface_from).collect(),
         pci_devices: pci_devices.into_iter().map(pci_from).collect(),
+        parts: parts.into_iter().map(part_from).collect(),
         unreadable,
         unreadable_storage,
         read_at: read_time.map(timestamp_from).unwrap_or_default(),

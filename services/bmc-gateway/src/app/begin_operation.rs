@@ -29,7 +29,7 @@ pub async fn begin_operation<A: Serialize>(
             let operation = Operation::new(verb, target, line, asked, current_traceparent());
             let stored = record::insert(&mut tx, operation, cx.now()).await.map_err(store)?;
             let name = stored.value.metadata.name.clone();
-            queue.poke_in(&mut tx, &name, bmc_of(&stored.value)).await.map_err(store)?;
+            queue.enqueue_in(&mut tx, &name, bmc_of(&stored.value)).await.map_err(store)?;
             request.answered(&mut tx, &name, cx.now()).await.map_err(|e| match e {
                 // The same request at the same moment: the loser repeats and finds the winner's operation.
                 ironyard_db::Error::Unique { .. } => Fault::new(Reason::BmcBusy, "the same request is being served; repeat it"),

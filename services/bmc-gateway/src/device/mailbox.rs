@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use futures_util::future::BoxFuture;
 use tokio::sync::{Notify, oneshot};
 
-use crate::domain::turns::Turns;
+use crate::domain::fair_queue::FairQueue;
 
 fn locked<T>(state: &Mutex<T>) -> MutexGuard<'_, T> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -17,7 +17,7 @@ pub(super) struct Places(Arc<Mutex<Free>>);
 
 struct Free {
     places: usize,
-    waiting: Turns<oneshot::Sender<Place>>,
+    waiting: FairQueue<oneshot::Sender<Place>>,
 }
 
 /// A place, given back when it is dropped: to whose turn it is.
@@ -27,7 +27,7 @@ impl Places {
     pub(super) fn new(places: usize) -> Self {
         Self(Arc::new(Mutex::new(Free {
             places,
-            waiting: Turns::default(),
+            waiting: FairQueue::default(),
         })))
     }
 
@@ -90,25 +90,33 @@ struct Inner {
 
 #[derive(Default)]
 struct State {
-    waiting: Turns<Work>,
+    waiting: FairQueue<Work>,
     closed: bool,
 }
 
 impl Mailbox {
-    /// Puts one in; false when too many are there.
+    /// Puts one in; false when too many are there, or no more is taken.
     pub(super) fn put(&self, who: &str, work: Work) -> bool {
-        let put = locked(&self.0.state).waiting.push(who, work).is_ok();
+        let put = {
+            let mut state = locked(&self.0.state);
+            !state.closed && state.waiting.push(who, work).is_ok()
+        };
         self.0.changed.notify_one();
         put
     }
 
-    /// No more will come.
+    /// No more will come, and what waits is dropped.
     pub(super) fn close(&self) {
-        locked(&self.0.state).closed = true;
+        let dropped = {
+            let mut state = locked(&self.0.state);
+            state.closed = true;
+            std::mem::take(&mut state.waiting)
+        };
+        drop(dropped);
         self.0.changed.notify_one();
     }
 
-    /// The next one, in turn; none when it is closed and empty.
+    /// The next one, in turn; none when it is closed.
     pub(super) async fn take(&self) -> Option<Work> {
         loop {
             {
@@ -128,7 +136,7 @@ mod tests {
     use futures_util::FutureExt;
 
     use super::*;
-    use crate::domain::turns::MOST;
+    use crate::domain::fair_queue::MOST;
 
     #[tokio::test]
     async fn places_go_to_whose_turn_it_is_and_are_never_lost() {

@@ -1,6 +1,6 @@
 use ironyard_types::{
     Condition, MacAddress, Metadata, Reference, Timestamp,
-    hardware::{Health, PowerState, RunningMachines},
+    hardware::{FirstWipe, Health, PowerState, RunningMachines},
 };
 use serde::{Deserialize, Serialize};
 
@@ -45,6 +45,20 @@ pub struct Spec {
     pub console_host_key: String,
     /// What happens to its machines if they run when they are discovered.
     pub running_machines: Option<RunningMachines>,
+    /// What its machines owe that were never wiped here.
+    #[serde(default)]
+    pub first_wipe: Option<FirstWipe>,
+    /// What of its certificate is put up with.
+    pub weaknesses: Vec<TlsWeakness>,
+}
+
+/// A weakness of a certificate that is put up with where it is named.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum TlsWeakness {
+    /// An RSA key from 1024 bits on.
+    Rsa1024,
+    /// X.509 version 1.
+    X509V1,
 }
 
 /// How a certificate is trusted.

@@ -45,6 +45,8 @@ pub enum Evidence {
     Vanished,
     /// There was none.
     NoTask,
+    /// Nobody knows whether the BMC was reached: its answer was lost, and no task showed.
+    AnswerLost,
 }
 
 impl Evidence {
@@ -55,6 +57,7 @@ impl Evidence {
             Self::Staged => "the BMC's task waits for a restart of the host",
             Self::Vanished => "the BMC's task vanished",
             Self::NoTask => "the BMC accepted without a task",
+            Self::AnswerLost => "the BMC's answer was lost and no task showed",
         }
     }
 }
@@ -66,7 +69,7 @@ pub enum Next {
     Locate,
     /// Remember the intent, then ask.
     Ask,
-    /// We may have asked, and do not know: look for the effect, then for the task.
+    /// We may have asked, and do not know: look for the effect, then for the task. It is never asked again.
     Recover,
     /// Look at the task.
     Poll,

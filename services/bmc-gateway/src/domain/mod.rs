@@ -5,7 +5,7 @@ pub mod bmc;
 pub mod breaker;
 pub mod console;
 pub mod exclusion;
+pub mod fair_queue;
 pub mod job;
 pub mod power;
 pub mod rotation;
-pub mod turns;

@@ -161,15 +161,15 @@ pub fn plan(action: Action, progress: &Progress, seen: Option<PowerState>, now: 
     }
 }
 
-/// A write whose effect no state shows: done when it was accepted. One that may or may not have arrived is repeated only where that does no
-/// harm: the mains of a machine that is off.
+/// A write whose effect no state shows: done when it was accepted. One that may or may not have arrived is never repeated.
 fn unseen(write: Write, progress: &Progress, over: Progress, now: Timestamp) -> Next {
-    match (progress.intent, progress.acted, write) {
-        (Some(_), true, _) => Next::Remember(over),
-        (Some(_), false, Write::Nmi) => Next::GiveUp("nobody knows whether the interrupt reached the machine".to_owned()),
-        (Some((_, at)), false, _) if now.since(at) < LOST => Next::Wait,
-        (Some(_), false, _) if progress.writes >= 4 => Next::GiveUp("the BMC does not answer the request to cut the mains".to_owned()),
-        (Some(_) | None, false | true, _) => Next::Write(
+    match (progress.intent, progress.acted) {
+        (Some(_), true) => Next::Remember(over),
+        (Some(_), false) if write == Write::Mains => Next::GiveUp(
+            "nobody knows whether the request to cut the mains reached the BMC: look at the machine, then ask again".to_owned(),
+        ),
+        (Some(_), false) => Next::GiveUp("nobody knows whether the interrupt reached the machine".to_owned()),
+        (None, _) => Next::Write(
             write,
             Progress {
                 intent: Some((write, now)),
@@ -265,6 +265,29 @@ mod tests {
         );
         let seen = plan(Action::On, &progress, Some(PowerState::On), at(200), PATIENCE);
         assert!(matches!(seen, Next::Remember(_)), "whoever did it");
+    }
+
+    #[test]
+    fn what_no_state_shows_is_written_once() {
+        let phase = |phase| Progress {
+            phase,
+            ..Progress::default()
+        };
+        for (action, before, wanted) in [(Action::Nmi, phase(0), Write::Nmi), (Action::AcCycle, phase(1), Write::Mains)] {
+            let Next::Write(write, lost) = plan(action, &before, Some(PowerState::Off), at(0), PATIENCE) else {
+                panic!("{action:?}")
+            };
+            assert_eq!(write, wanted);
+            for later in [0, 5, 500] {
+                let next = plan(action, &lost, Some(PowerState::Off), at(later), PATIENCE);
+                assert!(matches!(&next, Next::GiveUp(why) if why.contains("nobody knows")), "{next:?}");
+            }
+            let taken = Progress { acted: true, ..lost };
+            assert!(matches!(
+                plan(action, &taken, Some(PowerState::Off), at(1), PATIENCE),
+                Next::Remember(_)
+            ));
+        }
     }
 
     #[test]

@@ -11,7 +11,7 @@ use ironyard_resource::{Context, Event, Mask, Page, create, delete, get, list, r
 use ironyard_rpc::{Fault, Identity, Reason, convert::selector_from};
 use tonic::{Request, Response, Status};
 
-use super::convert::{bmc_from, bmc_to};
+use super::convert::{bmc_from, bmc_to, check_spec};
 use crate::{
     device::Devices,
     domain::{address, bmc::Bmc},
@@ -33,6 +33,8 @@ const FIELDS: &[&str] = &[
     "spec.console_host_key",
     "spec.mac_address",
     "spec.running_machines",
+    "spec.first_wipe",
+    "spec.tls_weaknesses",
 ];
 
 /// The service on the wire.
@@ -75,7 +77,7 @@ impl Grpc {
     }
 
     async fn probe(&self, name: &str) -> Result<(), Fault> {
-        self.probes.poke(name).await.map_err(|e| Fault::internal(&e))
+        self.probes.enqueue(name).await.map_err(|e| Fault::internal(&e))
     }
 }
 
@@ -105,22 +107,23 @@ impl BmcService for Grpc {
 
     async fn create_bmc(&self, request_: Request<pb::CreateBmcRequest>) -> Result<Response<pb::Bmc>, Status> {
         let message = request_.into_inner();
-        let ledger = request("CreateBmc", &message.request_id, &message);
+        let idempotency_key = request("CreateBmc", &message.request_id, &message);
         let (bmc, _) = bmc_from(message.bmc)?;
+        check_spec(&bmc.spec)?;
         self.check(&bmc)?;
-        let stored = create(&self.cx, &ledger, bmc).await?;
+        let stored = create(&self.cx, &idempotency_key, bmc).await?;
         self.probe(&stored.value.metadata.name).await?;
         Ok(Response::new(bmc_to(stored)))
     }
 
     async fn update_bmc(&self, request_: Request<pb::UpdateBmcRequest>) -> Result<Response<pb::Bmc>, Status> {
         let message = request_.into_inner();
-        let ledger = request("UpdateBmc", &message.request_id, &message);
+        let idempotency_key = request("UpdateBmc", &message.request_id, &message);
         let mask = Mask::parse(message.update_mask, FIELDS)?;
         let (new, etag) = bmc_from(message.bmc)?;
         self.check(&new)?;
         let name = new.metadata.name.clone();
-        let stored = update::<Bmc>(&self.cx, &ledger, &name, &etag, |bmc| {
+        let stored = update::<Bmc>(&self.cx, &idempotency_key, &name, &etag, |bmc| {
             mask.apply("metadata.labels", &mut bmc.metadata.labels, new.metadata.labels);
             mask.apply("metadata.annotations", &mut bmc.metadata.annotations, new.metadata.annotations);
             let (to, from) = (&mut bmc.spec, new.spec);
@@ -135,11 +138,13 @@ impl BmcService for Grpc {
             mask.apply("spec.endpoint_ref", &mut to.endpoint, from.endpoint);
             mask.apply("spec.mac_address", &mut to.mac, from.mac);
             mask.apply("spec.running_machines", &mut to.running_machines, from.running_machines);
+            mask.apply("spec.first_wipe", &mut to.first_wipe, from.first_wipe);
             mask.apply("spec.credential", &mut to.credential, from.credential);
             mask.apply("spec.scheme", &mut to.scheme, from.scheme);
             mask.apply("spec.port", &mut to.port, from.port);
             mask.apply("spec.tls_trust", &mut to.trust, from.trust);
             mask.apply("spec.certificate_sha256", &mut to.certificate_sha256, from.certificate_sha256);
+            mask.apply("spec.tls_weaknesses", &mut to.weaknesses, from.weaknesses);
             mask.apply("spec.console_protocol", &mut to.console_protocol, from.console_protocol);
             mask.apply("spec.console_port", &mut to.console_port, from.console_port);
             mask.apply("spec.console_host_key", &mut to.console_host_key, from.console_host_key);
@@ -147,7 +152,7 @@ impl BmcService for Grpc {
             if trusted != to.trust {
                 bmc.observed.certificate_sha256.clear();
             }
-            Ok(())
+            check_spec(&bmc.spec)
         })
         .await?;
         self.probe(&name).await?;

@@ -6,13 +6,13 @@ use ironyard_proto::{bmc as pb, common};
 use ironyard_rpc::{
     Fault,
     convert::{
-        condition_to, health_to, metadata_checked, metadata_to, power_to, reference_from, reference_to, running_machines_from,
-        running_machines_to, timestamp_to,
+        condition_to, first_wipe_from, first_wipe_to, health_to, metadata_checked, metadata_to, power_to, reference_from, reference_to,
+        running_machines_from, running_machines_to, timestamp_to,
     },
 };
 use ironyard_types::{MacAddress, ResourceName};
 
-use crate::domain::bmc::{Bmc, Observed, Spec, SystemStatus, TlsTrust};
+use crate::domain::bmc::{Bmc, Observed, Spec, SystemStatus, TlsTrust, TlsWeakness};
 
 /// To the wire.
 pub fn bmc_to(stored: Stored<Bmc>) -> pb::Bmc {
@@ -42,6 +42,8 @@ pub fn bmc_to(stored: Stored<Bmc>) -> pb::Bmc {
         console_port,
         console_host_key,
         running_machines,
+        first_wipe,
+        weaknesses,
     } = spec;
     let Observed {
         vendor,
@@ -82,6 +84,8 @@ pub fn bmc_to(stored: Stored<Bmc>) -> pb::Bmc {
             console_host_key,
             mac_address: mac.map(|mac| mac.to_string()).unwrap_or_default(),
             running_machines: running_machines_to(running_machines).into(),
+            first_wipe: first_wipe_to(first_wipe).into(),
+            tls_weaknesses: weaknesses.into_iter().map(|weakness| weakness_to(weakness).into()).collect(),
         }),
         observed: Some(pb::BmcObserved {
             vendor,
@@ -97,6 +101,13 @@ pub fn bmc_to(stored: Stored<Bmc>) -> pb::Bmc {
             system_status: statuses.into_iter().map(status_to).collect(),
         }),
         conditions: conditions.into_iter().map(condition_to).collect(),
+    }
+}
+
+fn weakness_to(weakness: TlsWeakness) -> pb::TlsWeakness {
+    match weakness {
+        TlsWeakness::Rsa1024 => pb::TlsWeakness::Rsa1024,
+        TlsWeakness::X509V1 => pb::TlsWeakness::X509V1,
     }
 }
 
@@ -135,6 +146,20 @@ fn spec_from(spec: pb::BmcSpec) -> Result<Spec, Fault> {
         pb::TlsTrust::Insecure => Some(TlsTrust::Insecure),
     };
     let running_machines = running_machines_from(spec.running_machines());
+    let first_wipe = first_wipe_from(spec.first_wipe());
+    let mut weaknesses = vec![];
+    for weakness in spec.tls_weaknesses() {
+        weaknesses.push(match weakness {
+            pb::TlsWeakness::Unspecified => {
+                let why = "is not a weakness: use TLS_WEAKNESS_RSA_1024 or TLS_WEAKNESS_X509_V1";
+                return Err(Fault::field("bmc.spec.tls_weaknesses", why));
+            }
+            pb::TlsWeakness::Rsa1024 => TlsWeakness::Rsa1024,
+            pb::TlsWeakness::X509V1 => TlsWeakness::X509V1,
+        });
+    }
+    weaknesses.sort_unstable();
+    weaknesses.dedup();
     let pb::BmcSpec {
         address,
         endpoint_ref,
@@ -149,6 +174,8 @@ fn spec_from(spec: pb::BmcSpec) -> Result<Spec, Fault> {
         console_host_key,
         mac_address,
         running_machines: _,
+        first_wipe: _,
+        tls_weaknesses: _,
     } = spec;
     let mac = match mac_address.as_str() {
         "" => None,
@@ -213,7 +240,18 @@ fn spec_from(spec: pb::BmcSpec) -> Result<Spec, Fault> {
         console_port: port("bmc.spec.console_port", console_port)?,
         console_host_key,
         running_machines,
+        first_wipe,
+        weaknesses,
     })
+}
+
+/// What a specification as a whole must hold.
+pub fn check_spec(spec: &Spec) -> Result<(), Fault> {
+    if !spec.weaknesses.is_empty() && spec.trust != Some(TlsTrust::Pin) {
+        let why = "are put up with only together with TLS_TRUST_PIN and certificate_sha256: of that one certificate, and no other";
+        return Err(Fault::field("bmc.spec.tls_weaknesses", why));
+    }
+    Ok(())
 }
 
 /// To the wire.

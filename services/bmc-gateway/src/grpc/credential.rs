@@ -1,3 +1,4 @@
+use ipnet::IpNet;
 use ironyard_db::{Stored, record};
 use ironyard_proto::{
     bmc::{self as pb, credential_service_server::CredentialService},
@@ -15,7 +16,7 @@ use crate::{
     device::Devices,
     domain::bmc::Bmc,
     store::credential::{self, StoredCredential},
-    tasks::{operations::Target, rotate},
+    tasks::{rotate, steps::Target},
 };
 
 /// The service on the wire.
@@ -57,9 +58,10 @@ fn shown(
     StoredCredential {
         name,
         version,
-        sealed: _,
+        sealed,
         pending,
         set,
+        networks,
         updated_at,
     }: StoredCredential,
 ) -> pb::Credential {
@@ -69,7 +71,17 @@ fn shown(
         update_time: Some(timestamp_to(updated_at)),
         rotating: pending.is_some(),
         rotated: set.is_some(),
+        networks: listed(&networks),
+        sealing_key_id: sealed.key_id().to_owned(),
     }
+}
+
+fn listed(networks: &str) -> Vec<String> {
+    networks
+        .split(',')
+        .filter(|network| !network.is_empty())
+        .map(str::to_owned)
+        .collect()
 }
 
 #[tonic::async_trait]
@@ -80,26 +92,50 @@ impl CredentialService for Grpc {
             username,
             password,
             replace,
+            networks,
         } = request.into_inner();
         let name = ResourceName::parse(&name).map_err(|e| Fault::field("name", e))?.to_string();
         if username.is_empty() || username.contains('\0') {
             return Err(Fault::field("username", "is missing").into());
         }
+        let mut only = Vec::new();
+        for (i, text) in networks.iter().enumerate() {
+            let network: IpNet = text.parse().map_err(|_| {
+                Fault::field(
+                    format!("networks[{i}]"),
+                    format!("{text:?} is not a network: write one as in 10.1.0.0/16"),
+                )
+            })?;
+            only.push(network.trunc().to_string());
+        }
         let sealed = self.devices.seal(&name, &username, &password)?;
         let now = self.cx.now();
         let store = |e: ironyard_db::Error| Fault::internal(&e);
-        let Some(version) = credential::put(&self.cx.db, &name, &sealed, replace, now).await.map_err(store)? else {
+        let Some(version) = credential::put(&self.cx.db, &name, &sealed, &only.join(","), replace, now)
+            .await
+            .map_err(store)?
+        else {
             let rotated = self.stored(&name).await?;
             // What was set before the rotation is no news: a file that is applied again.
             let before = self.devices.open_sealed(&name, rotated.set.as_ref().unwrap_or(&rotated.sealed))?;
             if before.username == username && before.password.expose() == &password {
-                return Ok(Response::new(shown(rotated)));
+                // Which networks it is for may be news all the same.
+                let only = only.join(",");
+                if rotated.networks != only {
+                    credential::set_networks(&self.cx.db, &name, rotated.version, &only, now)
+                        .await
+                        .map_err(store)?;
+                    for bmc in self.users(&name).await? {
+                        self.probes.enqueue(&bmc.value.metadata.name).await.map_err(store)?;
+                    }
+                }
+                return Ok(Response::new(shown(self.stored(&name).await?)));
             }
             return Err(rotation_kept(&rotated).into());
         };
         // A new credential ends the latch of the old one.
         for bmc in self.users(&name).await? {
-            self.probes.poke(&bmc.value.metadata.name).await.map_err(store)?;
+            self.probes.enqueue(&bmc.value.metadata.name).await.map_err(store)?;
         }
         Ok(Response::new(pb::Credential {
             name,
@@ -107,6 +143,8 @@ impl CredentialService for Grpc {
             update_time: Some(timestamp_to(now)),
             rotating: false,
             rotated: false,
+            networks: only,
+            sealing_key_id: self.devices.sealing_key_id().to_owned(),
         }))
     }
 
@@ -147,9 +185,22 @@ impl CredentialService for Grpc {
         Ok(Response::new(pb::DeleteCredentialResponse {}))
     }
 
+    async fn rewrap_credentials(
+        &self,
+        _: Request<pb::RewrapCredentialsRequest>,
+    ) -> Result<Response<pb::RewrapCredentialsResponse>, Status> {
+        let (rewrapped, already) = self.devices.rewrap().await?;
+        let count = |n: usize| i32::try_from(n).unwrap_or(i32::MAX);
+        Ok(Response::new(pb::RewrapCredentialsResponse {
+            sealing_key_id: self.devices.sealing_key_id().to_owned(),
+            rewrapped: count(rewrapped),
+            already: count(already),
+        }))
+    }
+
     async fn rotate_credential(&self, request_: Request<pb::RotateCredentialRequest>) -> Result<Response<common::Operation>, Status> {
         let message = request_.into_inner();
-        let ledger = request("RotateCredential", &message.request_id, &message);
+        let idempotency_key = request("RotateCredential", &message.request_id, &message);
         let store = |e: ironyard_db::Error| Fault::internal(&e);
         let bmc = get::<Bmc>(&self.cx, &message.bmc).await?;
         let name = bmc.value.spec.credential.clone();
@@ -168,7 +219,16 @@ impl CredentialService for Grpc {
             target: Target::of_bmc(message.bmc.clone()),
             credential: name,
         };
-        let stored = begin_operation(&self.cx, &self.operations, &ledger, rotate::VERB, message.bmc, line, &asked).await?;
+        let stored = begin_operation(
+            &self.cx,
+            &self.operations,
+            &idempotency_key,
+            rotate::VERB,
+            message.bmc,
+            line,
+            &asked,
+        )
+        .await?;
         Ok(Response::new(operation_to(stored)))
     }
 }

@@ -15,7 +15,7 @@ use crate::{
     store::credential,
     tasks::{
         jobs::{Csr, Firmware, Job, Replace, Restart, Source, image_of},
-        operations::Target,
+        steps::Target,
     },
 };
 
@@ -71,8 +71,13 @@ impl Grpc {
 #[tonic::async_trait]
 impl ManagerService for Grpc {
     async fn get_manager(&self, request: Request<pb::GetManagerRequest>) -> Result<Response<pb::Manager>, Status> {
-        let device = self.device(&request.into_inner().bmc).await?;
-        let read = device.read(|client| async move { manager::read(&client).await });
+        let pb::GetManagerRequest { bmc, system_id } = request.into_inner();
+        let device = self.device(&bmc).await?;
+        let system = match system_id.as_str() {
+            "" => None,
+            id => Some(device.system(id).await.map_err(Fault::from)?),
+        };
+        let read = device.read(|client| async move { manager::read(&client, system.as_ref()).await });
         let manager::Manager {
             id,
             model,
@@ -97,12 +102,12 @@ impl ManagerService for Grpc {
 
     async fn reset_manager(&self, request_: Request<pb::ResetManagerRequest>) -> Result<Response<common::Operation>, Status> {
         let message = request_.into_inner();
-        let ledger = request("ResetManager", &message.request_id, &message);
+        let idempotency_key = request("ResetManager", &message.request_id, &message);
         let job = Restart {
             target: target(message.bmc)?,
             restart: true,
         };
-        self.shared.begin(&ledger, Job::Restart(job)).await
+        self.shared.begin(&idempotency_key, Job::Restart(job)).await
     }
 
     async fn sync_clock(&self, request: Request<pb::SyncClockRequest>) -> Result<Response<pb::SyncClockResponse>, Status> {
@@ -159,7 +164,7 @@ impl ManagerService for Grpc {
         if !["Administrator", "Operator", "ReadOnly"].contains(&role.as_str()) {
             return Err(Fault::field("role", format!("{role:?} is not a role: use Administrator, Operator or ReadOnly")).into());
         }
-        let login = self.shared.credential(&credential).await?;
+        let login = self.shared.credential(&bmc, &credential).await?;
         let device = self.device(&bmc).await?;
         let write = device.write(|client| async move { accounts::create(&client, &login.username, &login.password, &role).await });
         write.await.map_err(Fault::from)?;
@@ -188,7 +193,7 @@ impl ManagerService for Grpc {
 
     async fn generate_csr(&self, request_: Request<pb::GenerateCsrRequest>) -> Result<Response<common::Operation>, Status> {
         let message = request_.into_inner();
-        let ledger = request("GenerateCsr", &message.request_id, &message);
+        let idempotency_key = request("GenerateCsr", &message.request_id, &message);
         let pb::GenerateCsrRequest {
             bmc,
             common_name,
@@ -214,12 +219,12 @@ impl ManagerService for Grpc {
         };
         let target = target(bmc)?;
         let job = Csr { target, subject };
-        self.shared.begin(&ledger, Job::Csr(job)).await
+        self.shared.begin(&idempotency_key, Job::Csr(job)).await
     }
 
     async fn replace_certificate(&self, request_: Request<pb::ReplaceCertificateRequest>) -> Result<Response<common::Operation>, Status> {
         let message = request_.into_inner();
-        let ledger = request("ReplaceCertificate", &message.request_id, &message);
+        let idempotency_key = request("ReplaceCertificate", &message.request_id, &message);
         let pem = message.certificate_pem.clone();
         let wrong = |why: &str| Fault::field("certificate_pem", why);
         if pem.contains("PRIVATE KEY") {
@@ -228,17 +233,31 @@ impl ManagerService for Grpc {
         let first = CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|_| wrong("is not a certificate in PEM"))?;
         x509_parser::parse_x509_certificate(&first).map_err(|_| wrong("is not an X.509 certificate"))?;
         let sha256 = ironyard_types::sha256_hex(&first);
+        let chain = CertificateDer::pem_slice_iter(pem.as_bytes()).collect::<Result<Vec<_>, _>>();
+        let chain = chain.map_err(|_| wrong("holds something that is no certificate in PEM"))?;
+        let chain: Vec<Vec<u8>> = chain.iter().map(|der| der.to_vec()).collect();
+        self.shared.devices.would_trust(&message.bmc, &chain).await?;
         let job = Replace {
             target: target(message.bmc)?,
             pem,
             sha256,
         };
-        self.shared.begin(&ledger, Job::Replace(job)).await
+        self.shared.begin(&idempotency_key, Job::Replace(job)).await
     }
 
     async fn list_firmware(&self, request: Request<pb::ListFirmwareRequest>) -> Result<Response<pb::ListFirmwareResponse>, Status> {
         let device = self.device(&request.into_inner().bmc).await?;
-        let read = device.read(|client| async move { firmware::inventory(&client).await });
+        let read = device.read(|client| async move {
+            let (mut components, mut unreadable) = firmware::inventory(&client).await?;
+            let (more, missed) = firmware::software(&client).await?;
+            components.extend(
+                more.into_iter()
+                    .filter(|s| !components.iter().any(|c| c.uri == s.uri))
+                    .collect::<Vec<_>>(),
+            );
+            unreadable.extend(missed);
+            Ok((components, unreadable))
+        });
         let (components, unreadable) = read.await.map_err(Fault::from)?;
         let component_to = |component: firmware::Component| {
             let firmware::Component {
@@ -264,7 +283,7 @@ impl ManagerService for Grpc {
 
     async fn update_firmware(&self, request_: Request<pb::UpdateFirmwareRequest>) -> Result<Response<common::Operation>, Status> {
         let message = request_.into_inner();
-        let ledger = request("UpdateFirmware", &message.request_id, &message);
+        let idempotency_key = request("UpdateFirmware", &message.request_id, &message);
         let pb::UpdateFirmwareRequest {
             bmc,
             image_uri: uri,
@@ -284,7 +303,7 @@ impl ManagerService for Grpc {
             component,
             version,
         };
-        self.shared.begin(&ledger, Job::Firmware(job)).await
+        self.shared.begin(&idempotency_key, Job::Firmware(job)).await
     }
 
     async fn push_firmware(&self, request_: Request<Streaming<pb::PushFirmwareRequest>>) -> Result<Response<common::Operation>, Status> {
@@ -292,7 +311,7 @@ impl ManagerService for Grpc {
         let Some(Part::Head(head)) = stream.message().await?.and_then(|m| m.part) else {
             return Err(Fault::field("part", "the first message carries the head").into());
         };
-        let ledger = request("PushFirmware", &head.request_id, &head);
+        let idempotency_key = request("PushFirmware", &head.request_id, &head);
         let pb::PushFirmwareHead {
             bmc,
             file_name: name,
@@ -309,7 +328,7 @@ impl ManagerService for Grpc {
         apply_time(&apply)?;
         let target = target(bmc)?;
         self.device(&target.bmc).await?;
-        if let Some(known) = begun_before(&self.shared.cx, &ledger).await? {
+        if let Some(known) = begun_before(&self.shared.cx, &idempotency_key).await? {
             return Ok(Response::new(operation_to(known)));
         }
         let mut spooled = self.spool.place();
@@ -326,7 +345,7 @@ impl ManagerService for Grpc {
         // A caller who hangs up now must not take the image of an operation that has begun.
         let shared = self.shared.clone();
         let beginning = tokio::spawn(async move {
-            let begun = shared.begin_stored(&ledger, Job::Firmware(job)).await?;
+            let begun = shared.begin_stored(&idempotency_key, Job::Firmware(job)).await?;
             // From here on it is the operation's; not if another call with the same id was faster.
             if image_of(&begun.value).as_ref() == spooled.path() {
                 spooled.keep();

@@ -9,11 +9,12 @@ pub mod operation;
 pub mod storage;
 mod sweep;
 pub mod system;
+mod systems;
 pub mod telemetry;
 pub mod upload;
 
 use ironyard_db::Stored;
-use ironyard_operation::{Operation, Request as Ledger};
+use ironyard_operation::{Operation, Request as IdempotencyKey};
 use ironyard_proto::{bmc as pb, common};
 use ironyard_reconcile::Queue;
 use ironyard_redfish::{Doc, Login};
@@ -26,7 +27,7 @@ use crate::{
     app::begin_operation::begin_operation,
     device::{Device, Devices},
     store::credential as credentials,
-    tasks::{jobs::Job, operations::Target},
+    tasks::{jobs::Job, steps::Target},
 };
 
 /// What the services that reach hardware share.
@@ -82,22 +83,22 @@ impl Shared {
     }
 
     /// Stores work on a BMC as an operation.
-    pub(crate) async fn begin(&self, ledger: &Ledger, job: Job) -> Result<Response<common::Operation>, Status> {
-        Ok(Response::new(convert::operation_to(self.begin_stored(ledger, job).await?)))
+    pub(crate) async fn begin(&self, idempotency_key: &IdempotencyKey, job: Job) -> Result<Response<common::Operation>, Status> {
+        Ok(Response::new(convert::operation_to(self.begin_stored(idempotency_key, job).await?)))
     }
 
     /// The same, as it is stored.
-    pub(crate) async fn begin_stored(&self, ledger: &Ledger, job: Job) -> Result<Stored<Operation>, Fault> {
+    pub(crate) async fn begin_stored(&self, idempotency_key: &IdempotencyKey, job: Job) -> Result<Stored<Operation>, Fault> {
         // Unknown BMCs are told at once, not by an operation that fails.
         self.devices.get(&job.target().bmc).await?;
         let (verb, label, line) = (job.verb(), job.label(), job.target().line());
-        begin_operation(&self.cx, &self.operations, ledger, verb, label, line, &job).await
+        begin_operation(&self.cx, &self.operations, idempotency_key, verb, label, line, &job).await
     }
 
-    /// The login in a credential.
-    pub(crate) async fn credential(&self, name: &str) -> Result<Login, Fault> {
+    /// The login in a credential, to be given to this BMC.
+    pub(crate) async fn credential(&self, bmc: &str, name: &str) -> Result<Login, Fault> {
         let row = credentials::get(&self.cx.db, name).await.map_err(|e| Fault::internal(&e))?;
         let row = row.ok_or_else(|| Fault::new(Reason::CredentialNotFound, format!("no credential is called {name:?}")))?;
-        self.devices.open_credential(&row)
+        self.devices.open_for(bmc, &row).await
     }
 }

@@ -2,13 +2,13 @@ use std::{pin::Pin, time::Duration};
 
 use futures_util::{Stream, TryStreamExt};
 use ironyard_db::{Stored, record};
-use ironyard_operation::{Operation, Request as Ledger};
+use ironyard_operation::{Operation, Request as IdempotencyKey};
 use ironyard_proto::{
     bmc::{self as pb, operation_service_server::OperationService},
     common,
 };
 use ironyard_reconcile::Queue;
-use ironyard_resource::{Context, names};
+use ironyard_resource::{Context, Page, list_newest, names};
 use ironyard_rpc::{Fault, Identity, Reason};
 use tonic::{Request, Response, Status};
 
@@ -40,16 +40,13 @@ impl OperationService for Grpc {
     }
 
     async fn list_operations(&self, request: Request<pb::ListOperationsRequest>) -> Result<Response<pb::ListOperationsResponse>, Status> {
-        let filter: &[(&str, &str)] = if request.into_inner().running_only {
-            &[("done", "false")]
-        } else {
-            &[]
-        };
-        let rows = record::list_newest::<Operation>(&self.cx.db, 1000, filter)
-            .await
-            .map_err(|e| Fault::internal(&e))?;
+        let request = request.into_inner();
+        let filter: &[(&str, &str)] = if request.running_only { &[("done", "false")] } else { &[] };
+        let page = Page::of(request.page_size, request.page_token);
+        let (rows, next_page_token) = list_newest::<Operation>(&self.cx, &page, filter).await?;
         Ok(Response::new(pb::ListOperationsResponse {
             operations: rows.into_iter().map(operation_to).collect(),
+            next_page_token,
         }))
     }
 
@@ -93,17 +90,17 @@ impl OperationService for Grpc {
             if row.value.done {
                 break;
             }
-            let (ledger, etag, now) = (Ledger::default(), row.etag(), self.cx.now());
+            let (idempotency_key, etag, now) = (IdempotencyKey::default(), row.etag(), self.cx.now());
             let cancel = |o: &mut Operation| {
                 if !o.cancel {
                     (o.cancel, o.cancelled_by) = (true, by.clone());
                 }
                 Ok(())
             };
-            match ironyard_operation::update::<Operation, Fault>(&self.cx.db, &ledger, &name, &etag, now, cancel).await {
+            match ironyard_operation::update::<Operation, Fault>(&self.cx.db, &idempotency_key, &name, &etag, now, cancel).await {
                 Ok(stored) => {
                     self.operations
-                        .poke_for(&name, bmc_of(&stored.value))
+                        .enqueue_for(&name, bmc_of(&stored.value))
                         .await
                         .map_err(|e| Fault::internal(&e))?;
                     row = stored;

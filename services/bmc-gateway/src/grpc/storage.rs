@@ -47,7 +47,7 @@ impl StorageService for Grpc {
 
     async fn create_volume(&self, request_: Request<pb::CreateVolumeRequest>) -> Result<Response<common::Operation>, Status> {
         let message = request_.into_inner();
-        let ledger = request(
+        let idempotency_key = request(
             "CreateVolume",
             &message.request_id,
             &pb::CreateVolumeRequest {
@@ -84,12 +84,12 @@ impl StorageService for Grpc {
             capacity_bytes,
             drives,
         };
-        self.0.begin(&ledger, Job::CreateVolume(job)).await
+        self.0.begin(&idempotency_key, Job::CreateVolume(job)).await
     }
 
     async fn delete_volume(&self, request_: Request<pb::DeleteVolumeRequest>) -> Result<Response<common::Operation>, Status> {
         let message = request_.into_inner();
-        let ledger = request(
+        let idempotency_key = request(
             "DeleteVolume",
             &message.request_id,
             &pb::DeleteVolumeRequest {
@@ -111,6 +111,6 @@ impl StorageService for Grpc {
             storage,
             volume,
         };
-        self.0.begin(&ledger, Job::DeleteVolume(job)).await
+        self.0.begin(&idempotency_key, Job::DeleteVolume(job)).await
     }
 }

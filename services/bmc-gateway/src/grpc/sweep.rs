@@ -212,7 +212,7 @@ async fn sweep_one(Asker { shared, credentials }: &Asker, bmc: &Stored<Bmc>) -> 
     }
     let mut answers = Vec::with_capacity(known.len());
     for id in known {
-        answers.push(match device.glance(id).await {
+        answers.push(match device.read_status(id).await {
             Ok(doc) => pb::PowerReading {
                 bmc: name.clone(),
                 system_id: id.clone(),

@@ -6,20 +6,17 @@ use ironyard_proto::{
 };
 use ironyard_redfish::{
     Client, Doc, Result as RedfishResult,
-    ops::{
-        bios, boot, drives, hardware, led, media, power,
-        registry::{self, Registry},
-        secure_boot, systems,
-    },
+    ops::{attributes, bios, boot, drives, hardware, led, media, secure_boot, systems, topology},
 };
 use ironyard_resource::request;
 use ironyard_rpc::{
     Fault, Reason,
-    convert::{drive_to, hardware_to, power_to},
+    convert::{drive_to, hardware_to},
 };
 use ironyard_types::Secret;
 use tonic::{Request, Response, Status};
 
+use super::systems::{registry_to, system_to};
 use super::{Shared, convert::operation_to, named, target};
 use crate::{
     app::begin_operation::begin_operation,
@@ -56,60 +53,6 @@ impl Grpc {
     }
 }
 
-fn registry_to(registry: &Registry) -> pb::BiosRegistry {
-    let length = |n: Option<usize>| n.and_then(|n| i32::try_from(n).ok());
-    let attributes = registry.attributes.iter().map(|(name, attribute)| {
-        let registry::Attribute {
-            kind,
-            values,
-            read_only,
-            lower,
-            upper,
-            increment: _,
-            min_length,
-            max_length,
-            display_name,
-            help,
-            reset_required: _,
-        } = attribute.clone();
-        let attribute = pb::BiosAttribute {
-            r#type: kind,
-            values: values.into_iter().map(|(value, _)| value).collect(),
-            read_only,
-            lower_bound: lower,
-            upper_bound: upper,
-            min_length: length(min_length),
-            max_length: length(max_length),
-            display_name,
-            help,
-        };
-        (name.clone(), attribute)
-    });
-    pb::BiosRegistry {
-        id: registry.id.clone(),
-        attributes: attributes.collect(),
-    }
-}
-
-fn system_to(doc: &Doc) -> pb::System {
-    let (target, enabled) = boot::override_of(doc);
-    pb::System {
-        system_id: doc.id(),
-        system_uuid: systems::uuid(doc),
-        manufacturer: doc.text_or_empty("Manufacturer"),
-        model: doc.text_or_empty("Model"),
-        serial_number: systems::serial(doc),
-        power_state: power_to(power::state(doc)).into(),
-        boot_override_target: target,
-        boot_override_enabled: enabled,
-        boot_order: doc.part("Boot").texts("BootOrder"),
-        boot_options: vec![],
-        indicator_led: led::state(doc),
-        inserted_image: String::new(),
-        bios_version: doc.text_or_empty("BiosVersion"),
-    }
-}
-
 #[tonic::async_trait]
 impl SystemService for Grpc {
     async fn list_systems(&self, request: Request<pb::ListSystemsRequest>) -> Result<Response<pb::ListSystemsResponse>, Status> {
@@ -118,9 +61,12 @@ impl SystemService for Grpc {
             .read(|client| async move { systems::list(&client).await })
             .await
             .map_err(Fault::from)?;
-        Ok(Response::new(pb::ListSystemsResponse {
-            systems: docs.iter().map(system_to).collect(),
-        }))
+        let mut systems: Vec<pb::System> = docs.iter().map(system_to).collect();
+        let (_, parts) = topology::split(docs);
+        for system in &mut systems {
+            system.is_part = parts.iter().any(|part| part.id() == system.system_id);
+        }
+        Ok(Response::new(pb::ListSystemsResponse { systems }))
     }
 
     async fn get_hardware(&self, request: Request<pb::GetHardwareRequest>) -> Result<Response<common::Hardware>, Status> {
@@ -135,10 +81,19 @@ impl SystemService for Grpc {
         let mut system = system_to(&doc);
         let read = device.read(move |client| async move {
             let options = boot::options(&client, &doc).await;
-            Ok((options, media::inserted(&client, &doc).await.unwrap_or_default()))
+            Ok((options, media::list(&client, &doc).await.unwrap_or_default()))
         });
-        let (options, image) = read.await.map_err(Fault::from)?;
-        system.inserted_image = image;
+        let (options, slots) = read.await.map_err(Fault::from)?;
+        let image = slots.iter().map(|slot| &slot.image).find(|image| !image.is_empty());
+        system.inserted_image = image.cloned().unwrap_or_default();
+        system.virtual_drives = slots
+            .into_iter()
+            .map(|media::Slot { id, types, image }| pb::VirtualDrive {
+                id,
+                media_types: types,
+                image,
+            })
+            .collect();
         system.boot_options = options
             .into_iter()
             .map(
@@ -160,7 +115,7 @@ impl SystemService for Grpc {
 
     async fn set_power(&self, request_: Request<pb::SetPowerRequest>) -> Result<Response<common::Operation>, Status> {
         let message = request_.into_inner();
-        let ledger = request(
+        let idempotency_key = request(
             "SetPower",
             &message.request_id,
             &pb::SetPowerRequest {
@@ -190,7 +145,7 @@ impl SystemService for Grpc {
             graceful_seconds,
         };
         let Shared { cx, operations, .. } = &self.shared;
-        let stored = begin_operation(cx, operations, &ledger, power_task::VERB, label, line, &asked).await?;
+        let stored = begin_operation(cx, operations, &idempotency_key, power_task::VERB, label, line, &asked).await?;
         Ok(Response::new(operation_to(stored)))
     }
 
@@ -243,8 +198,8 @@ impl SystemService for Grpc {
             .map_err(Fault::from)?;
         Ok(Response::new(pb::Bios {
             version,
-            attributes: bios::as_texts(&read.attributes),
-            pending: bios::as_texts(&read.pending),
+            attributes: attributes::as_texts(&read.attributes),
+            pending: attributes::as_texts(&read.pending),
             reset_pending: read.reset_pending,
         }))
     }
@@ -283,7 +238,8 @@ impl SystemService for Grpc {
         let mut passwords = [Secret::new(String::new()), Secret::new(String::new())];
         for (credential, password) in [old_credential, new_credential].iter().zip(&mut passwords) {
             if !credential.is_empty() {
-                *password = self.shared.credential(credential).await?.password;
+                let bmc = system.as_ref().map_or("", |system| system.bmc.as_str());
+                *password = self.shared.credential(bmc, credential).await?.password;
             }
         }
         let [old, new] = passwords;
@@ -347,18 +303,21 @@ impl SystemService for Grpc {
     async fn list_drives(&self, request: Request<pb::ListDrivesRequest>) -> Result<Response<pb::ListDrivesResponse>, Status> {
         let (device, doc) = self.shared.find(request.into_inner().system).await?;
         let read = device
-            .read(move |client| async move { drives::read_all(&client, &doc).await })
+            .read(move |client| async move { Ok(drives::read(&client, &doc, true).await) })
             .await
             .map_err(Fault::from)?;
-        let drives = read.map_err(|why| Fault::new(Reason::DrivesUnreadable, format!("not all drives can be read: {why}")))?;
+        if !read.unreadable.is_empty() {
+            let why = format!("not all drives can be read: {}", read.unreadable.join("; "));
+            return Err(Fault::new(Reason::DrivesUnreadable, why).into());
+        }
         Ok(Response::new(pb::ListDrivesResponse {
-            drives: drives.into_iter().map(drive_to).collect(),
+            drives: read.drives.into_iter().map(drive_to).collect(),
         }))
     }
 
     async fn erase_drive(&self, request_: Request<pb::EraseDriveRequest>) -> Result<Response<common::Operation>, Status> {
         let message = request_.into_inner();
-        let ledger = request(
+        let idempotency_key = request(
             "EraseDrive",
             &message.request_id,
             &pb::EraseDriveRequest {
@@ -380,7 +339,7 @@ impl SystemService for Grpc {
             serial,
             kind,
         };
-        self.shared.begin(&ledger, Job::Erase(job)).await
+        self.shared.begin(&idempotency_key, Job::Erase(job)).await
     }
 
     async fn set_indicator_led(&self, request: Request<pb::SetIndicatorLedRequest>) -> Result<Response<pb::ChangeResponse>, Status> {

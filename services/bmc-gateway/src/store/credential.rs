@@ -16,11 +16,14 @@ pub struct StoredCredential {
     pub pending: Option<Sealed>,
     /// What was set by a caller, where a rotation has taken its place since: the BMC has `sealed`, which nobody else knows.
     pub set: Option<Sealed>,
+    /// Networks whose BMCs it is for, with commas; empty: whichever BMC names it.
+    pub networks: String,
     /// Last write.
     pub updated_at: Timestamp,
 }
 
-const COLUMNS: &str = "credential_id, version, sealed_key, sealed_secret, pending_key, pending_secret, set_key, set_secret, updated_at";
+const COLUMNS: &str =
+    "credential_id, version, sealed_key, sealed_secret, pending_key, pending_secret, set_key, set_secret, networks, updated_at";
 
 fn decode(row: &AnyRow) -> Result<StoredCredential> {
     let optional = |key: &str, secret: &str| -> Result<Option<Sealed>> {
@@ -38,17 +41,18 @@ fn decode(row: &AnyRow) -> Result<StoredCredential> {
         },
         pending: optional("pending_key", "pending_secret")?,
         set: optional("set_key", "set_secret")?,
+        networks: row.try_get("networks")?,
         updated_at: Timestamp(row.try_get("updated_at")?),
     })
 }
 
 /// Writes a credential; its new version. `None` where a rotation has stored a password that the BMC has or may have, unless that is to be forgotten.
-pub async fn put(db: &Db, name: &str, sealed: &Sealed, replace: bool, now: Timestamp) -> Result<Option<i64>> {
+pub async fn put(db: &Db, name: &str, sealed: &Sealed, networks: &str, replace: bool, now: Timestamp) -> Result<Option<i64>> {
     let mut tx = db.begin().await?;
     let row = sqlx::query(
-        "insert into credential (credential_id, version, sealed_key, sealed_secret, updated_at) values ($1, 1, $2, $3, $4)
+        "insert into credential (credential_id, version, sealed_key, sealed_secret, updated_at, networks) values ($1, 1, $2, $3, $4, $6)
         on conflict (credential_id) do update
-        set version = credential.version + 1, sealed_key = excluded.sealed_key, sealed_secret = excluded.sealed_secret,
+        set version = credential.version + 1, sealed_key = excluded.sealed_key, sealed_secret = excluded.sealed_secret, networks = excluded.networks,
         updated_at = excluded.updated_at, pending_key = null, pending_secret = null, set_key = null, set_secret = null
         where (credential.pending_key is null and credential.set_key is null) or $5 > 0
         returning version",
@@ -58,6 +62,7 @@ pub async fn put(db: &Db, name: &str, sealed: &Sealed, replace: bool, now: Times
     .bind(sealed.secret.clone())
     .bind(now.0)
     .bind(i64::from(replace))
+    .bind(networks.to_owned())
     .fetch_optional(tx.conn())
     .await?;
     let version = row.map(|row| row.try_get("version")).transpose()?;
@@ -108,6 +113,40 @@ pub async fn drop_pending(db: &Db, name: &str, version: i64) -> Result<()> {
         .execute(tx.conn())
         .await?;
     tx.commit().await
+}
+
+/// Says which networks a credential is for, and leaves its secrets as they are; whether it was still at that version.
+pub async fn set_networks(db: &Db, name: &str, version: i64, networks: &str, now: Timestamp) -> Result<bool> {
+    let mut tx = db.begin().await?;
+    let done = sqlx::query("update credential set networks = $3, updated_at = $4 where credential_id = $1 and version = $2")
+        .bind(name.to_owned())
+        .bind(version)
+        .bind(networks.to_owned())
+        .bind(now.0)
+        .execute(tx.conn())
+        .await?;
+    tx.commit().await?;
+    Ok(done.rows_affected() > 0)
+}
+
+/// Puts another sealed data key in the place of this one, wherever it stands in the credential; whether it stood there. At once: a rotation that ends
+/// meanwhile moves it from one place to the other.
+pub async fn rewrap(db: &Db, name: &str, before: &str, new: &Sealed) -> Result<bool> {
+    let mut tx = db.begin().await?;
+    let done = sqlx::query(
+        "update credential set
+        sealed_key = case when sealed_key = $2 then $3 else sealed_key end,
+        pending_key = case when pending_key = $2 then $3 else pending_key end,
+        set_key = case when set_key = $2 then $3 else set_key end
+        where credential_id = $1 and (sealed_key = $2 or pending_key = $2 or set_key = $2)",
+    )
+    .bind(name.to_owned())
+    .bind(before.to_owned())
+    .bind(new.key.clone())
+    .execute(tx.conn())
+    .await?;
+    tx.commit().await?;
+    Ok(done.rows_affected() > 0)
 }
 
 /// Reads a credential.

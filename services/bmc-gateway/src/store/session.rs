@@ -41,12 +41,44 @@ pub async fn get(db: &Db, bmc_uid: &str, device: &str) -> Result<Option<Sealed>>
     .transpose()
 }
 
-/// Forgets a session, unless another one was saved since.
-pub async fn delete(db: &Db, bmc_uid: &str, sealed_key: &str) -> Result<()> {
+/// All saved sessions, by the uid of their BMC.
+pub async fn list(db: &Db) -> Result<Vec<(String, Sealed)>> {
+    let rows = sqlx::query("select session_id, sealed_key, sealed_secret from session")
+        .fetch_all(db.pool())
+        .await?;
+    rows.iter()
+        .map(|row| {
+            let sealed = Sealed {
+                key: row.try_get("sealed_key")?,
+                secret: row.try_get("sealed_secret")?,
+            };
+            Ok((row.try_get("session_id")?, sealed))
+        })
+        .collect()
+}
+
+/// Saves a session anew, unless another one was saved since; whether it was.
+pub async fn replace(db: &Db, bmc_uid: &str, before: &str, sealed: &Sealed, now: Timestamp) -> Result<bool> {
     let mut tx = db.begin().await?;
-    sqlx::query("delete from session where session_id = $1 and sealed_key = $2")
+    let replaced =
+        sqlx::query("update session set sealed_key = $3, sealed_secret = $4, updated_at = $5 where session_id = $1 and sealed_secret = $2")
+            .bind(bmc_uid.to_owned())
+            .bind(before.to_owned())
+            .bind(sealed.key.clone())
+            .bind(sealed.secret.clone())
+            .bind(now.0)
+            .execute(tx.conn())
+            .await?;
+    tx.commit().await?;
+    Ok(replaced.rows_affected() == 1)
+}
+
+/// Forgets a session, unless another one was saved since.
+pub async fn delete(db: &Db, bmc_uid: &str, sealed_secret: &str) -> Result<()> {
+    let mut tx = db.begin().await?;
+    sqlx::query("delete from session where session_id = $1 and sealed_secret = $2")
         .bind(bmc_uid.to_owned())
-        .bind(sealed_key.to_owned())
+        .bind(sealed_secret.to_owned())
         .execute(tx.conn())
         .await?;
     tx.commit().await

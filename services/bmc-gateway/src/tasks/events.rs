@@ -222,7 +222,10 @@ impl Events {
             && let Ok(mut tokens) = self.tokens.lock()
         {
             *tokens = bmcs
-                .map(|bmc| (self.devices.token(&bmc.metadata.uid), bmc.metadata.name.clone()))
+                .flat_map(|bmc| {
+                    let tokens = self.devices.tokens(&bmc.metadata.uid);
+                    tokens.into_iter().map(|token| (token, bmc.metadata.name.clone()))
+                })
                 .collect();
         }
     }
@@ -296,7 +299,7 @@ impl Events {
             if let Ok(mut hinted) = events.hinted.lock() {
                 hinted.insert(name.clone(), (Instant::now() + GAP, false));
             }
-            if let Err(error) = events.probes.poke(&name).await {
+            if let Err(error) = events.probes.enqueue(&name).await {
                 tracing::debug!(%error, bmc.name = name, "could not follow a hint");
             }
         });

@@ -7,3 +7,4 @@ pub mod power;
 pub mod probe;
 pub mod rotate;
 pub mod spool;
+pub mod steps;

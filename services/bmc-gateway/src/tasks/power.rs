@@ -3,14 +3,17 @@ use std::time::Duration;
 use ironyard_db::Stored;
 use ironyard_operation::Operation;
 use ironyard_redfish::ops::power;
-use ironyard_rpc::Fault;
+use ironyard_rpc::{Fault, Reason};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    operations::{Operations, Step, Target},
     probe::note_status,
+    steps::{Operations, Step, Target},
 };
-use crate::domain::power::{Action, Next, Patience, Progress, Write, plan};
+use crate::{
+    device::DeviceError,
+    domain::power::{Action, Next, Patience, Progress, Write, plan},
+};
 
 /// Verb of these operations.
 pub const VERB: &str = "SetPower";
@@ -40,6 +43,7 @@ impl Operations {
             settle: self.patience.power,
         };
         let device = self.devices.get(&asked.target.bmc).await?;
+        device.may_write().await?;
         loop {
             let system = device.machine(&asked.target.system_id, &asked.target.expected).await?;
             let seen = power::state(&system);
@@ -76,24 +80,33 @@ impl Operations {
                     match outcome {
                         Ok(()) => {}
                         // It was not sent: nothing was asked of the machine that it could be late to do.
-                        Err(error @ crate::device::DeviceError::Redfish(ironyard_redfish::Error::NotPermitted)) => {
+                        Err(error @ (DeviceError::NotOwner(_) | DeviceError::Redfish(ironyard_redfish::Error::NotPermitted))) => {
                             self.remember(row, &before).await?;
                             return Err(error.into());
                         }
                         // Because it is so already, or on its way, which the next look tells; or because it does something else just now.
-                        Err(crate::device::DeviceError::Redfish(ironyard_redfish::Error::Refused { status, message })) if seen_later => {
+                        Err(DeviceError::Redfish(ironyard_redfish::Error::Refused { status, message })) if seen_later => {
                             progress.refused = Some((status, message));
                             self.remember(row, &progress).await?;
                             return Ok(Step::Wait(Duration::from_millis(500), "The BMC refused it".to_owned()));
                         }
-                        Err(error @ crate::device::DeviceError::Redfish(ironyard_redfish::Error::Busy { .. })) => {
+                        Err(error @ DeviceError::Redfish(ironyard_redfish::Error::Busy { .. })) => {
                             progress.refused = Some((409, error.to_string()));
                             self.remember(row, &progress).await?;
                             return Err(error.into());
                         }
                         // An operating system that cannot be asked is cut off.
-                        Err(crate::device::DeviceError::Redfish(ironyard_redfish::Error::Unsupported(_))) if write == Write::Ask => {}
-                        Err(error) => return Err(error.into()),
+                        Err(DeviceError::Redfish(ironyard_redfish::Error::Unsupported(_))) if write == Write::Ask => {}
+                        Err(error) => {
+                            let unsent = matches!(error, DeviceError::Unsent(_));
+                            let fault = Fault::from(error);
+                            let unknown = !unsent && matches!(fault.reason, Reason::BmcAmbiguous | Reason::BmcProtocol);
+                            // What shows no effect is decided on anew where it certainly did not get there.
+                            if !seen_later && !unknown {
+                                self.remember(row, &before).await?;
+                            }
+                            return Err(fault);
+                        }
                     }
                     progress.acted = true;
                     self.remember(row, &progress).await?;
@@ -104,7 +117,7 @@ impl Operations {
                     if progress.intent.is_none() && self.cx.now().since(row.updated_at) > self.patience.power * 3 {
                         let state = seen.map_or("unknown".to_owned(), |s| s.to_string());
                         let why = format!("the machine does not settle: its power state stays {state}");
-                        return Err(Fault::new(ironyard_rpc::Reason::BmcTimeout, why));
+                        return Err(Fault::new(Reason::BmcTimeout, why));
                     }
                     let waited = progress.intent.map_or(Duration::ZERO, |(_, at)| self.cx.now().since(at));
                     // Soon at first, then as BMCs like it.
@@ -114,8 +127,8 @@ impl Operations {
                         .map_or("Waiting for the machine to settle", |(write, _)| phase(write));
                     return Ok(Step::Wait(wait, now.to_owned()));
                 }
-                Next::Refused(why) => return Err(Fault::new(ironyard_rpc::Reason::BmcRefused, why)),
-                Next::GiveUp(why) => return Err(Fault::new(ironyard_rpc::Reason::BmcTimeout, why)),
+                Next::Refused(why) => return Err(Fault::new(Reason::BmcRefused, why)),
+                Next::GiveUp(why) => return Err(Fault::new(Reason::BmcTimeout, why)),
             }
         }
     }

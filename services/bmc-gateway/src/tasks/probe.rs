@@ -5,7 +5,7 @@ use ironyard_operation::Request;
 use ironyard_reconcile::{Next, Pass, Reconcile, SaveError};
 use ironyard_redfish::{
     Doc,
-    ops::{drives, family, power, systems},
+    ops::{drives, family, power, systems, topology},
 };
 use ironyard_resource::{Context, update};
 use ironyard_rpc::{Fault, Reason};
@@ -70,9 +70,9 @@ impl Reconcile for Probe {
         let mut refused = String::new();
         let outcome = match self.devices.of(&bmc).await {
             Ok(device) => {
-                let glance = is_ready(&bmc) && !device.full_look_due(now, self.polling.full);
+                let brief = is_ready(&bmc) && !device.full_look_due(now, self.polling.full);
                 let look = async {
-                    if glance {
+                    if brief {
                         statuses(&device, &bmc.value.observed).await
                     } else {
                         look(&device).await
@@ -82,7 +82,7 @@ impl Reconcile for Probe {
                     Ok(outcome) => outcome.map_err(Fault::from),
                     Err(_) => Err(Fault::new(Reason::BmcUnreachable, "the BMC takes too long to answer")),
                 };
-                if outcome.is_ok() && !glance {
+                if outcome.is_ok() && !brief {
                     device.looked_fully(now);
                 }
                 refused = device.refused_credential();
@@ -105,7 +105,7 @@ impl Reconcile for Probe {
 async fn statuses(device: &Device, before: &Observed) -> Result<Observed, DeviceError> {
     let mut statuses = Vec::new();
     for id in &before.systems {
-        statuses.push(status(&device.glance(id).await?));
+        statuses.push(status(&device.read_status(id).await?));
     }
     Ok(Observed {
         statuses,
@@ -141,9 +141,12 @@ async fn look(device: &Device) -> Result<Observed, DeviceError> {
     let root = device.read(|client| async move { client.root().await }).await?;
     let certificate_sha256 = device.certificate_sha256().unwrap_or_default();
     let systems = device.read(|client| async move { systems::list(&client).await }).await?;
-    let (at, first) = (root.clone(), systems.first().cloned());
+    let servers = topology::split(systems.clone()).0;
+    let (at, first) = (root.clone(), servers.first().cloned());
+    // Of several servers none stands for the BMC.
+    let only = first.clone().filter(|_| servers.len() == 1);
     let manager = device
-        .read(|client| async move { Ok(family::manager(&client, &at, first.as_ref()).await.ok()) })
+        .read(|client| async move { Ok(topology::manager(&client, &at, only.as_ref()).await.ok()) })
         .await?;
     let of = |key: &str| manager.as_ref().map(|m| m.text_or_empty(key)).unwrap_or_default();
     Ok(Observed {
@@ -152,8 +155,8 @@ async fn look(device: &Device) -> Result<Observed, DeviceError> {
         redfish_version: root.text_or_empty("RedfishVersion"),
         firmware_version: of("FirmwareVersion"),
         model: of("Model"),
-        family: family::detect(&root, manager.as_ref(), systems.first()).as_str().to_owned(),
-        serial_number: systems.first().map(systems::serial).unwrap_or_default(),
+        family: family::detect(&root, manager.as_ref(), first.as_ref()).as_str().to_owned(),
+        serial_number: first.as_ref().map(systems::serial).unwrap_or_default(),
         certificate_sha256,
         statuses: systems.iter().map(status).collect(),
         systems: systems.iter().map(Doc::id).collect(),

@@ -7,7 +7,7 @@ use ironyard_rpc::{Fault, Reason};
 use ironyard_types::random_password;
 use serde::{Deserialize, Serialize};
 
-use super::operations::{Operations, Step, Target, transient};
+use super::steps::{Operations, Step, Target, transient};
 use crate::{
     device::DeviceError,
     domain::rotation::{Next, Progress, plan},
@@ -42,6 +42,16 @@ impl Operations {
         let gone = || Fault::new(Reason::CredentialNotFound, format!("credential {name} was deleted"));
         let bmc = asked.target.bmc.as_str();
         let soon = |phase: &str| Ok(Step::Wait(Duration::from_millis(10), phase.to_owned()));
+        // Whoever lets the BMC name another one meanwhile, or points it elsewhere, is shown neither password.
+        let now = ironyard_resource::get::<crate::domain::bmc::Bmc>(&self.cx, bmc)
+            .await?
+            .value
+            .spec
+            .credential;
+        if now != name {
+            let why = format!("BMC {bmc} names another credential than {name} since the rotation began; give it back, and rotate again");
+            return Err(Fault::new(Reason::BmcNotReady, why));
+        }
         match plan(&progress) {
             Next::Store => {
                 let stored = credential::get(&self.cx.db, &name).await.map_err(store)?.ok_or_else(gone)?;
@@ -66,10 +76,12 @@ impl Operations {
                 let Some(pending) = stored.pending.as_ref() else {
                     return Err(replaced(&name));
                 };
+                self.devices.open_for(bmc, &stored).await?;
                 let login = self.devices.open_sealed(&name, pending)?;
+                let device = self.devices.get(bmc).await?;
+                device.may_write().await?;
                 progress.intent = true;
                 self.remember(row, &progress).await?;
-                let device = self.devices.get(bmc).await?;
                 let (username, password) = (login.username, login.password);
                 let set = device
                     .write(|client| async move { accounts::set_password(&client, &username, &password).await })
@@ -78,7 +90,11 @@ impl Operations {
                 match set {
                     Ok(()) => progress.set = true,
                     // It was not sent.
-                    Err(DeviceError::Redfish(Error::NotPermitted)) => return Err(DeviceError::from(Error::NotPermitted).into()),
+                    Err(error @ (DeviceError::NotOwner(_) | DeviceError::Redfish(Error::NotPermitted))) => {
+                        progress.intent = false;
+                        self.remember(row, &progress).await?;
+                        return Err(error.into());
+                    }
                     // Whatever it says, it may have taken it: the logins tell.
                     Err(error) => {
                         let fault = Fault::from(error);
@@ -101,7 +117,7 @@ impl Operations {
                     self.devices.open_sealed(&name, pending)?,
                     self.devices.open_sealed(&name, &stored.sealed)?,
                 );
-                match self.devices.try_login(bmc, new).await {
+                match self.devices.try_login(bmc, &stored, new).await {
                     Ok(()) => {
                         (progress.set, progress.verified) = (true, true);
                         self.remember(row, &progress).await?;
@@ -116,7 +132,7 @@ impl Operations {
                     self.remember(row, &progress).await?;
                     return Ok(Step::Wait(PATIENT, "The BMC does not take the new password yet".to_owned()));
                 }
-                match self.devices.try_login(bmc, old).await {
+                match self.devices.try_login(bmc, &stored, old).await {
                     Ok(()) if progress.set || progress.refused.is_some() || progress.sets >= SETS => {
                         credential::drop_pending(&self.cx.db, &name, stored.version).await.map_err(store)?;
                         let (reason, why) = progress.refused.clone().unwrap_or_default();

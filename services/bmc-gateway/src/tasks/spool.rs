@@ -71,7 +71,7 @@ mod tests {
     use super::*;
     use crate::tasks::{
         jobs::{Firmware, Job, Source},
-        operations::Target,
+        steps::Target,
     };
 
     #[tokio::test]

@@ -25,6 +25,12 @@ pub struct CleanupRun {
     pub system_uuid: String,
     /// Drives that the BMC shows.
     pub bmc_drives: Vec<Drive>,
+    /// Why the BMC could not list its drives, so that the agent alone speaks for them.
+    #[serde(default)]
+    pub drives_unread: Option<String>,
+    /// Since when it could not.
+    #[serde(default)]
+    pub unread_since: Option<Timestamp>,
     /// Drives that the agent saw.
     pub agent_drives: Vec<Drive>,
     /// Run of the agent.
@@ -55,6 +61,22 @@ pub struct CleanupRun {
     /// Who asked it to stop, and why.
     #[serde(default)]
     pub cancelled: Option<String>,
+}
+
+/// Runs for one debt that begin by themselves: the first, and those after an erase that never reached its BMC.
+pub const MOST_RUNS: usize = 3;
+
+impl CleanupRun {
+    /// Whether all that failed is erases of which nobody knew whether they had reached the BMC, and what was read of the drives told that they had not:
+    /// then they may be asked for, by another run.
+    pub fn never_erased(&self) -> bool {
+        let read = |failure: &Failure| failure.reason == "DRIVE_NOT_SANITIZED" && failure.step == Step::Verify;
+        let unverified = || self.jobs.iter().filter(|job| !job.verified);
+        self.cancelled.is_none()
+            && self.failure.as_ref().is_some_and(read)
+            && unverified().count() > 0
+            && unverified().all(|job| job.answer_lost)
+    }
 }
 
 /// What went wrong.

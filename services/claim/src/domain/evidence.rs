@@ -157,6 +157,7 @@ mod tests {
             findings: None,
             note: String::new(),
             operation: String::new(),
+            answer_lost: false,
         }
     }
 

@@ -82,6 +82,9 @@ pub struct Job {
     /// The gateway's operation that erases it.
     #[serde(default)]
     pub operation: String,
+    /// Whether the BMC's answer was lost, so that only what is read of the drive tells whether it was erased.
+    #[serde(default)]
+    pub answer_lost: bool,
 }
 
 impl Job {
@@ -93,29 +96,46 @@ impl Job {
     /// What its erase is known from, in words of a certificate.
     pub fn evidence(&self) -> Vec<&'static str> {
         let erased = match self.method.tool {
-            Tool::Bmc => "ReportedByBMC",
-            Tool::Agent => "OverwrittenByAgent",
+            Tool::Bmc => (!self.answer_lost).then_some("ReportedByBMC"),
+            Tool::Agent => Some("OverwrittenByAgent"),
         };
         let sampled = self.findings.as_ref().map(|_| "SampledByAgent");
-        self.erased.then_some(erased).into_iter().chain(sampled).collect()
+        erased.filter(|_| self.erased).into_iter().chain(sampled).collect()
     }
 }
 
 /// The drives to wipe: all that the BMC shows and all that the agent sees. An error names a drive that is known and missing, that
 /// cannot be told from others, that is reached in part only, or that cannot be wiped well enough.
-pub fn jobs(known: &[Drive], bmc: &[Drive], agent: &[Drive], minimum: Category) -> Result<Vec<Job>, String> {
-    if let Some(nameless) = known.iter().chain(bmc).chain(agent).find(|d| d.serial_number.is_empty()) {
+///
+/// `known` are earlier sightings, each of all drives at once. A drive that the BMC shows without a serial number is one of those that the agent
+/// sees, if one of its size and model is there that the BMC does not show otherwise, and no controller hides drives from the agent.
+pub fn jobs(known: &[Vec<Drive>], bmc: &[Drive], agent: &[Drive], hidden: Option<&str>, minimum: Category) -> Result<Vec<Job>, String> {
+    let unexplained = known
+        .iter()
+        .map(Vec::as_slice)
+        .chain([bmc])
+        .find_map(|seen| unexplained(seen, agent, hidden));
+    if let Some(nameless) = unexplained.or_else(|| agent.iter().find(|d| d.serial_number.is_empty())) {
         return Err(format!(
-            "drive {} cannot be told from others, so its wipe cannot be proven",
-            nameless.label()
+            "drive {} cannot be told from others, so its wipe cannot be proven{}",
+            nameless.label(),
+            hidden.map(|why| format!(" ({why})")).unwrap_or_default()
         ));
     }
-    let on_agent = |serial: &str| agent.iter().any(|d| d.serial_number == serial);
-    if let Some(missing) = known.iter().chain(bmc).find(|d| !on_agent(&d.serial_number)) {
+    let on_agent = |serial: &str| serial.is_empty() || agent.iter().any(|d| d.serial_number == serial);
+    if let Some(missing) = known.iter().flatten().chain(bmc).find(|d| !on_agent(&d.serial_number)) {
         return Err(format!("drive {} is known and missing: the agent does not see it", missing.label()));
     }
     if agent.is_empty() {
         return Err("no drive was found, neither by the BMC nor by the agent; a server that really has none needs a waiver".to_owned());
+    }
+    // A volume of a RAID controller looks like a drive. Where there is one, the BMC must show each as a drive of its own.
+    let in_bmc = |drive: &&Drive| bmc.iter().any(|d| d.serial_number == drive.serial_number);
+    if let (Some(why), Some(volume)) = (hidden, agent.iter().find(|drive| !in_bmc(drive))) {
+        return Err(format!(
+            "drive {} is not among those that the BMC shows, and may be a volume: {why}",
+            volume.label()
+        ));
     }
     let mut jobs: Vec<Job> = Vec::new();
     for drive in agent {
@@ -126,11 +146,13 @@ pub fn jobs(known: &[Drive], bmc: &[Drive], agent: &[Drive], minimum: Category) 
         let method = best(shown);
         // What the agent cannot reach, it can neither overwrite nor read: sectors that are hidden from the host, space that belongs to no
         // namespace. A hundredth is left for the ways in which capacities are told.
-        if drive.capacity_bytes < shown.capacity_bytes / 100 * 99 {
+        let same = known.iter().flatten().filter(|d| d.serial_number == drive.serial_number);
+        let whole = same.map(|d| d.capacity_bytes).fold(shown.capacity_bytes, i64::max);
+        if drive.capacity_bytes < whole / 100 * 99 {
             return Err(format!(
                 "drive {} has {} bytes, of which the agent reaches {}: the rest could not be verified",
                 drive.label(),
-                shown.capacity_bytes,
+                whole,
                 drive.capacity_bytes
             ));
         }
@@ -152,9 +174,41 @@ pub fn jobs(known: &[Drive], bmc: &[Drive], agent: &[Drive], minimum: Category) 
             findings: None,
             note: String::new(),
             operation: String::new(),
+            answer_lost: false,
         });
     }
     Ok(jobs)
+}
+
+/// A drive of this sighting without a serial number that is none of those that the agent sees.
+fn unexplained<'a>(seen: &'a [Drive], agent: &[Drive], hidden: Option<&str>) -> Option<&'a Drive> {
+    // What was seen from inside alone explains what the BMC shows; what the BMC shows with its serial number is another drive.
+    let by_name: Vec<&str> = seen
+        .iter()
+        .filter(|d| !d.uri.is_empty() || d.device.is_empty())
+        .map(|d| d.serial_number.as_str())
+        .collect();
+    let mut free: Vec<&Drive> = agent.iter().filter(|d| !by_name.contains(&d.serial_number.as_str())).collect();
+    seen.iter().filter(|d| d.serial_number.is_empty()).find(|nameless| {
+        let one = free.iter().position(|drive| nameless.device.is_empty() && alike(nameless, drive));
+        match one.filter(|_| hidden.is_none()) {
+            Some(at) => {
+                free.remove(at);
+                false
+            }
+            None => true,
+        }
+    })
+}
+
+/// Whether a drive of the BMC without a serial number may be this one: of the same size, or where the BMC tells none of the same model.
+fn alike(nameless: &Drive, drive: &Drive) -> bool {
+    let models = (nameless.model.trim().to_lowercase(), drive.model.trim().to_lowercase());
+    let other_model = !models.0.is_empty() && !models.1.is_empty() && !models.0.contains(&models.1) && !models.1.contains(&models.0);
+    if nameless.capacity_bytes <= 0 {
+        return models.0.len() >= 6 && models.0 == models.1;
+    }
+    !other_model && nameless.capacity_bytes.abs_diff(drive.capacity_bytes) <= nameless.capacity_bytes.unsigned_abs() / 100
 }
 
 #[cfg(test)]
@@ -191,7 +245,7 @@ mod tests {
     fn a_drive_that_is_missing_nameless_or_too_weak_stops_the_wipe() {
         let (a, b) = (drive("A", &["BlockErase"]), drive("B", &[]));
         let both = [a.clone(), b.clone()];
-        assert_eq!(jobs(&both, &both, &both, Category::Clear).unwrap().len(), 2);
+        assert_eq!(jobs(&[both.to_vec()], &both, &both, None, Category::Clear).unwrap().len(), 2);
         for (name, known, bmc, agent, minimum) in [
             (
                 "missing everywhere",
@@ -226,7 +280,57 @@ mod tests {
                 Category::Clear,
             ),
         ] {
-            assert!(jobs(&known, &bmc, &agent, minimum).is_err(), "{name}");
+            assert!(jobs(&[known], &bmc, &agent, None, minimum).is_err(), "{name}");
         }
+    }
+
+    #[test]
+    fn a_drive_without_a_serial_number_is_one_of_those_inside_or_stops_the_wipe() {
+        let sized = |serial: &str, uri: &str, device: &str, bytes: i64, model: &str| Drive {
+            serial_number: serial.into(),
+            uri: uri.into(),
+            device: device.into(),
+            capacity_bytes: bytes,
+            model: model.into(),
+            ..Drive::default()
+        };
+        let (a, b) = (
+            sized("A", "", "/dev/sda", 1_000_000, "X 1"),
+            sized("B", "", "/dev/sdb", 2_000_000, "Yankee"),
+        );
+        let inside = [a.clone(), b.clone()];
+        let nameless = |bytes, model| sized("", "/1", "", bytes, model);
+        let ok = |known: &[Vec<Drive>], bmc: &[Drive], hidden| jobs(known, bmc, &inside, hidden, Category::Clear).is_ok();
+        assert!(ok(&[], &[nameless(1_000_000, "")], None));
+        assert!(ok(&[], &[nameless(999_000, "Acme X 1"), nameless(2_010_000, "")], None));
+        assert!(ok(&[], &[nameless(0, "yankee")], None));
+        // What both have seen, as it is known since an earlier look.
+        assert!(ok(
+            &[vec![nameless(1_000_000, ""), a.clone(), b.clone()], vec![nameless(1_000_000, "")]],
+            &[],
+            None
+        ));
+        for (bmc, why) in [
+            (vec![nameless(1_500_000, "")], "of no size that is there"),
+            (vec![nameless(1_000_000, "Z")], "of another model"),
+            (vec![nameless(0, "")], "of nothing"),
+            (vec![nameless(0, "Yank")], "of a part of its model's name"),
+            (vec![nameless(1_000_000, ""), nameless(1_000_000, "")], "one more than there are"),
+            (
+                vec![nameless(1_000_000, ""), sized("A", "/2", "", 1_000_000, "X 1")],
+                "beside the only one of its size, which is shown too",
+            ),
+            (vec![sized("", "", "/dev/sdc", 1_000_000, "")], "seen from inside"),
+        ] {
+            assert!(!ok(&[], &bmc, None), "{why}");
+            assert!(!ok(&[bmc], &[], None), "{why}, earlier");
+        }
+        assert!(!ok(&[], &[nameless(1_000_000, "")], Some("a controller hides drives")));
+        // A volume is no drive of the BMC's.
+        assert!(!ok(&[], &[], Some("a controller hides drives")));
+        let shown = [("A", 1_000_000), ("B", 2_000_000)].map(|(serial, bytes)| sized(serial, "/1", "", bytes, ""));
+        assert!(ok(&[], &shown, Some("a controller hides drives")));
+        // Smaller than it was.
+        assert!(!ok(&[vec![sized("A", "/1", "", 1_100_000, "")]], &[], None));
     }
 }

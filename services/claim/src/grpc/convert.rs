@@ -162,6 +162,7 @@ pub fn certificate_to(stored: Stored<Certificate>) -> pb::SanitizationCertificat
             findings,
             operation: _,
             note,
+            answer_lost: _,
         } = job;
         pb::DriveSanitization {
             serial_number: serial,

@@ -1,7 +1,7 @@
 use ironyard_db::record;
-use ironyard_operation::Request as Ledger;
+use ironyard_operation::Request as IdempotencyKey;
 use ironyard_proto::claim::{self as pb, sanitization_service_server::SanitizationService};
-use ironyard_resource::{get, update};
+use ironyard_resource::{Page, get, list_newest, update};
 use ironyard_rpc::{Fault, Identity, Reason};
 use tonic::{Request, Response, Status};
 
@@ -16,6 +16,11 @@ use crate::{
 
 /// The service on the wire.
 pub struct Grpc(pub App);
+
+/// Those of a server; without a name, all.
+fn of_server(server: &str) -> Vec<(&'static str, &str)> {
+    if server.is_empty() { vec![] } else { vec![("server", server)] }
+}
 
 #[tonic::async_trait]
 impl SanitizationService for Grpc {
@@ -33,26 +38,31 @@ impl SanitizationService for Grpc {
         &self,
         request: Request<pb::ListCertificatesRequest>,
     ) -> Result<Response<pb::ListCertificatesResponse>, Status> {
-        let server = request.into_inner().server;
-        let filter: &[(&str, &str)] = if server.is_empty() { &[] } else { &[("server", &server)] };
-        let rows = record::list_newest::<Certificate>(&self.0.cx.db, 1000, filter)
-            .await
-            .map_err(store_fault)?;
-        let certificates = rows.into_iter().map(certificate_to).collect();
-        Ok(Response::new(pb::ListCertificatesResponse { certificates }))
+        let pb::ListCertificatesRequest {
+            server,
+            page_size,
+            page_token,
+        } = request.into_inner();
+        let (rows, next_page_token) = list_newest::<Certificate>(&self.0.cx, &Page::of(page_size, page_token), &of_server(&server)).await?;
+        Ok(Response::new(pb::ListCertificatesResponse {
+            certificates: rows.into_iter().map(certificate_to).collect(),
+            next_page_token,
+        }))
     }
 
     async fn list_cleanup_runs(
         &self,
         request: Request<pb::ListCleanupRunsRequest>,
     ) -> Result<Response<pb::ListCleanupRunsResponse>, Status> {
-        let server = request.into_inner().server;
-        let filter: &[(&str, &str)] = if server.is_empty() { &[] } else { &[("server", &server)] };
-        let rows = record::list_newest::<CleanupRun>(&self.0.cx.db, 1000, filter)
-            .await
-            .map_err(store_fault)?;
+        let pb::ListCleanupRunsRequest {
+            server,
+            page_size,
+            page_token,
+        } = request.into_inner();
+        let (rows, next_page_token) = list_newest::<CleanupRun>(&self.0.cx, &Page::of(page_size, page_token), &of_server(&server)).await?;
         Ok(Response::new(pb::ListCleanupRunsResponse {
             cleanup_runs: rows.into_iter().map(run_to).collect(),
+            next_page_token,
         }))
     }
 
@@ -71,12 +81,12 @@ impl SanitizationService for Grpc {
             .first()
             .ok_or_else(|| Fault::new(Reason::TransitionRefused, format!("server {server} is not being wiped")))?;
         let who = format!("{actor} ({caller}): {reason}");
-        let stored = update::<CleanupRun>(&self.0.cx, &Ledger::default(), &run.value.metadata.name, "", |run| {
+        let stored = update::<CleanupRun>(&self.0.cx, &IdempotencyKey::default(), &run.value.metadata.name, "", |run| {
             run.cancelled.get_or_insert(who);
             Ok(())
         })
         .await?;
-        self.0.cleanups.poke(&server).await.map_err(store_fault)?;
+        self.0.cleanups.enqueue(&server).await.map_err(store_fault)?;
         Ok(Response::new(run_to(stored)))
     }
 }

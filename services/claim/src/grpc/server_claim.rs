@@ -1,7 +1,7 @@
 use std::pin::Pin;
 
 use futures_util::Stream;
-use ironyard_operation::Request as Ledger;
+use ironyard_operation::Request as IdempotencyKey;
 use ironyard_proto::{
     claim::{self as pb, server_claim_service_server::ServerClaimService},
     common::ChangeType,
@@ -33,8 +33,8 @@ const FIELDS: &[&str] = &[
 pub struct Grpc(pub App);
 
 impl Grpc {
-    async fn poke(&self, name: &str) -> Result<(), Fault> {
-        self.0.claims.poke(name).await.map_err(store_fault)?;
+    async fn enqueue(&self, name: &str) -> Result<(), Fault> {
+        self.0.claims.enqueue(name).await.map_err(store_fault)?;
         self.0.wake_binder().await.map_err(store_fault)
     }
 }
@@ -69,9 +69,9 @@ impl ServerClaimService for Grpc {
 
     async fn create_server_claim(&self, request_: Request<pb::CreateServerClaimRequest>) -> Result<Response<pb::ServerClaim>, Status> {
         let message = request_.into_inner();
-        let ledger = request("CreateServerClaim", &message.request_id, &message);
+        let idempotency_key = request("CreateServerClaim", &message.request_id, &message);
         let (claim, _) = claim_from(message.server_claim)?;
-        let stored = create(&self.0.cx, &ledger, claim).await?;
+        let stored = create(&self.0.cx, &idempotency_key, claim).await?;
         // What has no server yet is the binder's alone.
         self.0.wake_binder().await.map_err(store_fault)?;
         Ok(Response::new(claim_to(stored)))
@@ -79,11 +79,11 @@ impl ServerClaimService for Grpc {
 
     async fn update_server_claim(&self, request_: Request<pb::UpdateServerClaimRequest>) -> Result<Response<pb::ServerClaim>, Status> {
         let message = request_.into_inner();
-        let ledger = request("UpdateServerClaim", &message.request_id, &message);
+        let idempotency_key = request("UpdateServerClaim", &message.request_id, &message);
         let mask = Mask::parse(message.update_mask, FIELDS)?;
         let (new, etag) = claim_from(message.server_claim)?;
         let name = new.metadata.name.clone();
-        let stored = update::<ServerClaim>(&self.0.cx, &ledger, &name, &etag, |claim| {
+        let stored = update::<ServerClaim>(&self.0.cx, &idempotency_key, &name, &etag, |claim| {
             mask.apply("metadata.labels", &mut claim.metadata.labels, new.metadata.labels);
             mask.apply("metadata.annotations", &mut claim.metadata.annotations, new.metadata.annotations);
             let mut spec = claim.spec.clone();
@@ -105,7 +105,7 @@ impl ServerClaimService for Grpc {
             Ok(())
         })
         .await?;
-        self.poke(&name).await?;
+        self.enqueue(&name).await?;
         Ok(Response::new(claim_to(stored)))
     }
 
@@ -113,7 +113,7 @@ impl ServerClaimService for Grpc {
         let pb::DeleteServerClaimRequest { name, etag } = request.into_inner();
         let now = self.0.cx.now();
         let traceparent = ironyard_rpc::current_traceparent();
-        let stored = update::<ServerClaim>(&self.0.cx, &Ledger::default(), &name, &etag, |claim| {
+        let stored = update::<ServerClaim>(&self.0.cx, &IdempotencyKey::default(), &name, &etag, |claim| {
             if claim.metadata.deleted_at.is_none() {
                 claim.metadata.deleted_at = Some(now);
                 claim.traceparent = traceparent;
@@ -121,7 +121,7 @@ impl ServerClaimService for Grpc {
             Ok(())
         })
         .await?;
-        self.poke(&name).await?;
+        self.enqueue(&name).await?;
         Ok(Response::new(claim_to(stored)))
     }
 

@@ -83,7 +83,7 @@ impl Cleanup {
             // A drive that the agent does not mention did not pass.
             let outcome = match (command.results.iter().find(|r| r.serial_number == *serial), verb) {
                 (None, _) => Err(format!("drive {serial}: the agent gave no result")),
-                (Some(result), _) if !result.ok => Err(result.message.clone()),
+                (Some(result), _) if !result.ok => Err(named(serial, &result.message)),
                 (Some(_), AgentVerb::Mark) => remembered(job, &run.seed, &before).map(|()| None),
                 (Some(_), AgentVerb::Verify) => {
                     let after = read(AgentVerb::Verify, serial);
@@ -154,5 +154,14 @@ impl Cleanup {
             Err(fault) if fault.reason != Reason::ClaimExists => Err(fault.into()),
             _ => Ok(()),
         }
+    }
+}
+
+/// What the agent says of a drive, which may name the device only.
+fn named(serial: &str, message: &str) -> String {
+    if message.contains(serial) {
+        message.to_owned()
+    } else {
+        format!("drive {serial}: {message}")
     }
 }

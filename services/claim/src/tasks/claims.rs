@@ -185,7 +185,7 @@ impl Claims {
             app.inventory
                 .transition(&server, ServerEvent::Release, Some(subject), &reason)
                 .await?;
-            app.cleanups.poke(&ironyard_peers::name(&server)).await.map_err(store_fault)?;
+            app.cleanups.enqueue(&ironyard_peers::name(&server)).await.map_err(store_fault)?;
         }
         pass.delete(claim, app.cx.now()).await?;
         Ok(Next::Done)

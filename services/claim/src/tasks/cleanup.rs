@@ -27,6 +27,8 @@ pub(crate) enum Done {
     Fail(&'static str, String),
     /// The run is over.
     Over,
+    /// The run is over, and another one begins.
+    Again,
 }
 
 impl Reconcile for Cleanup {
@@ -95,6 +97,8 @@ impl Cleanup {
             step_at: now,
             system_uuid: String::new(),
             bmc_drives: vec![],
+            drives_unread: None,
+            unread_since: None,
             agent_drives: vec![],
             agent_run: String::new(),
             minimum: Category::default(),
@@ -144,7 +148,7 @@ impl Cleanup {
                 Ok(soon)
             }
             Ok(Done::Wait(_, reason, message))
-                if limit(reason, app.settings.patience).is_some_and(|most| now.since(run.value.step_at) > most) =>
+                if limit(reason, app.settings.patience, largest(&run.value)).is_some_and(|most| now.since(run.value.step_at) > most) =>
             {
                 let message = format!("{:?} did not end in time: {message}", run.value.step);
                 self.change(pass, run, |run, now| run.fail("STEP_TIMED_OUT", message, now)).await?;
@@ -169,6 +173,10 @@ impl Cleanup {
                 self.change(pass, run, |run, now| run.fail(reason, message, now)).await?;
                 Ok(soon)
             }
+            Ok(Done::Again) => {
+                self.change(pass, run, |run, _| (run.done, run.waiting) = (true, None)).await?;
+                Ok(soon)
+            }
             Ok(Done::Over) => {
                 self.change(pass, run, |run, _| (run.done, run.waiting) = (true, None)).await?;
                 Ok(Next::Done)
@@ -187,18 +195,15 @@ impl Cleanup {
                     return Ok(soon);
                 }
                 let last = run.value.step >= Step::Certify;
-                if !last && (late || !error.is_transient()) {
+                // It is asked again; then the agent is.
+                let unread = run.value.step == Step::ListDrives && error.is(Reason::DrivesUnreadable);
+                if !last && !unread && (late || !error.is_transient()) {
                     let reason = if error.reason.is_empty() {
                         "CLEANUP_FAILED"
                     } else {
                         "CLEANUP_STEP_FAILED"
                     };
                     let message = format!("{:?}: {}", run.value.step, error.message);
-                    let reason = if error.is(Reason::DrivesUnreadable) {
-                        "DRIVES_UNREADABLE"
-                    } else {
-                        reason
-                    };
                     self.change(pass, run, |run, now| run.fail(reason, message, now)).await?;
                     return Ok(soon);
                 }
@@ -216,13 +221,26 @@ impl Cleanup {
 }
 
 /// For how long a step is tried that a machine may go without.
-const OPTIONAL: Duration = Duration::from_secs(60);
+pub(super) const OPTIONAL: Duration = Duration::from_secs(60);
 
-/// How long a step may wait for this reason: an operator for ever, an erase for a day and a bit, anything else as long as a peer may be away.
-fn limit(reason: &str, patience: Duration) -> Option<Duration> {
+/// Bytes of the largest drive of a run.
+fn largest(run: &CleanupRun) -> u64 {
+    run.jobs
+        .iter()
+        .filter_map(|job| u64::try_from(job.capacity).ok())
+        .max()
+        .unwrap_or(0)
+}
+
+/// Bytes that even a slow drive erases in a second.
+const SLOWEST: u64 = 50_000_000;
+
+/// How long a step may wait for this reason: an operator for ever, an erase for a day and a bit or as long as the largest drive needs, anything else as
+/// long as a peer may be away.
+fn limit(reason: &str, patience: Duration, largest: u64) -> Option<Duration> {
     match reason {
         "RETAINED" => None,
-        "ERASING" | "WIPING" => Some(Duration::from_secs(26 * 3600)),
+        "ERASING" | "WIPING" => Some(Duration::from_secs((26 * 3600).max(largest / SLOWEST))),
         _ => Some(patience),
     }
 }

@@ -12,17 +12,23 @@ use ironyard_proto::{
     inventory::{CertificateSummary, ForgivenPart, ReclaimPolicy, SanitizationDebt, SanitizationPart, Server},
 };
 use ironyard_reconcile::Pass;
-use ironyard_rpc::{Reason, convert::drive_from};
-use ironyard_types::{Category, Metadata, hardware::Drive};
+use ironyard_rpc::{
+    Reason,
+    convert::{drive_from, hardware_from},
+};
+use ironyard_types::{Category, Metadata};
 
-use super::cleanup::{Cleanup, Done};
+use super::cleanup::{Cleanup, Done, OPTIONAL};
 use crate::{
     app::{Error, store_fault},
     domain::{
-        cleanup::{Certificate, CleanupRun, Step},
+        cleanup::{Certificate, CleanupRun, MOST_RUNS, Step},
         sanitize::{Tool, jobs},
     },
 };
+
+/// Seconds that a system has to shut down where its machine is wiped next.
+const BEFORE_A_WIPE: i32 = 30;
 
 /// Whether a part of what the server owes was forgiven: then the spec that asked for it does not count either.
 fn forgiven(debt: &SanitizationDebt, part: SanitizationPart) -> bool {
@@ -83,8 +89,22 @@ impl Cleanup {
             Step::EjectMedia => gateway.eject(&system).await.map(|_| Done::Next).map_err(Error::from),
             Step::LedOff => gateway.led(&system, false).await.map(|_| Done::Next).map_err(Error::from),
             Step::ListDrives => {
-                let drives: Vec<Drive> = gateway.drives(&system).await?.into_iter().map(drive_from).collect();
-                self.change(pass, stored, |run, _| run.bmc_drives = drives).await?;
+                let (drives, unread) = match gateway.drives(&system).await {
+                    Ok(drives) => (drives.into_iter().map(drive_from).collect(), None),
+                    // Many BMCs show the storage of a machine only while it is on, and some never.
+                    Err(error) if error.is(Reason::DrivesUnreadable) => {
+                        let now = self.0.cx.now();
+                        let since = run.unread_since.unwrap_or(now);
+                        if now.since(since) < OPTIONAL {
+                            self.change(pass, stored, |run, _| run.unread_since = Some(since)).await?;
+                            return Err(error.into());
+                        }
+                        (vec![], Some(error.message))
+                    }
+                    Err(error) => return Err(error.into()),
+                };
+                self.change(pass, stored, |run, _| (run.bmc_drives, run.drives_unread) = (drives, unread))
+                    .await?;
                 Ok(Done::Next)
             }
             Step::BootAgent => self.boot_agent(pass, server, stored).await,
@@ -113,10 +133,14 @@ impl Cleanup {
     async fn power_off(&self, server: &Server, run: &CleanupRun, system: &SystemName, key: &str) -> Result<Done, Error> {
         let app = &self.0;
         let key = format!("{}-{key}", run.metadata.name);
-        let operation = app
-            .gateway
-            .power(system, PowerAction::GracefulOff, app.settings.graceful_seconds, &key)
-            .await?;
+        // What is about to be erased need not be saved: a system is asked to end, and not waited for as long as where it is kept.
+        let most = app.settings.graceful_seconds;
+        let graceful = if retained(server).is_some() {
+            most
+        } else {
+            most.min(BEFORE_A_WIPE)
+        };
+        let operation = app.gateway.power(system, PowerAction::GracefulOff, graceful, &key).await?;
         match (operation.done, &operation.error) {
             (false, _) => {
                 return Ok(Done::Wait(
@@ -189,24 +213,30 @@ impl Cleanup {
         match agent_run.state() {
             AgentRunState::Booting | AgentRunState::Unspecified => {
                 let wait = self.after_run(pass, &agent_run);
-                Ok(Done::Wait(wait, "AGENT_BOOTING", "the machine boots the agent".to_owned()))
+                let message = format!("the machine boots the agent: {}", agent_run.boot_progress);
+                Ok(Done::Wait(wait, "AGENT_BOOTING", message))
             }
-            AgentRunState::Ending | AgentRunState::Ended => Ok(Done::Fail(
-                "AGENT_FAILED",
-                format!("the agent did not run, so nothing can be verified: {}", agent_run.failure),
-            )),
+            AgentRunState::Ending | AgentRunState::Ended => {
+                let why = format!("the agent did not run, so nothing can be verified: {}", agent_run.failure);
+                Ok(match &run.drives_unread {
+                    Some(unread) => Done::Fail("DRIVES_UNREADABLE", format!("{unread}; and {why}")),
+                    None => Done::Fail("AGENT_FAILED", why),
+                })
+            }
             AgentRunState::Running => {
                 let drives = |list: Vec<ironyard_proto::common::Drive>| list.into_iter().map(drive_from).collect::<Vec<_>>();
-                let report = agent_run.report.unwrap_or_default();
-                let (inside, unreachable) = (drives(report.drives), report.unreadable);
-                let mut known = drives(server.observed.clone().unwrap_or_default().hardware.unwrap_or_default().drives);
+                let report = hardware_from(agent_run.report.unwrap_or_default());
+                let hidden = report.hides_drives();
+                let (inside, unreachable) = (report.drives, report.unreadable);
+                let mut known = vec![drives(
+                    server.observed.clone().unwrap_or_default().hardware.unwrap_or_default().drives,
+                )];
                 // What an earlier run of the same claim saw counts as known: a drive that went away meanwhile was not wiped.
                 let earlier = record::list_oldest::<CleanupRun>(&app.cx.db, 1000, &[("claim_uid", &run.claim.uid)])
                     .await
                     .map_err(store_fault)?;
                 for run in earlier {
-                    known.extend(run.value.bmc_drives);
-                    known.extend(run.value.agent_drives);
+                    known.extend([run.value.bmc_drives, run.value.agent_drives]);
                 }
                 let seen = inside.clone();
                 self.change(pass, stored, |run, _| run.agent_drives = seen).await?;
@@ -215,7 +245,11 @@ impl Cleanup {
                     let why = format!("what lies on it cannot be wiped: {}", unreachable.join("; "));
                     return Ok(Done::Fail("STORAGE_UNREACHABLE", why));
                 }
-                match jobs(&known, &run.bmc_drives, &inside, minimum) {
+                if let (Some(unread), Some(hidden)) = (&run.drives_unread, &hidden) {
+                    let why = format!("{unread}; and the agent cannot speak for all drives: {hidden}");
+                    return Ok(Done::Fail("DRIVES_UNREADABLE", why));
+                }
+                match jobs(&known, &run.bmc_drives, &inside, hidden.as_deref(), minimum) {
                     Ok(jobs) => {
                         // The seed is stored before an agent hears of it: a drive is verified at the places at which it was marked.
                         let seed = ironyard_types::random_hex(16);
@@ -236,7 +270,7 @@ impl Cleanup {
         if !agent_run.distrusted_because.is_empty() {
             return Ok(Done::Fail("AGENT_NOT_TRUSTED", agent_run.distrusted_because));
         }
-        let (mut working, mut failed, mut erased, mut begun) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let (mut working, mut failed, mut erased, mut begun, mut lost) = (vec![], vec![], vec![], vec![], vec![]);
         for job in run.jobs.iter().filter(|j| j.method.tool == Tool::Bmc && !j.erased) {
             let key = format!("{}-erase-{}", run.metadata.name, job.serial);
             let operation = self.0.gateway.erase(system, &job.serial, &job.method.kind, &key).await?;
@@ -249,7 +283,12 @@ impl Cleanup {
                     let wait = app.wakeups.after(&app.cleanups, pass.key(), &operation.name, operation.version);
                     working.push(wait);
                 }
-                (true, None) => erased.push(job.serial.clone()),
+                (true, None) => {
+                    if operation.metadata.get("answer").is_some_and(|answer| answer == "lost") {
+                        lost.push(job.serial.clone());
+                    }
+                    erased.push(job.serial.clone());
+                }
                 (true, Some(error)) => failed.push((job.serial.clone(), error.message)),
             }
         }
@@ -258,6 +297,7 @@ impl Cleanup {
             self.change(pass, stored, |run, _| {
                 for job in &mut run.jobs {
                     job.erased |= erased.contains(&job.serial);
+                    job.answer_lost |= lost.contains(&job.serial);
                     if let Some((_, operation)) = begun.iter().find(|(serial, _)| *serial == job.serial) {
                         job.operation.clone_from(operation);
                     }
@@ -345,6 +385,12 @@ impl Cleanup {
     async fn finish(&self, server: &Server, run: &CleanupRun) -> Result<Done, Error> {
         let app = &self.0;
         if let Some(failure) = &run.failure {
+            let runs = record::list_oldest::<CleanupRun>(&app.cx.db, 1000, &[("claim_uid", &run.claim.uid)])
+                .await
+                .map_err(store_fault)?;
+            if run.never_erased() && runs.iter().filter(|r| r.value.debt == run.debt).count() < MOST_RUNS {
+                return Ok(Done::Again);
+            }
             app.inventory
                 .fail(server, &failure.reason, &failure.message, &format!("{:?}", failure.step), 1)
                 .await?;

@@ -16,7 +16,7 @@ pub async fn sweep(app: App) {
         let app = app.clone();
         async move {
             for server in servers.iter().filter(|server| is_wanted(server)) {
-                app.adoptions.poke(&name(server)).await.map_err(|error| error.to_string())?;
+                app.adoptions.enqueue(&name(server)).await.map_err(|error| error.to_string())?;
             }
             for server in servers.iter().filter(|server| server.claim_ref.is_some()) {
                 look(&app, server).await.map_err(|error| error.to_string())?;

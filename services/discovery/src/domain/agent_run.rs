@@ -47,6 +47,49 @@ pub struct AgentRun {
     /// Whether it was us who switched the machine on.
     #[serde(default)]
     pub on_asked: bool,
+    /// How its image was fetched.
+    #[serde(default)]
+    pub delivery: Delivery,
+}
+
+/// How an image was fetched.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Delivery {
+    /// First.
+    pub fetched_at: Option<Timestamp>,
+    /// Bytes that were sent.
+    pub sent: u64,
+    /// Requests that were refused.
+    pub refused: u64,
+    /// Address that the last of them came from.
+    pub refused_from: String,
+}
+
+impl Delivery {
+    /// Adds what came since.
+    pub fn add(&mut self, more: &Self) {
+        self.fetched_at = self.fetched_at.or(more.fetched_at);
+        self.sent += more.sent;
+        self.refused += more.refused;
+        if !more.refused_from.is_empty() {
+            self.refused_from.clone_from(&more.refused_from);
+        }
+    }
+
+    /// How far a machine has come that boots the image, in a sentence.
+    pub fn progress(&self) -> String {
+        match (self.fetched_at, self.refused) {
+            (Some(_), _) => format!(
+                "its image was fetched ({} KiB so far), and the agent has not reported yet",
+                self.sent / 1024
+            ),
+            (None, 0) => "nobody has fetched its image yet".to_owned(),
+            (None, count) => format!(
+                "its image was not given to {}, which is not the address of the BMC and asked {count} times: see discovery.image.sources",
+                self.refused_from
+            ),
+        }
+    }
 }
 
 /// What is done about a machine that runs when the agent is to be booted.

@@ -16,6 +16,9 @@ pub struct DiscoveryRun {
     /// What of the storage could not be read from outside in the end.
     #[serde(default)]
     pub storage_unread: Option<String>,
+    /// Whether the hardware was read a second time, as the first was long ago.
+    #[serde(default)]
+    pub read_again: bool,
     /// The run of the agent, once begun.
     pub agent_run: String,
     /// Runs of the agent that ended before they touched the machine.
@@ -119,6 +122,7 @@ mod tests {
             outside_done: true,
             incomplete_since: None,
             storage_unread: None,
+            read_again: false,
             agent_run: String::new(),
             runs_untouched: 0,
             failures: 0,

@@ -1,4 +1,7 @@
-use ironyard_types::{Condition, MacAddress, Metadata, Reference, hardware::RunningMachines};
+use ironyard_types::{
+    Condition, MacAddress, Metadata, Reference,
+    hardware::{FirstWipe, RunningMachines},
+};
 use serde::{Deserialize, Serialize};
 
 /// A MAC address and an address on the management network.
@@ -43,6 +46,9 @@ pub struct MacPrefix {
     /// What happens to their machines if they run when they are discovered; none: as the site says.
     #[serde(default)]
     pub running_machines: Option<RunningMachines>,
+    /// What their machines owe that were never wiped here; none: as the site says.
+    #[serde(default)]
+    pub first_wipe: Option<FirstWipe>,
 }
 
 /// The longest prefix that fits.

@@ -48,6 +48,7 @@ fn run_to(stored: Stored<AgentRun>) -> pb::AgentRun {
         failure,
         running: _,
         on_asked: _,
+        delivery,
     } = stored.value;
     let state = match stage {
         Stage::SwitchOff | Stage::Insert | Stage::Override | Stage::SwitchOn | Stage::Boot => AgentRunState::Booting,
@@ -65,6 +66,13 @@ fn run_to(stored: Stored<AgentRun>) -> pb::AgentRun {
         distrusted_because: distrusted.unwrap_or_default(),
         create_time: Some(timestamp_to(started_at)),
         version,
+        boot_progress: delivery.progress(),
+        delivery: Some(pb::ImageDelivery {
+            first_fetch_time: delivery.fetched_at.map(timestamp_to),
+            sent_bytes: delivery.sent.try_into().unwrap_or(i64::MAX),
+            refused_requests: delivery.refused.try_into().unwrap_or(i64::MAX),
+            refused_address: delivery.refused_from,
+        }),
     }
 }
 
@@ -293,7 +301,7 @@ impl AgentService for Grpc {
             Ok(())
         });
         let run = run.await?.value;
-        self.0.servers.poke(&run.server).await.map_err(store_fault)?;
+        self.0.servers.enqueue(&run.server).await.map_err(store_fault)?;
         if let Some(why) = run.distrusted {
             tracing::error!(run = name, server = run.server, why, "what an agent said does not count");
             return Err(Fault::new(Reason::AgentTokenRefused, format!("the run has ended: {why}")).into());

@@ -72,8 +72,8 @@ fn endpoint_from(endpoint: Option<pb::Endpoint>) -> Result<(Endpoint, String), F
 }
 
 impl Grpc {
-    async fn poke(&self, name: &str) -> Result<(), Fault> {
-        self.0.endpoints.poke(name).await.map_err(store_fault)
+    async fn enqueue(&self, name: &str) -> Result<(), Fault> {
+        self.0.endpoints.enqueue(name).await.map_err(store_fault)
     }
 }
 
@@ -103,20 +103,20 @@ impl EndpointService for Grpc {
 
     async fn create_endpoint(&self, request_: Request<pb::CreateEndpointRequest>) -> Result<Response<pb::Endpoint>, Status> {
         let message = request_.into_inner();
-        let ledger = request("CreateEndpoint", &message.request_id, &message);
+        let idempotency_key = request("CreateEndpoint", &message.request_id, &message);
         let (endpoint, _) = endpoint_from(message.endpoint)?;
-        let stored = create(&self.0.cx, &ledger, endpoint).await?;
-        self.poke(&stored.value.metadata.name).await?;
+        let stored = create(&self.0.cx, &idempotency_key, endpoint).await?;
+        self.enqueue(&stored.value.metadata.name).await?;
         Ok(Response::new(endpoint_to(stored)))
     }
 
     async fn update_endpoint(&self, request_: Request<pb::UpdateEndpointRequest>) -> Result<Response<pb::Endpoint>, Status> {
         let message = request_.into_inner();
-        let ledger = request("UpdateEndpoint", &message.request_id, &message);
+        let idempotency_key = request("UpdateEndpoint", &message.request_id, &message);
         let mask = Mask::parse(message.update_mask, FIELDS)?;
         let (new, etag) = endpoint_from(message.endpoint)?;
         let name = new.metadata.name.clone();
-        let stored = update::<Endpoint>(&self.0.cx, &ledger, &name, &etag, |endpoint| {
+        let stored = update::<Endpoint>(&self.0.cx, &idempotency_key, &name, &etag, |endpoint| {
             mask.apply("metadata.labels", &mut endpoint.metadata.labels, new.metadata.labels);
             mask.apply("metadata.annotations", &mut endpoint.metadata.annotations, new.metadata.annotations);
             mask.apply("spec.mac_address", &mut endpoint.mac, new.mac);
@@ -124,7 +124,7 @@ impl EndpointService for Grpc {
             Ok(())
         })
         .await?;
-        self.poke(&name).await?;
+        self.enqueue(&name).await?;
         Ok(Response::new(endpoint_to(stored)))
     }
 

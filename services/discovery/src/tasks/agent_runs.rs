@@ -44,11 +44,11 @@ impl Reconcile for AgentRuns {
         let late = app.cx.now().since(run.started_at) > app.settings.boot_timeout;
         if run.stage < Stage::Run && (late || run.stop) {
             let why = if run.stop {
-                "it was asked to stop before the agent had reported"
+                "it was asked to stop before the agent had reported".to_owned()
             } else {
-                "the agent did not report in time"
+                format!("the agent did not report in time: {}", run.delivery.progress())
             };
-            return self.to(pass, stored, untouched_or_end(&run), Some(why.to_owned())).await;
+            return self.to(pass, stored, untouched_or_end(&run), Some(why)).await;
         }
         match self.step(pass, stored, &run).await {
             // Getting in may fail for good; getting out is tried for ever, because the machine must not stay in the agent.
@@ -87,7 +87,7 @@ impl AgentRuns {
         };
         pass.save(stored, self.0.cx.now(), change).await?;
         if stored.value.purpose == DISCOVER {
-            self.0.servers.poke(&stored.value.server).await.map_err(store_fault)?;
+            self.0.servers.enqueue(&stored.value.server).await.map_err(store_fault)?;
         }
         Ok(if stage == Stage::Over { Next::Done } else { SOON })
     }

@@ -52,16 +52,32 @@ impl Reconcile for Bmcs {
         }
         let servers = self.tell_servers(key).await?;
         if Gateway::not_ready(&bmc).is_some() {
-            // The gateway goes on asking; its next success pokes us.
+            // The gateway goes on asking; its next success enqueues us.
             return Ok(Next::After(Duration::from_secs(30)));
         }
-        let systems = app.gateway.list_systems(key).await?;
+        let mut systems = app.gateway.list_systems(key).await?;
+        // What can be neither booted nor switched is a part of the server beside it.
+        systems.retain(|system| !system.is_part);
         for system in &systems {
             self.compare(&servers, system).await?;
             if servers.iter().any(|server| is_server_of(server, system, systems.len())) {
                 continue;
             }
-            self.create(&bmc, system).await?;
+            match self.create(&bmc, system, &system.system_uuid).await {
+                // Another server is this machine, or has its UUID: what stands here is shown all the same, and says so.
+                Err(Error::Peer(error)) if error.is(Reason::DuplicateSystemUuid) => match self.create(&bmc, system, "").await {
+                    Err(Error::Peer(error)) if error.is(Reason::DuplicateSystemUuid) => {
+                        tracing::debug!(
+                            bmc.name = key,
+                            system = system.system_id,
+                            error = error.message,
+                            "its place is taken"
+                        );
+                    }
+                    outcome => outcome?,
+                },
+                outcome => outcome?,
+            }
         }
         Ok(Next::After(Duration::from_secs(600)))
     }
@@ -87,7 +103,7 @@ impl Bmcs {
     async fn tell_servers(&self, bmc: &str) -> Result<Vec<inventory::Server>, Error> {
         let servers = self.app.inventory.of_bmc(bmc).await?;
         for server in &servers {
-            self.app.servers.poke(&name(server)).await.map_err(store_fault)?;
+            self.app.servers.enqueue(&name(server)).await.map_err(store_fault)?;
         }
         Ok(servers)
     }
@@ -120,7 +136,7 @@ impl Bmcs {
         Ok(())
     }
 
-    async fn create(&self, bmc: &bmc::Bmc, system: &bmc::System) -> Result<(), Error> {
+    async fn create(&self, bmc: &bmc::Bmc, system: &bmc::System, system_uuid: &str) -> Result<(), Error> {
         let metadata = bmc.metadata.clone().unwrap_or_default();
         let name = format!("{}-{}", metadata.name, dns_label(&system.system_id));
         let name = ResourceName::parse(&name).map_or_else(|_| dns_label(&name), |n| n.to_string());
@@ -132,7 +148,7 @@ impl Bmcs {
                 ..Default::default()
             }),
             spec: Some(inventory::ServerSpec {
-                system_uuid: system.system_uuid.clone(),
+                system_uuid: system_uuid.to_owned(),
                 bmc_ref: Some(common::Reference {
                     name: metadata.name.clone(),
                     uid: String::new(),
@@ -156,8 +172,8 @@ impl Bmcs {
             .map_err(PeerError::from)
         {
             Ok(_) => tracing::info!(bmc.name = metadata.name, server.name = name, "found a server"),
-            // Somebody was faster, or the machine is known through another BMC: one machine is one server.
-            Err(error) if error.is(Reason::ServerExists) || error.is(Reason::DuplicateSystemUuid) => {
+            // Somebody was faster.
+            Err(error) if error.is(Reason::ServerExists) => {
                 tracing::debug!(
                     bmc.name = metadata.name,
                     server.name = name,

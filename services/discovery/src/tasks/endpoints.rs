@@ -3,7 +3,7 @@ use std::time::Duration;
 use ironyard_db::record;
 use ironyard_proto::{bmc as pb, common};
 use ironyard_reconcile::{Next, Pass, Reconcile};
-use ironyard_rpc::convert::running_machines_to;
+use ironyard_rpc::convert::{first_wipe_to, running_machines_to};
 use ironyard_types::{Condition, ConditionStatus, Reference};
 
 use super::Error;
@@ -42,7 +42,7 @@ impl Reconcile for Endpoints {
                 let named = spec.endpoint_ref.as_ref().is_some_and(|e| e.name == name);
                 let points = named || spec.endpoint_ref.is_none() && endpoint.as_ref().is_some_and(|e| e.value.has_mac(&spec.mac_address));
                 if let (true, Some(metadata)) = (points, bmc.metadata) {
-                    app.bmcs.poke(&metadata.name).await.map_err(store_fault)?;
+                    app.bmcs.enqueue(&metadata.name).await.map_err(store_fault)?;
                     referred = Some(metadata.name);
                 }
             }
@@ -70,6 +70,7 @@ impl Reconcile for Endpoints {
                     scheme: prefix.scheme.clone(),
                     port: prefix.port.into(),
                     running_machines: running_machines_to(prefix.running_machines).into(),
+                    first_wipe: first_wipe_to(prefix.first_wipe).into(),
                     ..Default::default()
                 }),
                 ..Default::default()

@@ -40,13 +40,18 @@ impl Servers {
         Ok(unread)
     }
 
+    /// Whether the hardware was read so long ago that it may be another by now.
+    pub(super) fn is_stale(&self, server: &Server) -> bool {
+        let hardware = server.observed.as_ref().and_then(|o| o.hardware.as_ref());
+        let read = hardware.and_then(|h| h.read_time).map_or(Timestamp(0), timestamp_from);
+        self.0.cx.now().since(read) >= self.0.settings.hardware_refresh
+    }
+
     /// Parts are replaced while nobody uses a server: its hardware is read again now and then. Afterwards it would be too late, because a
     /// drive that was known at the reservation is owed.
     pub(super) async fn refresh(&self, server: &Server, system: &bmc::SystemName) -> Result<(), Error> {
-        let hardware = server.observed.as_ref().and_then(|o| o.hardware.as_ref());
-        let read = hardware.and_then(|h| h.read_time).map_or(Timestamp(0), timestamp_from);
         let free = server.state() == ServerState::Available && server.claim_ref.is_none() && server.sanitization_debt.is_none();
-        if free && self.0.cx.now().since(read) >= self.0.settings.hardware_refresh {
+        if free && self.is_stale(server) {
             self.read_outside(server, system).await?;
         }
         Ok(())

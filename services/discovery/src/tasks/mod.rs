@@ -2,6 +2,7 @@
 
 pub mod agent_runs;
 pub mod bmcs;
+mod duplicates;
 pub mod endpoints;
 mod hardware;
 mod running_machines;

@@ -5,14 +5,17 @@ use ironyard_operation::Request;
 use ironyard_peers::{Gateway, PeerError, name};
 use ironyard_proto::{
     bmc,
-    common::{self, PowerState},
+    common::{self, ConditionStatus, PowerState},
     inventory::{self, InBandPolicy, Server, ServerEvent, ServerState},
 };
 use ironyard_reconcile::{Next, Pass, Reconcile};
 use ironyard_rpc::{Reason, convert::hardware_to};
-use ironyard_types::{Metadata, hardware::RunningMachines};
+use ironyard_types::{
+    Metadata,
+    hardware::{FirstWipe, RunningMachines},
+};
 
-use super::{Error, agent_runs::DISCOVER, bmcs::is_server_of};
+use super::{Error, agent_runs::DISCOVER, bmcs::is_server_of, duplicates::DUPLICATE, running_machines::UNASKED};
 use crate::{
     app::{App, store_fault},
     domain::{
@@ -26,8 +29,10 @@ use crate::{
 pub struct Servers(pub App);
 
 const SOON: Next = Next::After(Duration::from_millis(100));
-/// While nothing but an outside event can help; the event pokes.
+/// While nothing but an outside event can help; the event enqueues.
 pub(super) const PATIENT: Next = Next::After(Duration::from_secs(15));
+/// How long a BMC may take to show all of its storage before the agent is booted to look at it.
+const BEFORE_AGENT: Duration = Duration::from_secs(30);
 
 impl Reconcile for Servers {
     type Error = Error;
@@ -91,12 +96,16 @@ impl Servers {
         if let Some(why) = Gateway::not_ready(&bmc) {
             return wait("BMC_NOT_READY", format!("BMC {}: {why}", reference.name)).await;
         }
-        let systems = app.gateway.list_systems(&reference.name).await?;
+        let mut systems = app.gateway.list_systems(&reference.name).await?;
+        systems.retain(|system| !system.is_part);
         let Some(system) = systems.iter().find(|system| is_server_of(server, system, systems.len())) else {
             let found: Vec<String> = systems.iter().map(|s| format!("{} ({})", s.system_id, s.system_uuid)).collect();
             let message = format!("no system of BMC {} is this server; it has {}", reference.name, found.join(", "));
             return wait("SYSTEM_NOT_FOUND", message).await;
         };
+        if let Some(next) = self.is_duplicate(server, system).await? {
+            return Ok(next);
+        }
         let report = inventory::ReportServerRequest {
             name: name(server),
             system_id: system.system_id.clone(),
@@ -194,6 +203,7 @@ impl Servers {
             outside_done: false,
             incomplete_since: None,
             storage_unread: None,
+            read_again: false,
             agent_run: String::new(),
             runs_untouched: 0,
             failures: 0,
@@ -211,6 +221,15 @@ impl Servers {
                     self.remember(pass, &mut run, |_| {}).await?;
                 }
                 Ok(next)
+            }
+            // No time mends it, and none is up: it goes on once one of the two shows another identity, or is gone.
+            Err(Error::Peer(error)) if error.is(Reason::DuplicateSystemUuid) => {
+                let message = format!(
+                    "its machine cannot be told from another server's: {}. Give one of the two a UUID or a serial number of its own, or delete the server that is not meant",
+                    error.message
+                );
+                app.inventory.wait(server, DUPLICATE, &message).await?;
+                Ok(PATIENT)
             }
             Err(Error::Peer(error)) => {
                 let since = run.value.failing_since.unwrap_or_else(|| app.cx.now());
@@ -260,6 +279,9 @@ impl Servers {
             return Ok(SOON);
         }
         let next = plan(&run, policy, &agent);
+        if matches!(next, Plan::Done(_)) && self.still_unwiped(server, &system).await? {
+            return Ok(UNASKED);
+        }
         let running = match next {
             // Whether the agent ran or not: what runs now is somebody's.
             Plan::BeginAgent | Plan::Done(_) => {
@@ -287,14 +309,22 @@ impl Servers {
                 if let Some(why) = &unread {
                     // A BMC that is busy shows the rest a little later.
                     let since = run.incomplete_since.unwrap_or_else(|| app.cx.now());
-                    if app.cx.now().since(since) < app.settings.patience {
+                    // Many show the storage of a machine only while it is on: the agent, where there is one, sees it then.
+                    let agent = policy != InBand::Off && !app.image_url.is_empty();
+                    let patience = if agent {
+                        app.settings.patience.min(BEFORE_AGENT)
+                    } else {
+                        app.settings.patience
+                    };
+                    if app.cx.now().since(since) < patience {
                         self.remember(pass, stored, |run| run.incomplete_since = Some(since)).await?;
                         let why = format!("the BMC did not show all of its storage, and is asked again: {why}");
                         app.inventory.wait(server, "HARDWARE_INCOMPLETE", &why).await?;
                         return Ok(Next::After(Duration::from_secs(5)));
                     }
                 }
-                let unread = unread.filter(|_| !app.settings.offer_unread_storage);
+                // A second look that misses something takes nothing away from the first.
+                let unread = unread.filter(|_| !app.settings.offer_unread_storage && !run.read_again);
                 self.remember(pass, stored, |run| (run.outside_done, run.storage_unread) = (true, unread))
                     .await?;
                 Ok(SOON)
@@ -320,7 +350,9 @@ impl Servers {
                 Ok(SOON)
             }
             Plan::WaitForAgent => {
-                app.inventory.wait(server, "AGENT_BOOTING", "the machine boots the agent").await?;
+                let progress = agent_run.as_ref().map(|run| run.value.delivery.progress()).unwrap_or_default();
+                let message = format!("the machine boots the agent: {progress}");
+                app.inventory.wait(server, "AGENT_BOOTING", &message).await?;
                 Ok(PATIENT)
             }
             Plan::TakeReport => {
@@ -333,7 +365,8 @@ impl Servers {
                             ..Default::default()
                         })
                         .await?;
-                    let saw_all = run.value.report.as_ref().is_some_and(|r| r.unreadable_storage.is_empty());
+                    let report = run.value.report.as_ref();
+                    let saw_all = report.is_some_and(|r| r.unreadable_storage.is_empty() && r.hides_drives().is_none());
                     if saw_all {
                         self.remember(pass, stored, |run| run.storage_unread = None).await?;
                     }
@@ -359,7 +392,28 @@ impl Servers {
                 };
                 app.inventory.condition(server, "InBandSeen", holds, reason, &message).await?;
                 let fresh = app.inventory.get(&name(server)).await?.unwrap_or_else(|| server.clone());
-                app.inventory.transition(&fresh, ServerEvent::DiscoveryDone, None, &message).await?;
+                let first = self.first_wipe(&fresh, &system).await?;
+                // What it owes, or is offered with, is what it has now. Where the agent had to vouch for the drives, another look from outside says nothing.
+                let complete = fresh
+                    .conditions
+                    .iter()
+                    .any(|c| c.r#type == "HardwareComplete" && c.status() == ConditionStatus::True);
+                if first.0 != FirstWipe::Wait && complete && !run.read_again && self.is_stale(&fresh) {
+                    self.remember(pass, stored, |run| {
+                        (run.outside_done, run.incomplete_since, run.read_again) = (false, None, true)
+                    })
+                    .await?;
+                    return Ok(SOON);
+                }
+                let (owes, message) = match first {
+                    (FirstWipe::Wait, _) => return self.leave_unwiped(&fresh).await,
+                    (FirstWipe::Wipe, who) => (
+                        true,
+                        format!("{message}; never wiped here, and {who} that it is before it is offered"),
+                    ),
+                    (FirstWipe::Waive, who) => (false, format!("{message}; never wiped here, and {who} that it is offered as it is")),
+                };
+                app.inventory.discovery_done(&fresh, owes, &message).await?;
                 Ok(SOON)
             }
             Plan::Fail(why) => {
@@ -415,6 +469,7 @@ impl Servers {
         app.inventory
             .condition(server, "BmcReachable", true, "Answered", "its BMC answers")
             .await?;
+        self.unique_again(server).await?;
         self.refresh(server, &system).await?;
         Ok(Next::After(app.settings.poll))
     }

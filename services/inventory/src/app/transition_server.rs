@@ -2,12 +2,13 @@ use ironyard_db::Stored;
 use ironyard_operation::Request;
 use ironyard_resource::Context;
 use ironyard_rpc::{Fault, Identity, Reason, Role};
+use ironyard_types::Category;
 
 use super::change;
 use crate::{
     domain::{
         claimability::ADOPTABLE,
-        lifecycle::{Event, EventKind, Rejected, State, Step, step},
+        lifecycle::{Event, EventKind, FirstWipe, Rejected, State, Step, step},
         server::Server,
     },
     store::history::Entry,
@@ -33,6 +34,15 @@ pub async fn transition_server(
 ) -> Result<Stored<Server>, Fault> {
     let now = cx.now();
     change(cx, request, name, etag, |server| {
+        let event = match event {
+            // What is owed is what the machine is known to have now.
+            Event::DiscoveryDone(Some(owed)) => Event::DiscoveryDone(Some(FirstWipe {
+                drives: server.known_drives(),
+                minimum: Category::parse(&server.spec.sanitization_minimum),
+                ..owed
+            })),
+            other => other,
+        };
         let kind = event.kind();
         let from = server.state;
         match step(server.state, &server.facts, event).map_err(|rejected| refusal(name, &rejected))? {

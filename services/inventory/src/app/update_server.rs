@@ -29,6 +29,7 @@ pub const FIELDS: &[&str] = &[
     "spec.sanitization",
     "spec.in_band",
     "spec.running_machines",
+    "spec.first_wipe",
 ];
 
 /// Changes what the user wants. The machine behind a server cannot be exchanged for another one.
@@ -62,6 +63,7 @@ pub async fn update_server(
             sanitization_minimum,
             in_band,
             running_machines,
+            first_wipe,
         } = spec;
         // An identity that is known stays: leaving it out leaves it alone, another one is another machine.
         if mask.covers("spec.system_uuid") && system_uuid.is_some() && system_uuid != server.spec.system_uuid {
@@ -117,6 +119,7 @@ pub async fn update_server(
         mask.apply("spec.sanitization", &mut to.sanitization_minimum, sanitization_minimum);
         mask.apply("spec.in_band", &mut to.in_band, in_band);
         mask.apply("spec.running_machines", &mut to.running_machines, running_machines);
+        mask.apply("spec.first_wipe", &mut to.first_wipe, first_wipe);
         let entry = |reason| Entry {
             event: "Update".to_owned(),
             from: Some(server.state),

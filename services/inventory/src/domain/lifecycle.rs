@@ -70,7 +70,7 @@ pub struct Debt {
     pub uid: String,
     /// Since when.
     pub since: Timestamp,
-    /// For which claim.
+    /// For which claim; without a name where the machine owes it since it was found.
     pub claim: Reference,
     /// Serial numbers of the drives that the server is known to have had; every one must be on the certificate.
     pub drives: Vec<String>,
@@ -83,6 +83,22 @@ pub struct Debt {
     /// What of it an administrator has forgiven since.
     #[serde(default)]
     pub forgiven: Vec<Forgiven>,
+}
+
+impl Debt {
+    /// What made it.
+    fn origin(&self) -> String {
+        if self.is_first() {
+            "it was found".to_owned()
+        } else {
+            format!("claim {}", self.claim.name)
+        }
+    }
+
+    /// Whether no claim made it: the machine was never wiped here.
+    fn is_first(&self) -> bool {
+        self.claim.name.is_empty()
+    }
 }
 
 /// A part of a debt that an administrator has forgiven.
@@ -158,13 +174,26 @@ pub struct Reservation {
     pub retain: bool,
 }
 
+/// What a machine owes that was never wiped here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FirstWipe {
+    /// What the debt is called.
+    pub debt: String,
+    /// When it was found.
+    pub at: Timestamp,
+    /// Serial numbers of the drives that it is known to have.
+    pub drives: Vec<String>,
+    /// What its wipe must be at least.
+    pub minimum: Category,
+}
+
 /// What can happen to a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
     /// Discovery begins.
     BeginDiscovery,
-    /// Discovery is complete.
-    DiscoveryDone,
+    /// Discovery is complete; with what the machine owes since it was found, if anything.
+    DiscoveryDone(Option<FirstWipe>),
     /// A claim takes it; from now on it owes a wipe.
     Reserve(Reservation),
     /// A claim takes over a machine that ran when it was discovered; from now on it owes a wipe.
@@ -237,7 +266,7 @@ impl Event {
     pub fn kind(&self) -> EventKind {
         match self {
             Self::BeginDiscovery => EventKind::BeginDiscovery,
-            Self::DiscoveryDone => EventKind::DiscoveryDone,
+            Self::DiscoveryDone(_) => EventKind::DiscoveryDone,
             Self::Reserve(_) => EventKind::Reserve,
             Self::Adopt(_) => EventKind::Adopt,
             Self::Release { .. } => EventKind::Release,
@@ -296,10 +325,10 @@ pub enum Rejected {
         open: Vec<EventKind>,
     },
     /// It would become Available while it owes a wipe.
-    #[error("the server owes a wipe since claim {claim}; let the cleanup pass, or waive it by name")]
+    #[error("the server owes a wipe since {since}; let the cleanup pass, or waive it by name")]
     Owes {
-        /// The claim.
-        claim: String,
+        /// The claim that made the debt, or that it was found.
+        since: String,
     },
     /// The certificate does not pay the debt.
     #[error("certificate {certificate} does not pay the debt: {why}")]
@@ -350,9 +379,7 @@ pub fn open(state: State) -> Vec<EventKind> {
 /// The only way into Available.
 fn available(facts: Facts) -> Result<Step, Rejected> {
     match (&facts.debt, &facts.claim) {
-        (Some(debt), _) => Err(Rejected::Owes {
-            claim: debt.claim.name.clone(),
-        }),
+        (Some(debt), _) => Err(Rejected::Owes { since: debt.origin() }),
         (None, Some(claim)) => Err(Rejected::Held {
             holder: format!("claim {}", claim.name),
             asked: "nobody".to_owned(),
@@ -403,6 +430,19 @@ fn reserve(facts: Facts, by: &Reservation) -> Step {
     Step::Moved(State::Reserved, facts)
 }
 
+/// The debt of a machine that was never wiped here: no claim made it, so it is its own.
+fn first_wipe(owed: &FirstWipe) -> Debt {
+    Debt {
+        uid: owed.debt.clone(),
+        since: owed.at,
+        claim: Reference::new(String::new(), owed.debt.clone()),
+        drives: owed.drives.clone(),
+        minimum: owed.minimum,
+        retain: false,
+        forgiven: vec![],
+    }
+}
+
 /// Drops a debt that this certificate pays.
 fn pay(facts: Facts, certificate: &Certificate) -> Result<Facts, Rejected> {
     let unpaid = |why: String| Rejected::Unpaid {
@@ -414,7 +454,7 @@ fn pay(facts: Facts, certificate: &Certificate) -> Result<Facts, Rejected> {
         return Err(unpaid("it did not pass".to_owned()));
     }
     if certificate.claim_uid != debt.claim.uid {
-        return Err(unpaid(format!("it is not for claim {}", debt.claim.name)));
+        return Err(unpaid(format!("it is not for what is owed since {}", debt.origin())));
     }
     if certificate.debt_uid != debt.uid {
         return Err(unpaid("it is for an earlier reservation".to_owned()));
@@ -445,9 +485,14 @@ pub fn step(state: State, facts: &Facts, event: Event) -> Result<Step, Rejected>
             State::Discovery => Ok(Step::Unchanged),
             State::Available | State::Reserved | State::Cleanup | State::Maintenance | State::Error => Err(no_arrow()),
         },
-        Event::DiscoveryDone => match state {
-            State::Discovery => onward(Facts { discovered: true, ..facts }),
+        Event::DiscoveryDone(ref owed) => match state {
+            State::Discovery => onward(Facts {
+                discovered: true,
+                debt: facts.debt.clone().or_else(|| owed.as_ref().map(first_wipe)),
+                ..facts
+            }),
             State::Available => Ok(Step::Unchanged),
+            State::Cleanup if facts.debt.as_ref().is_some_and(Debt::is_first) => Ok(Step::Unchanged),
             State::Initial | State::Reserved | State::Cleanup | State::Maintenance | State::Error => Err(no_arrow()),
         },
         Event::Reserve(ref by) => match state {
@@ -493,9 +538,7 @@ pub fn step(state: State, facts: &Facts, event: Event) -> Result<Step, Rejected>
         Event::CleanupDone { ref certificate } => match (state, certificate) {
             (State::Cleanup, Some(certificate)) => onward(pay(facts, certificate)?),
             (State::Cleanup, None) => match &facts.debt {
-                Some(debt) => Err(Rejected::Owes {
-                    claim: debt.claim.name.clone(),
-                }),
+                Some(debt) => Err(Rejected::Owes { since: debt.origin() }),
                 None => onward(facts),
             },
             (State::Available, _) => Ok(Step::Unchanged),

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use ironyard_types::{
     Condition, ConditionStatus, MachineIdentity, Metadata, Reference, SystemUuid, Timestamp, Waiting,
-    hardware::{Hardware, Health, PowerState, RunningMachines},
+    hardware::{FirstWipe, Hardware, Health, PowerState, RunningMachines},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -74,6 +74,9 @@ pub struct Spec {
     pub in_band: Option<InBand>,
     /// What happens to the machine if it runs when it is discovered.
     pub running_machines: Option<RunningMachines>,
+    /// What it owes before it is offered for the first time.
+    #[serde(default)]
+    pub first_wipe: Option<FirstWipe>,
 }
 
 /// Whether the agent is needed to complete discovery.
@@ -155,6 +158,7 @@ impl Spec {
                 sanitization_minimum,
                 in_band,
                 running_machines,
+                first_wipe,
             } = spec;
             [
                 ("system_uuid", json!(system_uuid)),
@@ -171,12 +175,18 @@ impl Spec {
                 ("sanitization.minimum", json!(sanitization_minimum)),
                 ("in_band", json!(in_band)),
                 ("running_machines", json!(running_machines)),
+                ("first_wipe", json!(first_wipe)),
             ]
         });
         let changed = before.iter().zip(&after).filter(|(before, after)| before != after);
         let changed: Vec<String> = changed.map(|((field, from), (_, to))| format!("{field}: {from} → {to}")).collect();
         (!changed.is_empty()).then(|| changed.join("; ").chars().take(MOST).collect())
     }
+}
+
+/// The machine of a system UUID. Firmware and BMC may give the first groups in either byte order: both are the same machine.
+pub fn identity_of(uuid: &SystemUuid) -> String {
+    format!("uuid:{}", uuid.clone().min(uuid.swapped()))
 }
 
 impl Server {
@@ -217,21 +227,25 @@ impl Server {
     /// What makes it this machine and no other: the system UUID, or maker and serial number.
     pub fn identity(&self) -> Option<String> {
         if let Some(uuid) = &self.spec.system_uuid {
-            // Firmware and BMC may give the first groups in either byte order: both are the same machine.
-            return Some(format!("uuid:{}", uuid.clone().min(uuid.swapped())));
+            return Some(identity_of(uuid));
         }
         let hardware = self.out_of_band.as_ref()?;
         (!hardware.serial_number.is_empty()).then(|| format!("serial:{}:{}", hardware.manufacturer, hardware.serial_number))
     }
 
-    /// The place where it was found: one system of one BMC. Two records of the same place would be the same machine.
-    pub fn place(&self) -> Option<String> {
-        let bmc = &self.spec.bmc.as_ref()?.name;
-        let id = if self.system_id.is_empty() {
+    /// Which of the systems of its BMC it is.
+    fn seat(&self) -> &str {
+        if self.system_id.is_empty() {
             &self.spec.system_id
         } else {
             &self.system_id
-        };
+        }
+    }
+
+    /// The place where it was found: one system of one BMC. Two records of the same place would be the same machine.
+    pub fn place(&self) -> Option<String> {
+        let bmc = &self.spec.bmc.as_ref()?.name;
+        let id = self.seat();
         (!id.is_empty()).then(|| format!("{bmc}/{id}"))
     }
 

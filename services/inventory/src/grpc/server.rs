@@ -1,7 +1,7 @@
 use std::pin::Pin;
 
 use futures_util::Stream;
-use ironyard_operation::Request as Ledger;
+use ironyard_operation::Request as IdempotencyKey;
 use ironyard_proto::{
     common::ChangeType,
     inventory::{self as pb, server_service_server::ServerService},
@@ -11,6 +11,7 @@ use ironyard_rpc::{
     Fault, Identity, Reason,
     convert::{condition_from, hardware_from, health_from, power_from, reference_from, selector_from, timestamp_to, waiting_from},
 };
+use ironyard_types::SystemUuid;
 use tonic::{Request, Response, Status};
 
 use super::convert::server::{certificate_from, failure_from, server_from, server_to, state_to, toleration_from};
@@ -26,8 +27,8 @@ use crate::{
     },
     domain::{
         claimability::Wanted,
-        lifecycle::{Event, Forgiven, Part, State},
-        server::Server,
+        lifecycle::{Event, FirstWipe, Forgiven, Part, State},
+        server::{Server, identity_of},
     },
     store,
 };
@@ -117,6 +118,7 @@ impl ServerService for Grpc {
             state: _,
             bmc,
             claim_uid,
+            system_uuid,
         } = request.into_inner();
         let state = State::ALL.into_iter().find(|s| state_to(*s) == state).map(|s| s.to_string());
         let mut filters = Vec::new();
@@ -128,6 +130,11 @@ impl ServerService for Grpc {
         }
         if !claim_uid.is_empty() {
             filters.push(("claim_uid", claim_uid.as_str()));
+        }
+        let identity = (!system_uuid.is_empty()).then(|| SystemUuid::parse(&system_uuid)).transpose();
+        let identity = identity.map_err(|e| Fault::field("system_uuid", e))?.map(|uuid| identity_of(&uuid));
+        if let Some(identity) = &identity {
+            filters.push(("identity", identity.as_str()));
         }
         let page = Page {
             size: page_size,
@@ -144,19 +151,21 @@ impl ServerService for Grpc {
     async fn create_server(&self, request_: Request<pb::CreateServerRequest>) -> Result<Response<pb::Server>, Status> {
         let actor = actor(&caller(&request_), "");
         let message = request_.into_inner();
-        let ledger = request("CreateServer", &message.request_id, &message);
+        let idempotency_key = request("CreateServer", &message.request_id, &message);
         let (server, _) = server_from(message.server)?;
-        Ok(Response::new(server_to(create_server(&self.0, &ledger, server, &actor).await?)))
+        Ok(Response::new(server_to(
+            create_server(&self.0, &idempotency_key, server, &actor).await?,
+        )))
     }
 
     async fn update_server(&self, request_: Request<pb::UpdateServerRequest>) -> Result<Response<pb::Server>, Status> {
         let actor = actor(&caller(&request_), "");
         let message = request_.into_inner();
-        let ledger = request("UpdateServer", &message.request_id, &message);
+        let idempotency_key = request("UpdateServer", &message.request_id, &message);
         let mask = Mask::parse(message.update_mask, FIELDS)?;
         let (Server { metadata, spec, .. }, etag) = server_from(message.server)?;
         Ok(Response::new(server_to(
-            update_server(&self.0, &ledger, metadata, &etag, spec, &mask, &actor).await?,
+            update_server(&self.0, &idempotency_key, metadata, &etag, spec, &mask, &actor).await?,
         )))
     }
 
@@ -226,7 +235,7 @@ impl ServerService for Grpc {
     async fn transition_server(&self, request_: Request<pb::TransitionServerRequest>) -> Result<Response<pb::Server>, Status> {
         let caller = caller(&request_);
         let message = request_.into_inner();
-        let ledger = request("TransitionServer", &message.request_id, &message);
+        let idempotency_key = request("TransitionServer", &message.request_id, &message);
         let wire = message.event();
         let pb::TransitionServerRequest {
             name,
@@ -246,7 +255,13 @@ impl ServerService for Grpc {
         let event = match wire {
             pb::ServerEvent::Unspecified => return Err(Fault::field("event", "is missing").into()),
             pb::ServerEvent::BeginDiscovery => Event::BeginDiscovery,
-            pb::ServerEvent::DiscoveryDone => Event::DiscoveryDone,
+            pb::ServerEvent::DiscoveryDone => Event::DiscoveryDone(None),
+            pb::ServerEvent::DiscoveryDoneOwing => Event::DiscoveryDone(Some(FirstWipe {
+                debt: ironyard_types::random_id(),
+                at: self.0.now(),
+                drives: vec![],
+                minimum: ironyard_types::Category::default(),
+            })),
             pb::ServerEvent::Release => Event::Release { claim: subject()? },
             pb::ServerEvent::CleanupDone => Event::CleanupDone {
                 certificate: certificate.map(certificate_from),
@@ -268,7 +283,7 @@ impl ServerService for Grpc {
             reason,
         };
         Ok(Response::new(server_to(
-            transition_server(&self.0, &ledger, &name, &etag, event, why).await?,
+            transition_server(&self.0, &idempotency_key, &name, &etag, event, why).await?,
         )))
     }
 
@@ -384,7 +399,7 @@ impl ServerService for Grpc {
             reason,
         };
         Ok(Response::new(server_to(
-            transition_server(&self.0, &Ledger::default(), &name, "", Event::Resolve, why).await?,
+            transition_server(&self.0, &IdempotencyKey::default(), &name, "", Event::Resolve, why).await?,
         )))
     }
 
@@ -401,7 +416,7 @@ impl ServerService for Grpc {
             reason,
         };
         Ok(Response::new(server_to(
-            transition_server(&self.0, &Ledger::default(), &name, "", Event::Retry, why).await?,
+            transition_server(&self.0, &IdempotencyKey::default(), &name, "", Event::Retry, why).await?,
         )))
     }
 
@@ -426,7 +441,7 @@ impl ServerService for Grpc {
         };
         let why = Why { actor: by, reason };
         Ok(Response::new(server_to(
-            transition_server(&self.0, &Ledger::default(), &name, "", event, why).await?,
+            transition_server(&self.0, &IdempotencyKey::default(), &name, "", event, why).await?,
         )))
     }
 

@@ -12,7 +12,7 @@ pub(super) async fn run(
     dry_run: bool,
 ) -> Result<(), Failure> {
     let servers = if named.is_empty() {
-        waiting(clients, selector).await?
+        in_discovery(clients, selector, |server| adoptable(server).is_some()).await?
     } else {
         let mut servers = Vec::new();
         for name in named {
@@ -75,7 +75,12 @@ pub(super) async fn run(
     Ok(())
 }
 
-async fn waiting(clients: &Clients, selector: Option<common::LabelSelector>) -> Result<Vec<inventory::Server>, Failure> {
+/// The servers in Discovery that match, and of which this holds.
+pub(super) async fn in_discovery(
+    clients: &Clients,
+    selector: Option<common::LabelSelector>,
+    wanted: impl Fn(&inventory::Server) -> bool,
+) -> Result<Vec<inventory::Server>, Failure> {
     let (mut servers, mut page_token) = (Vec::new(), String::new());
     loop {
         let request = inventory::ListServersRequest {
@@ -86,7 +91,7 @@ async fn waiting(clients: &Clients, selector: Option<common::LabelSelector>) -> 
             ..Default::default()
         };
         let page = clients.servers.clone().list_servers(request).await?.into_inner();
-        servers.extend(page.servers.into_iter().filter(|server| adoptable(server).is_some()));
+        servers.extend(page.servers.into_iter().filter(&wanted));
         page_token = page.next_page_token;
         if page_token.is_empty() {
             return Ok(servers);

@@ -244,7 +244,7 @@ pub(crate) async fn one(clients: &Clients, document: Document, manner: Manner) -
             get_bmc(bmc::GetBmcRequest),
             update_bmc(bmc::UpdateBmcRequest),
             bmc,
-            value,
+            *value,
             names,
             manner
         ),

@@ -6,6 +6,8 @@ use std::{
 
 use clap::{Args as ClapArgs, CommandFactory, Parser, Subcommand, ValueEnum};
 
+use super::first_wipe::FirstWipe;
+
 /// Bare-metal servers through their BMCs: found, inventoried, claimed, wiped with proof, offered again.
 ///
 /// Exit codes: 0 done, 1 failed, 2 wrong usage, 64 + gRPC code when a service refused (68 deadline, 69 not found, 70 exists,
@@ -90,6 +92,20 @@ pub(crate) enum Command {
         #[arg(short = 'l', long, conflicts_with = "servers")]
         selector: Option<String>,
         /// Say what would be adopted, and do nothing.
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Says what machines owe that were never wiped here, before they are offered for the first time.
+    FirstWipe {
+        /// What: wipe destroys all that is on their drives.
+        policy: FirstWipe,
+        /// Servers.
+        #[arg(required_unless_present = "selector")]
+        servers: Vec<String>,
+        /// All servers that wait for this word and whose labels match, as in `a=b,c in (d,e)`.
+        #[arg(short = 'l', long, conflicts_with = "servers")]
+        selector: Option<String>,
+        /// Say what would change, and do nothing.
         #[arg(long)]
         dry_run: bool,
     },
@@ -223,6 +239,8 @@ pub(crate) enum Command {
         #[arg(long, default_value = "")]
         reason: String,
     },
+    /// Seals all credentials under the gateway's present key, so that an older one can be taken away.
+    RewrapCredentials,
     /// Prints a completion script.
     Completion {
         /// Shell.
@@ -241,6 +259,7 @@ impl Command {
             Self::Apply { .. } => "apply",
             Self::Replace { .. } => "replace",
             Self::Adopt { .. } => "adopt",
+            Self::FirstWipe { .. } => "first-wipe",
             Self::Get { .. } => "get",
             Self::Describe { .. } => "describe",
             Self::Delete { .. } => "delete",
@@ -259,6 +278,7 @@ impl Command {
             Self::ReleaseServer(_) => "release-server",
             Self::CancelCleanup(_) => "cancel-cleanup",
             Self::CancelOperation { .. } => "cancel-operation",
+            Self::RewrapCredentials => "rewrap-credentials",
             Self::Completion { .. } => "completion",
         }
     }
@@ -381,6 +401,10 @@ pub(crate) struct Up {
     /// What happens to machines that run when they are discovered: wait (they are left alone), adopt or powerOff.
     #[arg(long, default_value = "wait")]
     pub running_machines: String,
+    /// What machines owe that were never wiped here: wait (they are not offered before somebody says), wipe (they are wiped first, which
+    /// destroys what is on their drives) or waive (they are offered as they are). Default: wait, and with --simulate waive.
+    #[arg(long)]
+    pub first_wipe: Option<FirstWipe>,
     /// Time for a machine to boot the agent.
     #[arg(long, default_value = "10m", value_parser = humantime::parse_duration)]
     pub boot_timeout: Duration,
@@ -394,6 +418,9 @@ pub(crate) struct Up {
     /// How BMCs reach that, as in http://10.0.0.5:7720; empty: the address it listens on.
     #[arg(long, default_value = "")]
     pub agent_image_url: String,
+    /// How machines reach these services from inside, as in http://10.0.0.5:7700; empty: as everybody does.
+    #[arg(long, default_value = "")]
+    pub agent_url: String,
     /// Offer servers although neither their BMC nor the agent could show all of their storage, after ten minutes; they cannot be wiped.
     #[arg(long)]
     pub offer_unread_storage: bool,

@@ -1,4 +1,4 @@
-use ironyard_bmc_gateway::conformance::{Outcome, Place, Scope, by_address};
+use ironyard_conformance::{Outcome, Place, Scope, by_address};
 
 use super::{Failure, args::Conformance};
 

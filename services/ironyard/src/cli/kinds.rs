@@ -134,14 +134,14 @@ impl Kind {
 
 /// Reads every page of a list.
 macro_rules! pages {
-    ($client:expr, $method:ident, $m:ident :: $t:ident, $field:ident, $full:literal, $selector:expr) => {{
+    ($client:expr, $method:ident, $m:ident :: $t:ident, $field:ident, $full:literal $(, $selector:expr)?) => {{
         let mut items = Vec::new();
         let mut token = String::new();
         loop {
             let request = $m::$t {
                 page_size: 500,
                 page_token: token,
-                selector: $selector.clone(),
+                $(selector: $selector.clone(),)?
                 ..Default::default()
             };
             let page = $client.clone().$method(request).await?.into_inner();
@@ -206,45 +206,27 @@ pub(crate) async fn list(clients: &Clients, kind: Kind, selector: Option<LabelSe
                 .into_inner();
             reply.credentials.iter().map(|c| to_json("ironyard.bmc.v1.Credential", c)).collect()
         }
-        Kind::Certificate => {
-            let reply = clients
-                .sanitization
-                .clone()
-                .list_certificates(claim::ListCertificatesRequest::default())
-                .await?
-                .into_inner();
-            reply
-                .certificates
-                .iter()
-                .map(|c| to_json("ironyard.claim.v1.SanitizationCertificate", c))
-                .collect()
-        }
-        Kind::Cleanup => {
-            let reply = clients
-                .sanitization
-                .clone()
-                .list_cleanup_runs(claim::ListCleanupRunsRequest::default())
-                .await?
-                .into_inner();
-            reply
-                .cleanup_runs
-                .iter()
-                .map(|c| to_json("ironyard.claim.v1.CleanupRun", c))
-                .collect()
-        }
-        Kind::Operation => {
-            let reply = clients
-                .operations
-                .clone()
-                .list_operations(bmc::ListOperationsRequest { running_only: false })
-                .await?
-                .into_inner();
-            reply
-                .operations
-                .iter()
-                .map(|c| to_json("ironyard.common.v1.Operation", c))
-                .collect()
-        }
+        Kind::Certificate => pages!(
+            clients.sanitization,
+            list_certificates,
+            claim::ListCertificatesRequest,
+            certificates,
+            "ironyard.claim.v1.SanitizationCertificate"
+        ),
+        Kind::Cleanup => pages!(
+            clients.sanitization,
+            list_cleanup_runs,
+            claim::ListCleanupRunsRequest,
+            cleanup_runs,
+            "ironyard.claim.v1.CleanupRun"
+        ),
+        Kind::Operation => pages!(
+            clients.operations,
+            list_operations,
+            bmc::ListOperationsRequest,
+            operations,
+            "ironyard.common.v1.Operation"
+        ),
     })
 }
 

@@ -15,6 +15,7 @@ mod apply;
 mod args;
 mod conformance;
 mod console;
+mod first_wipe;
 mod kinds;
 mod output;
 mod serve;

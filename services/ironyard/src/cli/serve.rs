@@ -6,7 +6,7 @@ use ironyard_discovery::{
     domain::{discovery_run::InBand, endpoint::MacPrefix},
 };
 use ironyard_rpc::telemetry;
-use ironyard_types::hardware::RunningMachines;
+use ironyard_types::hardware::{self, RunningMachines};
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose, SanType,
 };
@@ -71,6 +71,7 @@ pub(crate) async fn up(mut up: Up) -> Result<(), Failure> {
             })
         }
     };
+    config.agent_url = up.agent_url;
     config.in_band = match up.in_band.as_str() {
         "required" => InBand::Required,
         "optional" => InBand::Optional,
@@ -82,6 +83,12 @@ pub(crate) async fn up(mut up: Up) -> Result<(), Failure> {
         "adopt" => RunningMachines::Adopt,
         "powerOff" => RunningMachines::PowerOff,
         other => return Err(Failure::usage(format!("--running-machines {other:?}: use wait, adopt or powerOff"))),
+    };
+    config.first_wipe = match (up.first_wipe, up.simulate) {
+        (Some(policy), _) => policy.into(),
+        (None, 0) => hardware::FirstWipe::Wait,
+        // What is on simulated drives is nobody's.
+        (None, _) => hardware::FirstWipe::Waive,
     };
     if let Some(file) = &up.mac_prefixes {
         let prefixes: Prefixes = ironyard_rpc::config::load(Some(file), "IRONYARD_MAC_PREFIX_FILE").map_err(Failure::usage)?;

@@ -31,6 +31,12 @@ pub(crate) async fn run(clients: &Clients, command: Command) -> Result<(), Failu
             selector: text,
             dry_run,
         } => super::adopt::run(clients, &servers, selector(text.as_ref())?, dry_run).await,
+        Command::FirstWipe {
+            policy,
+            servers,
+            selector: text,
+            dry_run,
+        } => super::first_wipe::run(clients, policy, &servers, selector(text.as_ref())?, dry_run).await,
         Command::Get {
             kind,
             name,
@@ -226,6 +232,20 @@ pub(crate) async fn run(clients: &Clients, command: Command) -> Result<(), Failu
             println!("operation/{name} {done}");
             Ok(())
         }
+        Command::RewrapCredentials => {
+            let answer = clients
+                .credentials
+                .clone()
+                .rewrap_credentials(bmc::RewrapCredentialsRequest {})
+                .await?;
+            let bmc::RewrapCredentialsResponse {
+                sealing_key_id,
+                rewrapped,
+                already,
+            } = answer.into_inner();
+            println!("{rewrapped} sealed anew under key {sealing_key_id}, {already} were");
+            Ok(())
+        }
         Command::Demo(_)
         | Command::Up(_)
         | Command::Simulate(_)
@@ -255,7 +275,10 @@ async fn describe(clients: &Clients, kind: Kind, name: &str) -> Result<(), Failu
                 text("/reason")
             );
         }
-        let request = claim::ListCertificatesRequest { server: name.to_owned() };
+        let request = claim::ListCertificatesRequest {
+            server: name.to_owned(),
+            ..Default::default()
+        };
         let certificates = clients
             .sanitization
             .clone()

@@ -36,7 +36,10 @@ impl Reconcile for Servers {
             .await
             .map_err(store_fault)?
         {
-            app.maintenances.poke(&maintenance.value.metadata.name).await.map_err(store_fault)?;
+            app.maintenances
+                .enqueue(&maintenance.value.metadata.name)
+                .await
+                .map_err(store_fault)?;
         }
         if server.state() != ServerState::Available {
             return Ok(Next::Done);
@@ -234,6 +237,6 @@ impl Servers {
             Err(fault) if fault.reason == Reason::MaintenanceExists => {}
             Err(fault) => return Err(fault.into()),
         }
-        Ok(app.maintenances.poke(&key).await.map_err(store_fault)?)
+        Ok(app.maintenances.enqueue(&key).await.map_err(store_fault)?)
     }
 }

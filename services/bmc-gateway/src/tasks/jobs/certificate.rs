@@ -4,11 +4,11 @@ use ironyard_redfish::ops::{certificates, certificates::Subject, manager};
 use ironyard_rpc::{Fault, Reason};
 use serde::{Deserialize, Serialize};
 
-use super::{Asked, Located, Verdict};
+use super::{Asked, Located, NotAsked, Verdict};
 use crate::{
     device::Device,
     domain::job::Progress,
-    tasks::operations::{Operations, Target},
+    tasks::steps::{Operations, Target},
 };
 
 /// Makes a request to sign a certificate.
@@ -34,7 +34,7 @@ pub struct Replace {
 
 impl Csr {
     pub(super) async fn locate(&self, device: &Device) -> Result<Located, Fault> {
-        let manager = device.read(|client| async move { manager::read(&client).await }).await?;
+        let manager = device.read(|client| async move { manager::read(&client, None).await }).await?;
         Ok(Located::At {
             subject: manager.uri.clone(),
             target: manager.uri,
@@ -42,7 +42,7 @@ impl Csr {
         })
     }
 
-    pub(super) async fn ask(&self, device: &Device) -> Result<Asked, Fault> {
+    pub(super) async fn ask(&self, device: &Device) -> Result<Asked, NotAsked> {
         let subject = self.subject.clone();
         let made = device.write(|client| async move { certificates::generate_csr(&client, &subject).await });
         Ok(match made.await? {
@@ -64,7 +64,7 @@ impl Csr {
 
 impl Replace {
     pub(super) async fn locate(&self, device: &Device) -> Result<Located, Fault> {
-        let manager = device.read(|client| async move { manager::read(&client).await }).await?;
+        let manager = device.read(|client| async move { manager::read(&client, None).await }).await?;
         if device.certificate_sha256().as_deref() == Some(&self.sha256) {
             return Ok(Located::Already(vec![("certificate_sha256", self.sha256.clone())]));
         }
@@ -75,7 +75,7 @@ impl Replace {
         })
     }
 
-    pub(super) async fn ask(&self, on: &Operations, _: &Device) -> Result<Asked, Fault> {
+    pub(super) async fn ask(&self, on: &Operations, _: &Device) -> Result<Asked, NotAsked> {
         // From here on both are good: the BMC may show either.
         on.devices.expect_certificate(&self.target.bmc, &self.sha256).await?;
         let device = on.devices.get(&self.target.bmc).await?;

@@ -2,11 +2,11 @@ use ironyard_redfish::ops::drives;
 use ironyard_rpc::{Fault, Reason};
 use serde::{Deserialize, Serialize};
 
-use super::{Asked, Located, Verdict};
+use super::{Asked, Located, NotAsked, Verdict};
 use crate::{
     device::Device,
     domain::job::{Evidence, Progress},
-    tasks::operations::Target,
+    tasks::steps::Target,
 };
 
 /// Erases one drive.
@@ -24,10 +24,12 @@ impl Erase {
     pub(super) async fn locate(&self, device: &Device) -> Result<Located, Fault> {
         let system = device.machine(&self.target.system_id, &self.target.expected).await?;
         let all = device
-            .read(|client| async move { drives::read_all(&client, &system).await })
+            .read(|client| async move { Ok(drives::read(&client, &system, true).await) })
             .await?;
-        let all = all.map_err(|why| Fault::new(Reason::DrivesUnreadable, why))?;
-        let drive = all.into_iter().find(|d| d.serial_number == self.serial);
+        if !all.unreadable.is_empty() {
+            return Err(Fault::new(Reason::DrivesUnreadable, all.unreadable.join("; ")));
+        }
+        let drive = all.drives.into_iter().find(|d| d.serial_number == self.serial);
         let drive = drive.ok_or_else(|| Fault::new(Reason::DriveNotFound, format!("no drive has serial number {}", self.serial)))?;
         let uri = drive.uri.clone();
         let target = device
@@ -40,10 +42,10 @@ impl Erase {
         })
     }
 
-    pub(super) async fn ask(&self, device: &Device, progress: &Progress) -> Result<Asked, Fault> {
-        let (uri, kind) = (progress.subject.clone(), self.kind.clone());
+    pub(super) async fn ask(&self, device: &Device, progress: &Progress) -> Result<Asked, NotAsked> {
+        let (target, kind) = (progress.target.clone(), self.kind.clone());
         let begun = device
-            .write(|client| async move { drives::secure_erase(&client, &uri, &kind).await })
+            .write(|client| async move { drives::secure_erase(&client, &target, &kind).await })
             .await?;
         Ok(begun.into())
     }
@@ -51,7 +53,7 @@ impl Erase {
     /// Nobody can tell from here; who verifies the drive will.
     pub(super) fn verify(&self, evidence: Evidence) -> Verdict {
         match evidence {
-            Evidence::Completed | Evidence::Staged | Evidence::Vanished | Evidence::NoTask => {
+            Evidence::Completed | Evidence::Staged | Evidence::Vanished | Evidence::NoTask | Evidence::AnswerLost => {
                 Verdict::Done(vec![("serial_number", self.serial.clone()), ("method", self.kind.clone())])
             }
         }

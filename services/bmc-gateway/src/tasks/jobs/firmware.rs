@@ -4,11 +4,11 @@ use ironyard_redfish::ops::firmware::{self, Component, Image};
 use ironyard_rpc::{Fault, Reason};
 use serde::{Deserialize, Serialize};
 
-use super::{Asked, Located, Verdict};
+use super::{Asked, Located, NotAsked, Verdict};
 use crate::{
     device::{Device, DeviceError},
     domain::job::{Evidence, Progress},
-    tasks::operations::{Operations, Target},
+    tasks::steps::{Operations, Target},
 };
 
 /// Installs firmware.
@@ -98,7 +98,7 @@ impl Firmware {
         })
     }
 
-    pub(super) async fn ask(&self, device: &Device) -> Result<Asked, Fault> {
+    pub(super) async fn ask(&self, device: &Device) -> Result<Asked, NotAsked> {
         let (targets, apply) = (self.targets.clone(), self.apply_time.clone());
         let begun = match self.source.clone() {
             Source::Uri(uri) => {
@@ -109,7 +109,7 @@ impl Firmware {
             Source::File { path, name, bytes } => {
                 if !tokio::fs::try_exists(&path).await.unwrap_or(true) {
                     let why = format!("the image {name} is not here: it was pushed to another gateway, or removed");
-                    return Err(Fault::new(Reason::ImageGone, why));
+                    return Err(Fault::new(Reason::ImageGone, why).into());
                 }
                 let image = Image { path, name, bytes };
                 device
@@ -152,11 +152,13 @@ impl Firmware {
         let settled = since > on.patience.firmware_settles;
         match evidence {
             Evidence::Completed if settled => Ok(done("staged", now)),
-            Evidence::Vanished | Evidence::NoTask if settled => Ok(Verdict::Failed(Fault::new(
+            Evidence::Vanished | Evidence::NoTask | Evidence::AnswerLost if settled => Ok(Verdict::Failed(Fault::new(
                 Reason::TaskFailed,
                 format!("{}, and the versions are still {now}", evidence.words()),
             ))),
-            Evidence::Completed | Evidence::Staged | Evidence::Vanished | Evidence::NoTask => Ok(Verdict::Wait(LOOK)),
+            Evidence::Completed | Evidence::Staged | Evidence::Vanished | Evidence::NoTask | Evidence::AnswerLost => {
+                Ok(Verdict::Wait(LOOK))
+            }
         }
     }
 }

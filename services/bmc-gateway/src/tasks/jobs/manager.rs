@@ -4,11 +4,11 @@ use ironyard_redfish::ops::{manager, power, systems};
 use ironyard_rpc::{Fault, Reason};
 use serde::{Deserialize, Serialize};
 
-use super::{Asked, Located, Verdict};
+use super::{Asked, Located, NotAsked, Verdict};
 use crate::{
     device::{Device, DeviceError},
     domain::job::Progress,
-    tasks::operations::{Operations, Target},
+    tasks::steps::{Operations, Target},
 };
 
 /// Restarts the BMC.
@@ -25,7 +25,7 @@ const LOOK: Duration = Duration::from_millis(500);
 
 impl Restart {
     pub(super) async fn locate(&self, device: &Device) -> Result<Located, Fault> {
-        let manager = device.read(|client| async move { manager::read(&client).await }).await?;
+        let manager = device.read(|client| async move { manager::read(&client, None).await }).await?;
         Ok(Located::At {
             subject: manager.uri.clone(),
             target: manager.uri,
@@ -33,7 +33,7 @@ impl Restart {
         })
     }
 
-    pub(super) async fn ask(&self, device: &Device) -> Result<Asked, Fault> {
+    pub(super) async fn ask(&self, device: &Device) -> Result<Asked, NotAsked> {
         device.write(|client| async move { manager::reset(&client).await }).await?;
         Ok(Asked::Accepted)
     }
@@ -41,7 +41,7 @@ impl Restart {
     /// It was away, or says that it started anew; and it shows its systems again. What it shows before is what it forgets.
     pub(super) async fn verify(&self, on: &Operations, device: &Device, progress: &mut Progress) -> Result<Verdict, Fault> {
         let look = device.read(|client| async move {
-            let manager = manager::read(&client).await?;
+            let manager = manager::read(&client, None).await?;
             let systems = systems::list(&client).await?;
             let shown = !systems.is_empty() && systems.iter().all(|s| power::state(s).is_some());
             Ok((manager.last_reset, shown))

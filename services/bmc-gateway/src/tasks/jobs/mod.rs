@@ -3,6 +3,7 @@
 mod certificate;
 mod erase;
 mod firmware;
+mod kinds;
 mod manager;
 mod volume;
 
@@ -12,16 +13,15 @@ use ironyard_db::Stored;
 use ironyard_operation::Operation;
 use ironyard_redfish::ops::tasks;
 use ironyard_rpc::{Fault, Reason};
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 pub use certificate::{Csr, Replace};
 pub use erase::Erase;
 pub use firmware::{Firmware, Source};
+pub use kinds::Job;
 pub use manager::Restart;
 pub use volume::{Create, Delete};
 
-use super::operations::{Operations, Step, Target};
+use super::steps::{Operations, Step};
 use crate::{
     device::{Device, DeviceError},
     domain::{
@@ -29,26 +29,6 @@ use crate::{
         job::{Evidence, Next, Progress, plan},
     },
 };
-
-/// What was asked for.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(untagged)]
-pub enum Job {
-    /// Erase a drive.
-    Erase(Erase),
-    /// Create a volume.
-    CreateVolume(Create),
-    /// Delete a volume.
-    DeleteVolume(Delete),
-    /// Install firmware.
-    Firmware(Firmware),
-    /// Restart the BMC.
-    Restart(Restart),
-    /// Make a request to sign a certificate.
-    Csr(Csr),
-    /// Replace the certificate.
-    Replace(Replace),
-}
 
 /// What `locate` found.
 pub(crate) enum Located {
@@ -72,6 +52,28 @@ pub(crate) enum Asked {
     Done(Facts),
 }
 
+/// Why a BMC was not asked, or what came of it.
+pub(crate) struct NotAsked {
+    fault: Fault,
+    /// Whether anything was sent that it may act on.
+    sent: bool,
+}
+
+impl From<Fault> for NotAsked {
+    fn from(fault: Fault) -> Self {
+        Self { fault, sent: false }
+    }
+}
+
+impl From<DeviceError> for NotAsked {
+    fn from(error: DeviceError) -> Self {
+        Self {
+            sent: !matches!(error, DeviceError::Unsent(_)),
+            fault: error.into(),
+        }
+    }
+}
+
 impl From<Option<tasks::Handle>> for Asked {
     fn from(task: Option<tasks::Handle>) -> Self {
         task.map_or(Self::Accepted, Self::Task)
@@ -93,8 +95,6 @@ pub(crate) type Facts = Vec<(&'static str, String)>;
 
 /// How often something is looked for.
 const LOOK: Duration = Duration::from_millis(500);
-/// Time after which what may not have reached the BMC is asked again: the effect or the task would show by then.
-const LOST: Duration = Duration::from_secs(4);
 
 /// The pushed image that an operation needs.
 pub fn image_of(operation: &Operation) -> Option<PathBuf> {
@@ -107,129 +107,13 @@ pub fn image_of(operation: &Operation) -> Option<PathBuf> {
     }
 }
 
-impl Job {
-    /// The work of an operation; `None` for verbs that are none.
-    pub fn of(verb: &str, request: &Value) -> Option<Result<Self, serde_json::Error>> {
-        fn read<T: serde::de::DeserializeOwned>(request: &Value, job: fn(T) -> Job) -> Option<Result<Job, serde_json::Error>> {
-            Some(serde_json::from_value(request.clone()).map(job))
-        }
-        match verb {
-            "EraseDrive" => read(request, Self::Erase),
-            "CreateVolume" => read(request, Self::CreateVolume),
-            "DeleteVolume" => read(request, Self::DeleteVolume),
-            "UpdateFirmware" => read(request, Self::Firmware),
-            "ResetManager" => read(request, Self::Restart),
-            "GenerateCsr" => read(request, Self::Csr),
-            "ReplaceCertificate" => read(request, Self::Replace),
-            _ => None,
-        }
-    }
-
-    /// Name of the work.
-    pub fn verb(&self) -> &'static str {
-        match self {
-            Self::Erase(_) => "EraseDrive",
-            Self::CreateVolume(_) => "CreateVolume",
-            Self::DeleteVolume(_) => "DeleteVolume",
-            Self::Firmware(_) => "UpdateFirmware",
-            Self::Restart(_) => "ResetManager",
-            Self::Csr(_) => "GenerateCsr",
-            Self::Replace(_) => "ReplaceCertificate",
-        }
-    }
-
-    /// Which BMC, and which of its systems.
-    pub fn target(&self) -> &Target {
-        match self {
-            Self::Erase(job) => &job.target,
-            Self::CreateVolume(job) => &job.target,
-            Self::DeleteVolume(job) => &job.target,
-            Self::Firmware(job) => &job.target,
-            Self::Restart(job) => &job.target,
-            Self::Csr(job) => &job.target,
-            Self::Replace(job) => &job.target,
-        }
-    }
-
-    /// For people.
-    pub fn label(&self) -> String {
-        let at = self.target().label();
-        match self {
-            Self::Erase(job) => format!("{at} drive {}", job.serial),
-            Self::CreateVolume(job) => format!("{at} volume {}", job.name),
-            Self::DeleteVolume(job) => format!("{at} volume {}", job.volume),
-            Self::Firmware(_) | Self::Restart(_) | Self::Csr(_) | Self::Replace(_) => at,
-        }
-    }
-
-    /// What kind of work it is, for those that come after it.
-    pub fn kind(&self) -> Kind {
-        match self {
-            Self::Erase(_) => Kind::Erase,
-            Self::CreateVolume(_) | Self::DeleteVolume(_) => Kind::Volume,
-            Self::Firmware(_) => Kind::Firmware,
-            Self::Restart(_) | Self::Csr(_) | Self::Replace(_) => Kind::Manager,
-        }
-    }
-
-    fn patience(&self, patience: super::operations::Patience) -> Duration {
-        match self {
-            Self::Erase(_) => patience.erase,
-            Self::CreateVolume(_) | Self::DeleteVolume(_) => patience.volume,
-            Self::Firmware(_) => patience.firmware,
-            Self::Restart(_) | Self::Csr(_) | Self::Replace(_) => patience.manager,
-        }
-    }
-
-    async fn locate(&self, device: &Device) -> Result<Located, Fault> {
-        match self {
-            Self::Erase(job) => job.locate(device).await,
-            Self::CreateVolume(job) => job.locate(device).await,
-            Self::DeleteVolume(job) => job.locate(device).await,
-            Self::Firmware(job) => job.locate(device).await,
-            Self::Restart(job) => job.locate(device).await,
-            Self::Csr(job) => job.locate(device).await,
-            Self::Replace(job) => job.locate(device).await,
-        }
-    }
-
-    async fn ask(&self, on: &Operations, device: &Device, progress: &Progress) -> Result<Asked, Fault> {
-        match self {
-            Self::Erase(job) => job.ask(device, progress).await,
-            Self::CreateVolume(job) => job.ask(device).await,
-            Self::DeleteVolume(job) => job.ask(device, progress).await,
-            Self::Firmware(job) => job.ask(device).await,
-            Self::Restart(job) => job.ask(device).await,
-            Self::Csr(job) => job.ask(device).await,
-            Self::Replace(job) => job.ask(on, device).await,
-        }
-    }
-
-    async fn verify(&self, on: &Operations, device: &Device, progress: &mut Progress, evidence: Evidence) -> Result<Verdict, Fault> {
-        match self {
-            Self::Erase(job) => Ok(job.verify(evidence)),
-            Self::CreateVolume(job) => job.verify(device).await,
-            Self::DeleteVolume(job) => job.verify(device).await,
-            Self::Firmware(job) => job.verify(on, device, progress, evidence).await,
-            Self::Restart(job) => job.verify(on, device, progress).await,
-            Self::Csr(job) => job.verify(device, progress).await,
-            Self::Replace(job) => job.verify(on, device).await,
-        }
-    }
-
-    /// Whether the effect alone tells, without knowing whether the BMC was asked.
-    fn shows(&self) -> bool {
-        match self {
-            Self::CreateVolume(_) | Self::DeleteVolume(_) | Self::Replace(_) | Self::Restart(_) => true,
-            Self::Firmware(job) => !job.component.is_empty(),
-            Self::Erase(_) | Self::Csr(_) => false,
-        }
-    }
-}
-
 impl Operations {
     pub(crate) async fn job(&self, row: &mut Stored<Operation>, job: &Job) -> Result<Step, Fault> {
-        let mut progress: Progress = serde_json::from_value(row.value.progress.clone()).unwrap_or_default();
+        // What a newer version remembers is not nothing: begun anew, it would be asked for a second time.
+        let mut progress: Progress = match &row.value.progress {
+            serde_json::Value::Null => Progress::default(),
+            remembered => serde_json::from_value(remembered.clone()).map_err(|e| Fault::internal(&e))?,
+        };
         let begun_at = match (progress.begun_at, progress.target.is_empty()) {
             (Some(at), _) => at,
             (None, true) => self.cx.now(),
@@ -253,9 +137,16 @@ impl Operations {
                 }
             },
             Next::Ask => {
+                let target = job.target();
+                if !target.expected.is_unknown() {
+                    // The last look before the BMC is asked for what cannot be undone.
+                    device.machine(&target.system_id, &target.expected).await?;
+                }
+                device.may_write().await?;
+                // From here to the wire a crash leaves an outcome that nobody knows: nothing is waited for in between.
                 (progress.intent, progress.asked_at) = (true, Some(self.cx.now()));
                 self.remember(row, &progress).await?;
-                self.ask(&device, row, job, progress, true).await
+                self.ask(&device, row, job, progress).await
             }
             Next::Recover => {
                 if job.shows() {
@@ -273,16 +164,7 @@ impl Operations {
                     self.remember(row, &progress).await?;
                     return Ok(soon("Found the task again"));
                 }
-                // The BMC may be slow to show what it began.
-                if progress.asked_at.is_some_and(|at| self.cx.now().since(at) < LOST) {
-                    return Ok(Step::Wait(LOOK, "Looking for what was asked before".to_owned()));
-                }
-                if matches!(job, Job::Firmware(_)) {
-                    return self.unknown(&progress);
-                }
-                progress.asked_at = Some(self.cx.now());
-                self.remember(row, &progress).await?;
-                self.ask(&device, row, job, progress, false).await
+                self.unknown(row, job, progress).await
             }
             Next::Poll => self.follow(&device, row, job, progress).await,
             Next::Verify(evidence) => {
@@ -297,6 +179,9 @@ impl Operations {
                 match verdict {
                     Verdict::Done(mut facts) => {
                         facts.push(("evidence", evidence.words().to_owned()));
+                        if evidence == Evidence::AnswerLost {
+                            facts.push(("answer", "lost".to_owned()));
+                        }
                         Ok(Step::Done(facts))
                     }
                     Verdict::Wait(wait) => Ok(Step::Wait(wait, "Verifying".to_owned())),
@@ -306,20 +191,57 @@ impl Operations {
         }
     }
 
-    /// Nobody knows whether the BMC was reached: an image that it may be writing is not sent to it a second time. Its task or its versions tell, or
-    /// a person.
-    fn unknown(&self, progress: &Progress) -> Result<Step, Fault> {
-        let waited = progress.asked_at.map_or(Duration::ZERO, |at| self.cx.now().since(at));
-        if waited < self.patience.firmware_settles {
-            let phase = "The answer was lost: looking for a task or another version".to_owned();
+    /// Nobody knows whether the BMC was reached: what it may have begun is not asked of it a second time. Its task or the effect tells, or a
+    /// person.
+    async fn unknown(&self, row: &mut Stored<Operation>, job: &Job, mut progress: Progress) -> Result<Step, Fault> {
+        let waited = progress.asked_at.map_or(Duration::MAX, |at| self.cx.now().since(at));
+        let most = match job {
+            Job::Firmware(_) => self.patience.firmware_settles,
+            // It is away for as long as it takes.
+            Job::Restart(_) | Job::Replace(_) => self.patience.manager,
+            Job::Erase(_) | Job::CreateVolume(_) | Job::DeleteVolume(_) | Job::Csr(_) => self.patience.lost_answer,
+        };
+        // Tasks that do not say what they are for may be this one.
+        if matches!(job, Job::Erase(_)) && progress.asked_at.is_some() && self.silent_task(&job.target().bmc, &progress).await? {
+            return Ok(Step::Wait(
+                Duration::from_secs(5),
+                "The answer was lost: waiting for a task that may be this one".to_owned(),
+            ));
+        }
+        if waited < most {
+            let phase = "The answer was lost: looking for a task or the effect".to_owned();
             return Ok(Step::Wait((waited / 4).clamp(LOOK, Duration::from_secs(15)), phase));
         }
+        // What became of a drive shows to those who read it.
+        if matches!(job, Job::Erase(_)) {
+            progress.evidence = Some((Evidence::AnswerLost, self.cx.now()));
+            self.remember(row, &progress).await?;
+            return Ok(Step::Wait(Duration::from_millis(10), "Verifying".to_owned()));
+        }
         let why = format!(
-            "the BMC's answer was lost {} s ago ({}), and neither a task nor another version shows: look at the BMC, then ask again",
-            waited.as_secs(),
-            progress.notes.get("said").map_or("the gateway stopped", String::as_str)
+            "{}: the BMC's answer was lost ({}), and neither a task nor the effect has shown for {} s: look at the BMC, then ask again",
+            job.label(),
+            progress.notes.get("said").map_or("the gateway stopped", String::as_str),
+            most.as_secs()
         );
         Err(Fault::new(Reason::BmcTimeout, why))
+    }
+
+    /// Whether the BMC is at work on something that was not there before, and does not say what it is for.
+    async fn silent_task(&self, bmc: &str, progress: &Progress) -> Result<bool, Fault> {
+        let Some(before) = &progress.tasks_before else { return Ok(false) };
+        let device = self.devices.get(bmc).await?;
+        for task in tasks_of(&device).await? {
+            if task.target.is_some() || before.contains(&task.uri) {
+                continue;
+            }
+            let task = tasks::Handle { uri: task.uri };
+            let state = device.read(move |client| async move { tasks::poll(&client, &task).await }).await?;
+            if matches!(state, tasks::State::Running(_) | tasks::State::Staged) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     async fn follow(&self, device: &Device, row: &mut Stored<Operation>, job: &Job, mut progress: Progress) -> Result<Step, Fault> {
@@ -357,35 +279,23 @@ impl Operations {
         Ok(Step::Wait(Duration::from_millis(10), "Verifying".to_owned()))
     }
 
-    async fn ask(
-        &self,
-        device: &Device,
-        row: &mut Stored<Operation>,
-        job: &Job,
-        mut progress: Progress,
-        first: bool,
-    ) -> Result<Step, Fault> {
-        let target = job.target();
-        if !target.expected.is_unknown() {
-            // The last look before the BMC is asked for what cannot be undone.
-            device.machine(&target.system_id, &target.expected).await?;
-        }
-        let asked = job.ask(self, device, &progress).await;
-        match &asked {
-            // From now on the BMC has time to show what it may have begun.
-            Err(fault) if matches!(fault.reason, Reason::BmcAmbiguous | Reason::BmcProtocol) => {
-                progress.asked_at = Some(self.cx.now());
-                progress.notes.insert("said".to_owned(), fault.message.clone());
+    async fn ask(&self, device: &Device, row: &mut Stored<Operation>, job: &Job, mut progress: Progress) -> Result<Step, Fault> {
+        let asked = match job.ask(self, device, &progress).await {
+            Ok(asked) => asked,
+            Err(NotAsked { fault, sent }) => {
+                if sent && matches!(fault.reason, Reason::BmcAmbiguous | Reason::BmcProtocol) {
+                    // From now on the BMC has time to show what it may have begun.
+                    progress.asked_at = Some(self.cx.now());
+                    progress.notes.insert("said".to_owned(), fault.message.clone());
+                } else {
+                    // It did not get there, or was refused: nothing was begun that could be begun twice.
+                    progress.intent = false;
+                }
                 self.remember(row, &progress).await?;
+                return Err(fault);
             }
-            // It did not get there, or was refused: nothing was begun that could be begun twice. An earlier one may have been.
-            Err(_) if first => {
-                progress.intent = false;
-                self.remember(row, &progress).await?;
-            }
-            Err(_) | Ok(_) => {}
-        }
-        match asked? {
+        };
+        match asked {
             Asked::Done(facts) => return Ok(Step::Done(facts)),
             Asked::Task(task) => progress.task = Some(task.uri),
             // Some say no more than that they accepted; their tasks are listed all the same.

@@ -4,8 +4,8 @@ use ironyard_redfish::ops::volumes::{self, Volume, Wanted};
 use ironyard_rpc::{Fault, Reason};
 use serde::{Deserialize, Serialize};
 
-use super::{Asked, Facts, Located, Verdict};
-use crate::{device::Device, domain::job::Progress, tasks::operations::Target};
+use super::{Asked, Facts, Located, NotAsked, Verdict};
+use crate::{device::Device, domain::job::Progress, tasks::steps::Target};
 
 /// Creates a volume.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -74,8 +74,11 @@ impl Create {
         })
     }
 
-    pub(super) async fn ask(&self, device: &Device) -> Result<Asked, Fault> {
-        let system = device.machine(&self.target.system_id, &self.target.expected).await?;
+    pub(super) async fn ask(&self, device: &Device) -> Result<Asked, NotAsked> {
+        let system = device
+            .machine(&self.target.system_id, &self.target.expected)
+            .await
+            .map_err(Fault::from)?;
         let wanted = Wanted {
             storage: self.storage.clone(),
             name: self.name.clone(),
@@ -116,7 +119,7 @@ impl Delete {
         }
     }
 
-    pub(super) async fn ask(&self, device: &Device, progress: &Progress) -> Result<Asked, Fault> {
+    pub(super) async fn ask(&self, device: &Device, progress: &Progress) -> Result<Asked, NotAsked> {
         let uri = progress.subject.clone();
         let begun = device.write(|client| async move { volumes::delete(&client, &uri).await }).await?;
         Ok(begun.into())

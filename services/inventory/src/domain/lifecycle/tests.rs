@@ -22,7 +22,7 @@ fn failure() -> Failure {
 fn sample(kind: EventKind) -> Event {
     match kind {
         EventKind::BeginDiscovery => Event::BeginDiscovery,
-        EventKind::DiscoveryDone => Event::DiscoveryDone,
+        EventKind::DiscoveryDone => Event::DiscoveryDone(None),
         EventKind::Reserve => Event::Reserve(reservation()),
         EventKind::Adopt => Event::Adopt(reservation()),
         EventKind::Release => Event::Release { claim: claim(1) },
@@ -47,6 +47,15 @@ fn reservation() -> Reservation {
         drives: vec!["A".into()],
         minimum: Category::Clear,
         retain: false,
+    }
+}
+
+fn first(n: u8, drives: Vec<String>, minimum: Category) -> FirstWipe {
+    FirstWipe {
+        debt: format!("debt-{n}"),
+        at: Timestamp(5),
+        drives,
+        minimum,
     }
 }
 
@@ -80,6 +89,35 @@ fn debt() -> Debt {
         retain: true,
         forgiven: vec![],
     }
+}
+
+/// A machine that was never wiped here is wiped before it is offered, where that is wanted; a certificate for that alone pays.
+#[test]
+fn what_is_owed_since_a_machine_was_found_is_paid_by_its_own_certificate() {
+    let done = Event::DiscoveryDone(Some(first(7, vec!["A".into()], Category::Clear)));
+    let Ok(Step::Moved(State::Cleanup, owing)) = step(State::Discovery, &Facts::default(), done.clone()) else {
+        panic!("it owes a wipe, and is wiped")
+    };
+    assert!(owing.discovered && owing.claim.is_none());
+    // A lost answer: the same word again changes nothing; nor does one that forgot about it.
+    for again in [done, Event::DiscoveryDone(None)] {
+        assert_eq!(step(State::Cleanup, &owing, again), Ok(Step::Unchanged));
+    }
+    let with = |claim: &str, debt: &str| Event::CleanupDone {
+        certificate: Some(Certificate {
+            claim_uid: claim.into(),
+            debt_uid: debt.into(),
+            ..certificate(1, 1, &["A"], true)
+        }),
+    };
+    for (claim, debt) in [("", ""), ("uid-1", "debt-7"), ("debt-7", "debt-1")] {
+        let refused = step(State::Cleanup, &owing, with(claim, debt));
+        assert!(matches!(refused, Err(Rejected::Unpaid { .. })), "{claim} {debt}: {refused:?}");
+    }
+    assert!(matches!(
+        step(State::Cleanup, &owing, with("debt-7", "debt-7")),
+        Ok(Step::Moved(State::Available, Facts { debt: None, .. }))
+    ));
 }
 
 /// What was wanted at the reservation is owed: a weaker wipe does not pay, whatever the policy says since.
@@ -280,7 +318,8 @@ fn events() -> impl Strategy<Value = Event> {
     let category = prop::sample::select(vec![Category::Clear, Category::Purge]);
     prop_oneof![
         Just(Event::BeginDiscovery),
-        Just(Event::DiscoveryDone),
+        Just(Event::DiscoveryDone(None)),
+        (0_u8..3, drives.clone(), category.clone()).prop_map(|(n, drives, minimum)| Event::DiscoveryDone(Some(first(n, drives, minimum)))),
         (
             reference.clone(),
             0_u8..3,

@@ -3,8 +3,8 @@ use ironyard_proto::{common::PowerState as WirePower, inventory as pb};
 use ironyard_rpc::{
     Fault,
     convert::{
-        condition_to, hardware_to, health_to, metadata_checked, metadata_to, power_from, power_to, reference_from, reference_to,
-        running_machines_from, running_machines_to, timestamp_to, waiting_to,
+        condition_to, first_wipe_from, first_wipe_to, hardware_to, health_to, metadata_checked, metadata_to, power_from, power_to,
+        reference_from, reference_to, running_machines_from, running_machines_to, timestamp_to, waiting_to,
     },
 };
 use ironyard_types::{Category, ResourceName, SystemUuid, hardware::PowerState};
@@ -218,6 +218,7 @@ fn spec_to(spec: Spec) -> pb::ServerSpec {
         sanitization_minimum,
         in_band,
         running_machines,
+        first_wipe,
     } = spec;
     let reclaim = reclaim_to(retain);
     let in_band = match in_band {
@@ -266,12 +267,14 @@ fn spec_to(spec: Spec) -> pb::ServerSpec {
         }),
         in_band: in_band.into(),
         running_machines: running_machines_to(running_machines).into(),
+        first_wipe: first_wipe_to(first_wipe).into(),
     }
 }
 
 fn spec_from(spec: pb::ServerSpec) -> Result<Spec, Fault> {
     let (power, reclaim, in_band) = (spec.power(), spec.reclaim_policy(), spec.in_band());
     let running_machines = running_machines_from(spec.running_machines());
+    let first_wipe = first_wipe_from(spec.first_wipe());
     let pb::ServerSpec {
         system_uuid,
         bmc_ref,
@@ -287,6 +290,7 @@ fn spec_from(spec: pb::ServerSpec) -> Result<Spec, Fault> {
         sanitization,
         in_band: _,
         running_machines: _,
+        first_wipe: _,
     } = spec;
     let uuid = (!system_uuid.is_empty()).then(|| SystemUuid::parse(&system_uuid)).transpose();
     let system_uuid = uuid.map_err(|e| Fault::field("server.spec.system_uuid", e))?;
@@ -361,6 +365,7 @@ fn spec_from(spec: pb::ServerSpec) -> Result<Spec, Fault> {
             pb::InBandPolicy::Off => Some(InBand::Off),
         },
         running_machines,
+        first_wipe,
     })
 }
 

@@ -3,14 +3,14 @@ use std::time::Duration;
 use tokio::{sync::Mutex, time::Instant};
 
 /// Spaces requests to one BMC: so many in a second on average, so many at once.
-pub(crate) struct Pace {
+pub(crate) struct RateLimiter {
     gap: Duration,
     burst: u32,
     /// When the next request would be due if all of them came evenly.
     due: Mutex<Option<Instant>>,
 }
 
-impl Pace {
+impl RateLimiter {
     pub(crate) fn new(rate: u32, burst: u32) -> Self {
         Self {
             gap: if rate == 0 { Duration::ZERO } else { Duration::from_secs(1) / rate },
@@ -20,7 +20,7 @@ impl Pace {
     }
 
     /// Waits for one's turn; turns are in the order of asking.
-    pub(crate) async fn turn(&self) {
+    pub(crate) async fn wait(&self) {
         if self.gap.is_zero() {
             return;
         }

@@ -13,7 +13,7 @@ pub struct Request {
     body_sha256: String,
 }
 
-/// What the ledger knows of a request.
+/// What the idempotency_key knows of a request.
 pub enum Known<T> {
     /// Nothing: do the work.
     Fresh,

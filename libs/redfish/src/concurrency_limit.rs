@@ -10,12 +10,12 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// How many requests are in flight to all BMCs together.
 ///
-/// Most BMCs answer soon: these requests share the fast lane. A request that was not answered soon moves to the slow lane, and the next one
-/// to that BMC begins there, so that hundreds of BMCs which hang hold no place that the others need. Only when the slow lane is full as well
+/// Most BMCs answer soon: these requests share the fast places. A request that was not answered soon moves to the slow places, and the next one
+/// to that BMC begins there, so that hundreds of BMCs which hang hold no place that the others need. Only when the slow places are taken as well
 /// does a slow request keep its place, and everyone waits: that bounds memory whatever the BMCs do. So does the budget of bytes: a large body is read only when its
 /// share is free, and what a reader holds is counted.
 #[derive(Debug, Clone)]
-pub struct Lanes {
+pub struct ConcurrencyLimit {
     fast: Arc<Semaphore>,
     slow: Arc<Semaphore>,
     after: Duration,
@@ -27,17 +27,17 @@ pub struct Lanes {
     held: Arc<Semaphore>,
 }
 
-impl Default for Lanes {
+impl Default for ConcurrencyLimit {
     fn default() -> Self {
         Self::new(500, 2000, Self::SLOW, 128 << 20)
     }
 }
 
-impl Lanes {
+impl ConcurrencyLimit {
     /// After this a request is a slow one.
     pub const SLOW: Duration = Duration::from_millis(100);
 
-    /// Lanes with so many places; a request is slow after this time. Large bodies that are read at once, and documents that readers hold, take
+    /// ConcurrencyLimit with so many places; a request is slow after this time. Large bodies that are read at once, and documents that readers hold, take
     /// no more than so many bytes each.
     pub fn new(fast: usize, slow: usize, after: Duration, bytes: usize) -> Self {
         let kib = (bytes >> 10).clamp(1, u32::MAX as usize >> 1);
@@ -64,7 +64,7 @@ impl Lanes {
         self.held.clone().try_acquire_many_owned(kib).ok()
     }
 
-    /// Runs a request in a lane; `None` when the limit is over. The place in the queue is the caller's turn: the semaphore is fair. `slow`
+    /// Runs a request in a place; `None` when the limit is over. The place in the queue is the caller's turn: the semaphore is fair. `slow`
     /// remembers how this BMC did last.
     pub(crate) async fn through<T>(&self, slow: &AtomicBool, limit: Duration, work: impl Future<Output = T>) -> Option<T> {
         let begins_slow = slow.load(Ordering::Relaxed).then(|| self.slow.try_acquire().ok()).flatten();
@@ -81,7 +81,7 @@ impl Lanes {
         slow.store(true, Ordering::Relaxed);
         let rest = tokio::time::timeout(limit.saturating_sub(self.after), work);
         let moved = begins_slow.or_else(|| self.slow.try_acquire().ok());
-        // Where there is none in the slow lane, the one in the fast lane is kept.
+        // Where there is none among the slow ones, the fast one is kept.
         let _place = place.filter(|_| moved.is_none());
         rest.await.ok()
     }
@@ -94,43 +94,49 @@ mod tests {
     const LONG: Duration = Duration::from_secs(60);
 
     #[tokio::test]
-    async fn what_hangs_leaves_the_fast_lane() {
-        let lanes = Lanes::new(1, 1, Duration::from_millis(1), 1 << 20);
+    async fn what_hangs_leaves_the_fast_places() {
+        let concurrency = ConcurrencyLimit::new(1, 1, Duration::from_millis(1), 1 << 20);
         let hang = || {
-            let lanes = lanes.clone();
-            tokio::spawn(async move { lanes.through(&AtomicBool::new(false), LONG, std::future::pending::<()>()).await })
+            let concurrency = concurrency.clone();
+            tokio::spawn(async move {
+                concurrency
+                    .through(&AtomicBool::new(false), LONG, std::future::pending::<()>())
+                    .await
+            })
         };
         let first = hang();
-        while lanes.slow.available_permits() > 0 {
+        while concurrency.slow.available_permits() > 0 {
             tokio::task::yield_now().await;
         }
         let slow = AtomicBool::new(false);
         assert_eq!(
-            lanes.through(&slow, LONG, async { 7 }).await,
+            concurrency.through(&slow, LONG, async { 7 }).await,
             Some(7),
-            "the fast lane is free again"
+            "the fast place is free again"
         );
-        // The slow lane is taken: a second one that hangs keeps its place in the fast one.
+        // The slow place is taken: a second one that hangs keeps its fast one.
         let second = hang();
-        while lanes.fast.available_permits() > 0 {
+        while concurrency.fast.available_permits() > 0 {
             tokio::task::yield_now().await;
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
-        assert_eq!((lanes.fast.available_permits(), lanes.slow.available_permits()), (0, 0));
+        assert_eq!((concurrency.fast.available_permits(), concurrency.slow.available_permits()), (0, 0));
         first.abort();
         second.abort();
     }
 
     #[tokio::test]
-    async fn what_was_slow_begins_in_the_slow_lane_until_it_is_not() {
-        let lanes = Lanes::new(1, 1, Duration::from_millis(1), 1 << 20);
+    async fn what_was_slow_begins_in_the_slow_places_until_it_is_not() {
+        let concurrency = ConcurrencyLimit::new(1, 1, Duration::from_millis(1), 1 << 20);
         let slow = AtomicBool::new(false);
-        lanes.through(&slow, LONG, tokio::time::sleep(Duration::from_millis(20))).await;
+        concurrency
+            .through(&slow, LONG, tokio::time::sleep(Duration::from_millis(20)))
+            .await;
         assert!(slow.load(Ordering::Relaxed));
-        let over = lanes.through(&slow, Duration::from_millis(5), std::future::pending::<()>());
+        let over = concurrency.through(&slow, Duration::from_millis(5), std::future::pending::<()>());
         assert_eq!(over.await, None);
-        let places = || (lanes.fast.available_permits(), lanes.slow.available_permits());
-        assert_eq!(lanes.through(&slow, LONG, async { places() }).await, Some((1, 0)));
-        assert_eq!(lanes.through(&slow, LONG, async { places() }).await, Some((0, 1)));
+        let places = || (concurrency.fast.available_permits(), concurrency.slow.available_permits());
+        assert_eq!(concurrency.through(&slow, LONG, async { places() }).await, Some((1, 0)));
+        assert_eq!(concurrency.through(&slow, LONG, async { places() }).await, Some((0, 1)));
     }
 }

@@ -9,18 +9,18 @@ const OF_ONE: usize = MOST / 2;
 
 /// Things that wait, by who brought them. Callers take turns; what one has brought keeps its order.
 #[derive(Debug)]
-pub struct Turns<T> {
+pub struct FairQueue<T> {
     /// Callers, the next one first; none has nothing.
     lines: VecDeque<(String, VecDeque<T>)>,
 }
 
-impl<T> Default for Turns<T> {
+impl<T> Default for FairQueue<T> {
     fn default() -> Self {
         Self { lines: VecDeque::new() }
     }
 }
 
-impl<T> Turns<T> {
+impl<T> FairQueue<T> {
     /// Adds one; gives it back where too many wait.
     pub fn push(&mut self, who: &str, one: T) -> Result<(), T> {
         let all: usize = self.lines.iter().map(|(_, line)| line.len()).sum();
@@ -60,7 +60,7 @@ mod tests {
 
     #[test]
     fn callers_take_turns() {
-        let mut turns = Turns::default();
+        let mut turns = FairQueue::default();
         for n in 0..10 {
             turns.push("greedy", ("greedy", n)).unwrap();
         }
@@ -83,7 +83,7 @@ mod tests {
 
     #[test]
     fn there_is_room_beside_a_greedy_one_and_an_end() {
-        let mut turns = Turns::default();
+        let mut turns = FairQueue::default();
         let taken = (0..1000).filter(|n| turns.push("greedy", *n).is_ok()).count();
         assert_eq!(taken, OF_ONE);
         let others = (0..1000).filter(|n| turns.push(&format!("other {n}"), *n).is_ok()).count();

@@ -1,0 +1,1 @@
+alter table replica add column writing text not null default '';

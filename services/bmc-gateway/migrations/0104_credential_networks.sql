@@ -1,0 +1,1 @@
+alter table credential add column networks text not null default '';
