@@ -343,6 +343,15 @@ async fn a_machine_with_a_real_firmware_lives_its_life() {
         .collect();
     named.sort_unstable();
     assert_eq!(named, ["NVME0001", "SATA0001", "SCSI0001"], "{certificate}");
+    // QEMU's NVMe drive knows Format NVM, and no sanitize; the others can only be overwritten.
+    for drive in certificate["drives"].as_array().unwrap() {
+        let (command, evidence) = match drive["serialNumber"].as_str() {
+            Some("NVME0001") => ("NvmeFormat", "ReportedByDrive"),
+            _ => ("Overwrite", "OverwrittenByAgent"),
+        };
+        assert_eq!(drive["eraseCommand"], command, "{certificate}");
+        assert!(drive["evidence"].as_array().unwrap().iter().any(|e| e == evidence), "{certificate}");
+    }
 
     // A drive that fails is named, and nothing passes.
     lab.plant();

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{MachineIdentity, Timestamp};
+use crate::{EraseCommand, MachineIdentity, Timestamp};
 
 /// Whether a machine runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -171,6 +171,8 @@ pub struct Drive {
     pub device: String,
     /// Health.
     pub health: Option<Health>,
+    /// Commands of the drive by which the agent can erase it.
+    pub erase_commands: Vec<EraseCommand>,
 }
 
 impl Drive {
@@ -332,7 +334,10 @@ impl Hardware {
                 .iter_mut()
                 .find(|d| !d.serial_number.is_empty() && d.serial_number == drive.serial_number)
             {
-                Some(known) => fill(&mut known.device, &drive.device),
+                Some(known) => {
+                    fill(&mut known.device, &drive.device);
+                    known.erase_commands.clone_from(&drive.erase_commands);
+                }
                 None => base.drives.push(drive.clone()),
             }
         }

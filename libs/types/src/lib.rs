@@ -19,7 +19,7 @@ pub use mac::MacAddress;
 pub use machine::{MachineIdentity, is_placeholder_serial};
 pub use names::{Invalid, ResourceName, dns_label, random_fraction, random_hex, random_id, random_password, seed_ids, sha256_hex};
 pub use resource::{Condition, ConditionStatus, Metadata, Reference, Waiting};
-pub use sanitization::Category;
+pub use sanitization::{Category, EraseCommand};
 pub use secret::Secret;
 pub use system_uuid::SystemUuid;
 pub use time::{Clock, SystemClock, Timestamp};

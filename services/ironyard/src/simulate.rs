@@ -8,7 +8,7 @@ use hyper_util::rt::TokioIo;
 use ironyard_bmc_simulator::{Machine as Simulated, OnBoot};
 use ironyard_metalprobe::{BLOCK, Block, Machine, Problem, channel};
 use ironyard_types::{
-    Clock, SystemClock,
+    Clock, EraseCommand, SystemClock,
     agent_image::{AgentConfiguration, MARKER, WINDOW},
     hardware::{Drive, Hardware, MemoryModule, Neighbor, NetworkInterface, PciDevice, Processor},
 };
@@ -106,7 +106,10 @@ impl Machine for Inside {
         self.drive(serial, |d| blocks.iter().for_each(|(block, bytes)| d.write(*block, *bytes)))
     }
 
-    fn overwrite(&self, serial: &str) -> Result<(), Problem> {
+    fn erase(&self, serial: &str, command: EraseCommand) -> Result<(), Problem> {
+        if command != EraseCommand::Overwrite {
+            return Err(Problem(format!("drive {serial} has no command {}", command.as_str())));
+        }
         // A drive that fails or lies does so from inside too.
         self.drive(serial, |d| match d.behaviour {
             ironyard_bmc_simulator::EraseBehaviour::Good => {

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use ironyard_proto::discovery::{self as pb, AgentVerb, agent_service_client::AgentServiceClient};
 use ironyard_rpc::{Channel, convert::hardware_to};
-use ironyard_types::{agent_image::AgentConfiguration, sampling::Sample};
+use ironyard_types::{EraseCommand, agent_image::AgentConfiguration, sampling::Sample};
 use tonic::{Code, Status};
 
 use crate::{Problem, Shared, sampling};
@@ -95,10 +95,18 @@ fn execute(machine: &Shared, command: &pb::AgentCommand) -> Vec<pb::DriveResult>
     };
     let each = |task: &pb::DriveTask| {
         let serial = &task.serial_number;
+        let (mut erase_command, mut tried) = (String::new(), vec![]);
         let outcome: Result<(&str, Vec<Sample>), Problem> = match command.verb() {
             _ if other.is_some() => Err(Problem(other.clone().unwrap_or_default())),
             AgentVerb::Mark => sampling::mark_drive(&**machine, seed, serial).map(|before| ("marked", before)),
-            AgentVerb::Wipe => machine.overwrite(serial).map(|()| ("overwritten with zeros", vec![])),
+            AgentVerb::Wipe => {
+                let outcome;
+                (outcome, tried) = sampling::erase(&**machine, seed, serial, &commands(task));
+                outcome.map(|command| {
+                    erase_command = command.as_str().to_owned();
+                    ("erased", vec![])
+                })
+            }
             AgentVerb::Verify => sampling::read_again(&**machine, seed, fresh_seed, serial).map(|after| ("read", after)),
             AgentVerb::Off | AgentVerb::Unspecified => Ok(("", vec![])),
         };
@@ -115,6 +123,8 @@ fn execute(machine: &Shared, command: &pb::AgentCommand) -> Vec<pb::DriveResult>
             ok,
             message,
             samples: samples.into_iter().map(sample).collect(),
+            erase_command,
+            tried,
         }
     };
     // All at once: each drive takes its own time, and a slow one makes no other wait.
@@ -129,6 +139,14 @@ fn execute(machine: &Shared, command: &pb::AgentCommand) -> Vec<pb::DriveResult>
         };
         all.into_iter().map(result).collect()
     })
+}
+
+/// What a task says to erase its drive with. A command that this agent does not know is passed over; where none is named, the drive is overwritten.
+fn commands(task: &pb::DriveTask) -> Vec<EraseCommand> {
+    if task.erase_commands.is_empty() {
+        return vec![EraseCommand::Overwrite];
+    }
+    task.erase_commands.iter().filter_map(|name| EraseCommand::parse(name)).collect()
 }
 
 /// Storage that the command does not name.

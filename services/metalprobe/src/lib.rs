@@ -12,6 +12,7 @@ macro_rules! say {
 
 mod agent;
 mod dmi;
+mod erase;
 pub mod init;
 pub mod linux;
 mod sampling;
@@ -20,7 +21,7 @@ mod sysfs;
 use std::sync::Arc;
 
 pub use agent::{Outcome, channel, run};
-use ironyard_types::hardware::Hardware;
+use ironyard_types::{EraseCommand, hardware::Hardware};
 
 pub use ironyard_types::sampling::BLOCK;
 
@@ -42,8 +43,8 @@ pub trait Machine: Send + Sync + 'static {
     fn read(&self, serial: &str, blocks: &[u64]) -> Result<Vec<Block>, Problem>;
     /// Writes blocks through to the drive.
     fn write(&self, serial: &str, blocks: &[(u64, Block)]) -> Result<(), Problem>;
-    /// Overwrites every block with zeros.
-    fn overwrite(&self, serial: &str) -> Result<(), Problem>;
+    /// Erases all of a drive with this, and waits until it is over.
+    fn erase(&self, serial: &str, command: EraseCommand) -> Result<(), Problem>;
     /// Switches the machine off.
     fn power_off(&self);
 }

@@ -94,6 +94,7 @@ async fn drive_of(client: &Client, doc: &Doc, with_actions: bool) -> Drive {
         sanitization_types,
         device: String::new(),
         health: health(doc),
+        erase_commands: vec![],
     }
 }
 

@@ -1,4 +1,5 @@
 use ironyard_proto::common as pb;
+use ironyard_types::EraseCommand;
 use ironyard_types::hardware::{
     Drive, FirstWipe, Hardware, Health, MemoryModule, Neighbor, NetworkInterface, Part, PciDevice, PowerState, Processor, RunningMachines,
 };
@@ -198,6 +199,7 @@ pub fn drive_to(drive: Drive) -> pb::Drive {
         sanitization_types,
         device,
         health,
+        erase_commands,
     } = drive;
     pb::Drive {
         uri,
@@ -213,6 +215,7 @@ pub fn drive_to(drive: Drive) -> pb::Drive {
         sanitization_types,
         device,
         health: health_to(health),
+        erase_commands: erase_commands.into_iter().map(|c| c.as_str().to_owned()).collect(),
     }
 }
 
@@ -232,6 +235,7 @@ pub fn drive_from(drive: pb::Drive) -> Drive {
         sanitization_types,
         device,
         health,
+        erase_commands,
     } = drive;
     Drive {
         uri,
@@ -247,6 +251,8 @@ pub fn drive_from(drive: pb::Drive) -> Drive {
         sanitization_types,
         device,
         health: health_from(health),
+        // A newer agent may know more.
+        erase_commands: erase_commands.iter().filter_map(|c| EraseCommand::parse(c)).collect(),
     }
 }
 

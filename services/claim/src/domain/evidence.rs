@@ -158,6 +158,9 @@ mod tests {
             note: String::new(),
             operation: String::new(),
             answer_lost: false,
+            erase_commands: vec![],
+            erased_with: None,
+            tried: vec![],
         }
     }
 

@@ -1,6 +1,6 @@
 //! How a drive is wiped, in the terms of NIST SP 800-88.
 
-use ironyard_types::{Category, hardware::Drive};
+use ironyard_types::{Category, EraseCommand, hardware::Drive};
 use serde::{Deserialize, Serialize};
 
 use super::evidence::Findings;
@@ -35,27 +35,38 @@ pub struct Method {
     pub category: Category,
 }
 
-/// The best way to wipe a drive. Block erase comes before cryptographic erase: both purge, and only a blank drive can be seen to be
-/// blank. A BMC that does not say how it erases is not trusted with more than the agent can verify: the agent overwrites instead.
-pub fn best(drive: &Drive) -> Method {
-    let offers = |kind: &str| drive.secure_erase && drive.sanitization_types.iter().any(|t| t == kind);
+impl Method {
+    /// By the agent, with this.
+    pub fn agent(command: EraseCommand) -> Self {
+        Self {
+            tool: Tool::Agent,
+            kind: command.sanitization_type().to_owned(),
+            category: command.category(),
+        }
+    }
+}
+
+/// The best way to wipe a drive, from what the BMC offers for it and from what it offers inside. Block erase comes before cryptographic erase: both
+/// purge, and only a blank drive can be seen to be blank. A BMC that does not say how it erases is not trusted with more than the agent can verify.
+pub fn best(shown: &Drive, inside: &Drive) -> Method {
+    let offers = |kind: &str| shown.secure_erase && shown.sanitization_types.iter().any(|t| t == kind);
     let bmc = |kind: &str, category| Method {
         tool: Tool::Bmc,
         kind: kind.to_owned(),
         category,
     };
+    let own = EraseCommand::ranked(&inside.erase_commands, Category::Clear);
+    let own = own.first().copied().unwrap_or(EraseCommand::Overwrite);
     if offers("BlockErase") {
         bmc("BlockErase", Category::Purge)
+    } else if own.category() == Category::Purge {
+        Method::agent(own)
     } else if offers("CryptographicErase") {
         bmc("CryptographicErase", Category::Purge)
-    } else if offers("Overwrite") {
+    } else if offers("Overwrite") && own == EraseCommand::Overwrite {
         bmc("Overwrite", Category::Clear)
     } else {
-        Method {
-            tool: Tool::Agent,
-            kind: "Overwrite".to_owned(),
-            category: Category::Clear,
-        }
+        Method::agent(own)
     }
 }
 
@@ -85,6 +96,15 @@ pub struct Job {
     /// Whether the BMC's answer was lost, so that only what is read of the drive tells whether it was erased.
     #[serde(default)]
     pub answer_lost: bool,
+    /// What the agent may erase it with, best first.
+    #[serde(default)]
+    pub erase_commands: Vec<EraseCommand>,
+    /// What the agent has erased it with.
+    #[serde(default)]
+    pub erased_with: Option<EraseCommand>,
+    /// What was tried before and failed, each with its reason.
+    #[serde(default)]
+    pub tried: Vec<String>,
 }
 
 impl Job {
@@ -93,10 +113,26 @@ impl Job {
         self.erased && self.verified
     }
 
+    /// Takes what the agent has erased it with. What it was not told to use, or what is weaker than this wipe must be, does not count.
+    pub fn erased_by_agent(&mut self, command: &str, minimum: Category) -> Result<(), String> {
+        // An agent that knows no commands overwrites.
+        let name = if command.is_empty() { "Overwrite" } else { command };
+        let told = EraseCommand::parse(name).filter(|command| self.erase_commands.contains(command) || *command == EraseCommand::Overwrite);
+        let command = told.ok_or_else(|| format!("drive {}: the agent used {name:?}, which it was not told to", self.serial))?;
+        if command.category() < minimum {
+            let (reach, minimum) = (command.category().as_str(), minimum.as_str());
+            return Err(format!("drive {}: {name} reaches {reach}, and {minimum} is asked for", self.serial));
+        }
+        self.method = Method::agent(command);
+        (self.erased, self.erased_with) = (true, Some(command));
+        Ok(())
+    }
+
     /// What its erase is known from, in words of a certificate.
     pub fn evidence(&self) -> Vec<&'static str> {
         let erased = match self.method.tool {
             Tool::Bmc => (!self.answer_lost).then_some("ReportedByBMC"),
+            Tool::Agent if self.erased_with.is_some_and(|command| command != EraseCommand::Overwrite) => Some("ReportedByDrive"),
             Tool::Agent => Some("OverwrittenByAgent"),
         };
         let sampled = self.findings.as_ref().map(|_| "SampledByAgent");
@@ -143,7 +179,7 @@ pub fn jobs(known: &[Vec<Drive>], bmc: &[Drive], agent: &[Drive], hidden: Option
             return Err(format!("two drives have serial number {}", drive.serial_number));
         }
         let shown = bmc.iter().find(|d| d.serial_number == drive.serial_number).unwrap_or(drive);
-        let method = best(shown);
+        let method = best(shown, drive);
         // What the agent cannot reach, it can neither overwrite nor read: sectors that are hidden from the host, space that belongs to no
         // namespace. A hundredth is left for the ways in which capacities are told.
         let same = known.iter().flatten().filter(|d| d.serial_number == drive.serial_number);
@@ -168,6 +204,12 @@ pub fn jobs(known: &[Vec<Drive>], bmc: &[Drive], agent: &[Drive], hidden: Option
             serial: drive.serial_number.clone(),
             model: format!("{} {}", shown.manufacturer, shown.model).trim().to_owned(),
             capacity: drive.capacity_bytes,
+            erase_commands: match method.tool {
+                Tool::Agent => EraseCommand::ranked(&drive.erase_commands, minimum),
+                Tool::Bmc => vec![],
+            },
+            erased_with: None,
+            tried: vec![],
             method,
             erased: false,
             verified: false,
@@ -227,7 +269,7 @@ mod tests {
     #[test]
     fn the_best_method_is_chosen() {
         let method = |types: &[&str]| {
-            let m = best(&drive("A", types));
+            let m = best(&drive("A", types), &Drive::default());
             (m.tool, m.kind, m.category)
         };
         assert_eq!(
@@ -239,6 +281,59 @@ mod tests {
             (Tool::Bmc, "CryptographicErase".into(), Category::Purge)
         );
         assert_eq!(method(&[]), (Tool::Agent, "Overwrite".into(), Category::Clear));
+        let inside = |types: &[&str], commands: &[EraseCommand]| {
+            let inside = Drive {
+                erase_commands: commands.to_vec(),
+                ..Drive::default()
+            };
+            let m = best(&drive("A", types), &inside);
+            (m.tool, m.kind, m.category)
+        };
+        use EraseCommand::{NvmeFormat, NvmeSanitizeBlock, NvmeSanitizeCrypto};
+        let purge = |tool, kind: &str| (tool, kind.to_owned(), Category::Purge);
+        assert_eq!(inside(&["BlockErase"], &[NvmeSanitizeBlock]), purge(Tool::Bmc, "BlockErase"));
+        assert_eq!(
+            inside(&["CryptographicErase"], &[NvmeSanitizeCrypto, NvmeSanitizeBlock]),
+            purge(Tool::Agent, "BlockErase")
+        );
+        assert_eq!(
+            inside(&["CryptographicErase"], &[NvmeFormat]),
+            purge(Tool::Bmc, "CryptographicErase")
+        );
+        assert_eq!(
+            inside(&["Overwrite"], &[NvmeFormat]),
+            (Tool::Agent, "BlockErase".into(), Category::Clear)
+        );
+        assert_eq!(inside(&["Overwrite"], &[]), (Tool::Bmc, "Overwrite".into(), Category::Clear));
+    }
+
+    #[test]
+    fn an_agent_is_believed_to_have_used_what_it_was_told_to_and_no_less_than_is_asked_for() {
+        let inside = Drive {
+            erase_commands: vec![EraseCommand::NvmeFormat, EraseCommand::NvmeSanitizeCrypto],
+            ..drive("A", &[])
+        };
+        let job = |minimum| jobs(&[], &[], std::slice::from_ref(&inside), None, minimum).unwrap().remove(0);
+        let names = |job: &Job| job.erase_commands.iter().map(|c| c.as_str()).collect::<Vec<_>>();
+        assert_eq!(names(&job(Category::Clear)), ["NvmeSanitizeCrypto", "NvmeFormat", "Overwrite"]);
+        assert_eq!(names(&job(Category::Purge)), ["NvmeSanitizeCrypto"]);
+        for (command, minimum, category) in [
+            ("NvmeSanitizeCrypto", Category::Purge, Some(Category::Purge)),
+            ("NvmeFormat", Category::Clear, Some(Category::Clear)),
+            ("", Category::Clear, Some(Category::Clear)),
+            ("Overwrite", Category::Purge, None),
+            ("", Category::Purge, None),
+            ("NvmeSanitizeBlock", Category::Clear, None),
+            ("Magic", Category::Clear, None),
+        ] {
+            let mut job = job(minimum);
+            let outcome = job.erased_by_agent(command, minimum);
+            assert_eq!(outcome.is_ok(), category.is_some(), "{command}: {outcome:?}");
+            assert_eq!(job.erased, category.is_some(), "{command}");
+            if let Some(category) = category {
+                assert_eq!(job.method.category, category, "{command}");
+            }
+        }
     }
 
     #[test]

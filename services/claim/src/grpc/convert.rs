@@ -163,6 +163,9 @@ pub fn certificate_to(stored: Stored<Certificate>) -> pb::SanitizationCertificat
             operation: _,
             note,
             answer_lost: _,
+            erase_commands: _,
+            erased_with,
+            tried,
         } = job;
         pb::DriveSanitization {
             serial_number: serial,
@@ -177,6 +180,8 @@ pub fn certificate_to(stored: Stored<Certificate>) -> pb::SanitizationCertificat
             places_read: findings.as_ref().map_or(0, |f| f.places.into()),
             places_blank: findings.as_ref().map_or(0, |f| f.blank.into()),
             places_changed: findings.as_ref().map_or(0, |f| f.changed.into()),
+            erase_command: erased_with.map(|command| command.as_str().to_owned()).unwrap_or_default(),
+            tried,
         }
     };
     pb::SanitizationCertificate {

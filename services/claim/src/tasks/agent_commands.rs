@@ -41,6 +41,7 @@ impl Cleanup {
             .map(|j| DriveTask {
                 serial_number: j.serial.clone(),
                 method: j.method.kind.clone(),
+                erase_commands: j.erase_commands.iter().map(|c| c.as_str().to_owned()).collect(),
             })
             .collect();
         if drives.is_empty() {
@@ -99,7 +100,8 @@ impl Cleanup {
                     });
                     verdict.map(Some)
                 }
-                (Some(_), AgentVerb::Wipe | AgentVerb::Off | AgentVerb::Unspecified) => Ok(None),
+                (Some(result), AgentVerb::Wipe) => job.clone().erased_by_agent(&result.erase_command, run.minimum).map(|()| None),
+                (Some(_), AgentVerb::Off | AgentVerb::Unspecified) => Ok(None),
             };
             failed.extend(outcome.as_ref().err().cloned());
             judged.insert(serial.clone(), outcome);
@@ -107,14 +109,24 @@ impl Cleanup {
         if verb == AgentVerb::Verify {
             self.keep_evidence(run, evidence).await?;
         }
+        let minimum = run.minimum;
         self.change(pass, stored, |run, _| {
             for job in &mut run.jobs {
+                let result = command.results.iter().find(|r| only_agent && r.serial_number == job.serial);
+                if let Some(result) = result {
+                    job.tried.clone_from(&result.tried);
+                }
                 match judged.remove(&job.serial) {
                     Some(Ok(Some(findings))) => {
                         job.note = findings.to_string();
                         (job.verified, job.findings) = (true, Some(findings));
                     }
-                    Some(Ok(None)) => job.erased |= only_agent,
+                    Some(Ok(None)) => {
+                        if let Some(result) = result {
+                            // It was accepted above.
+                            let _ = job.erased_by_agent(&result.erase_command, minimum);
+                        }
+                    }
                     Some(Err(why)) => job.note = why,
                     None => {}
                 }

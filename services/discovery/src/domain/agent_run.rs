@@ -135,7 +135,7 @@ pub struct Command {
     /// What.
     pub verb: Verb,
     /// To which drives, with the method of their erasure.
-    pub drives: Vec<(String, String)>,
+    pub drives: Vec<DriveTask>,
     /// What the sampled places follow from.
     #[serde(default)]
     pub seed: String,
@@ -159,6 +159,18 @@ pub enum Verb {
     Off,
 }
 
+/// A drive, and what to do with it. (Stored as a pair by earlier releases, which reads as the first two fields.)
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DriveTask {
+    /// Serial number.
+    pub serial: String,
+    /// How it was erased, for Verify.
+    pub method: String,
+    /// What to erase it with, for Wipe.
+    #[serde(default)]
+    pub erase_commands: Vec<String>,
+}
+
 /// What came of a command, for one drive.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DriveResult {
@@ -171,6 +183,12 @@ pub struct DriveResult {
     /// What was read.
     #[serde(default)]
     pub read: Vec<Sample>,
+    /// What it was erased with.
+    #[serde(default)]
+    pub erase_command: String,
+    /// What was tried before and failed.
+    #[serde(default)]
+    pub tried: Vec<String>,
 }
 
 impl AgentRun {

@@ -17,7 +17,7 @@ use tonic::{Request, Response, Status};
 use crate::{
     app::{App, store_fault},
     domain::{
-        agent_run::{AgentRun, Command, DriveResult, Running, Stage, Verb},
+        agent_run::{AgentRun, Command, DriveResult, DriveTask, Running, Stage, Verb},
         same_machine::is_machine,
     },
     store::run_of_token,
@@ -95,18 +95,34 @@ fn command_to(command: Command) -> pb::AgentCommand {
         block: i64::try_from(block).unwrap_or(i64::MAX),
         digest,
     };
-    let result = |DriveResult { serial, ok, message, read }| pb::DriveResult {
-        serial_number: serial,
-        ok,
-        message,
-        samples: read.into_iter().map(sample).collect(),
+    let result = |result: DriveResult| {
+        let DriveResult {
+            serial,
+            ok,
+            message,
+            read,
+            erase_command,
+            tried,
+        } = result;
+        pb::DriveResult {
+            serial_number: serial,
+            ok,
+            message,
+            samples: read.into_iter().map(sample).collect(),
+            erase_command,
+            tried,
+        }
     };
     pb::AgentCommand {
         id,
         verb: verb.into(),
         drives: drives
             .into_iter()
-            .map(|(serial_number, method)| pb::DriveTask { serial_number, method })
+            .map(|task| pb::DriveTask {
+                serial_number: task.serial,
+                method: task.method,
+                erase_commands: task.erase_commands,
+            })
             .collect(),
         done: results.is_some(),
         results: results.into_iter().flatten().map(result).collect(),
@@ -115,6 +131,9 @@ fn command_to(command: Command) -> pb::AgentCommand {
     }
 }
 
+/// Ways to erase a drive that are kept in a result.
+const MOST_TRIED: usize = 16;
+
 /// What an agent says of a drive; it comes from outside.
 fn result_from(result: pb::DriveResult) -> Result<DriveResult, Fault> {
     let pb::DriveResult {
@@ -122,6 +141,8 @@ fn result_from(result: pb::DriveResult) -> Result<DriveResult, Fault> {
         ok,
         message,
         samples,
+        erase_command,
+        tried,
     } = result;
     if samples.len() > MOST_SAMPLES {
         let why = format!("has {} samples; at most {MOST_SAMPLES} are asked for", samples.len());
@@ -137,10 +158,13 @@ fn result_from(result: pb::DriveResult) -> Result<DriveResult, Fault> {
             )),
         }
     };
+    let line = |text: String, most: usize| text.chars().filter(|c| !c.is_control()).take(most).collect::<String>();
     Ok(DriveResult {
         serial: serial_number,
         ok,
-        message: message.chars().filter(|c| !c.is_control()).take(500).collect(),
+        message: line(message, 500),
+        erase_command: line(erase_command, 50),
+        tried: tried.into_iter().take(MOST_TRIED).map(|text| line(text, 500)).collect(),
         read: samples.into_iter().map(sample).collect::<Result<_, _>>()?,
     })
 }
@@ -168,7 +192,11 @@ fn command_from(command: Option<pb::AgentCommand>) -> Result<Command, Fault> {
     }
     let drives = drives
         .into_iter()
-        .map(|pb::DriveTask { serial_number, method }| (serial_number, method))
+        .map(|task| DriveTask {
+            serial: task.serial_number,
+            method: task.method,
+            erase_commands: task.erase_commands,
+        })
         .collect();
     Ok(Command {
         id,
