@@ -114,14 +114,51 @@ impl Tools {
         }
     }
 
+    /// Formats each namespace as it is formatted already. What is not named, the tool takes to be the drive's first format: another size of blocks.
     fn nvme_format(&self, namespaces: &[PathBuf], settings: &str) -> Result<(), Problem> {
         let most = self.erase_limit.unwrap_or(ERASE);
         let limit = format!("--timeout={}", most.as_millis().min(u128::from(u32::MAX)));
+        let first = namespaces
+            .first()
+            .ok_or_else(|| Problem("the drive shows no namespace".to_owned()))?;
+        let identify = self.run("nvme", &["id-ctrl", "--raw-binary"], first, QUESTION)?;
+        // FNA (byte 524) bit 0.
+        let all_at_once = identify
+            .get(524)
+            .ok_or_else(|| Problem(format!("{}: the drive does not say what a format is for", first.display())))?
+            & 1
+            == 1;
+        let mut formats = Vec::new();
         for namespace in namespaces {
-            self.run("nvme", &["format", settings, "--force", &limit], namespace, most)?;
+            let identify = self.run("nvme", &["id-ns", "--raw-binary"], namespace, QUESTION)?;
+            let format = namespace_format(&identify);
+            formats.push(format.ok_or_else(|| Problem(format!("{}: it does not say how it is formatted", namespace.display())))?);
+        }
+        if all_at_once && formats.iter().any(|format| Some(format) != formats.first()) {
+            return Err(Problem(format!(
+                "{}: a format is for all namespaces of the drive, which are formatted in different ways",
+                first.display()
+            )));
+        }
+        for (namespace, format) in namespaces.iter().zip(&formats) {
+            let format: Vec<&str> = format.iter().map(String::as_str).collect();
+            let arguments = [&["format", settings, "--force", &limit], &format[..]].concat();
+            self.run("nvme", &arguments, namespace, most)?;
         }
         Ok(())
     }
+}
+
+/// From Identify Namespace, how it is formatted, in the tool's words: FLBAS (byte 26), whose bits 6:5 are the upper part of the format's number and
+/// whose bit 4 tells where metadata lies, and DPS (byte 29), the protection information.
+fn namespace_format(identify: &[u8]) -> Option<[String; 4]> {
+    let (flbas, dps) = (*identify.get(26)?, *identify.get(29)?);
+    Some([
+        format!("--lbaf={}", (flbas >> 5 & 3) << 4 | flbas & 15),
+        format!("--ms={}", flbas >> 4 & 1),
+        format!("--pi={}", dps & 7),
+        format!("--pil={}", dps >> 3 & 1),
+    ])
 }
 
 fn drain(mut pipe: impl std::io::Read + Send + 'static) -> std::thread::JoinHandle<Vec<u8>> {
@@ -186,7 +223,142 @@ fn sanitize_status(log: &[u8]) -> Result<Sanitize, Problem> {
 
 #[cfg(test)]
 mod tests {
+    use ironyard_types::Category;
+    use serde_json::{Value, json};
+
     use super::*;
+    use crate::{Machine as _, linux::Linux, sampling};
+
+    /// A machine with one NVMe drive of two namespaces, reached by the tools of `tests/foreign/drive_tools`, which were written from the standard and
+    /// from nvme-cli's sources by somebody who had not read this.
+    struct Lab {
+        folder: tempfile::TempDir,
+        machine: Linux,
+    }
+
+    impl Lab {
+        fn new(drive: &Value, state: &Value) -> Option<Self> {
+            if Command::new("python3").arg("--version").output().is_err() {
+                ironyard_testkit::skip("erasing with the commands of drives", "python3 is not here");
+                return None;
+            }
+            let folder = tempfile::tempdir().unwrap();
+            let put = |path: &str, text: &str| {
+                let path = folder.path().join(path);
+                std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+                std::fs::write(path, text).unwrap();
+            };
+            put("proc/sys/vm/drop_caches", "");
+            for name in ["nvme0n1", "nvme0n2"] {
+                put(&format!("sys/block/{name}/device/serial"), "N1\n");
+                put(&format!("sys/block/{name}/wwid"), &format!("{name}\n"));
+                put(&format!("sys/block/{name}/size"), "64\n");
+                put(&format!("dev/{name}"), &"x".repeat(64 * 512));
+            }
+            put("dev/nvme0.drive.json", &drive.to_string());
+            put("dev/nvme0.state.json", &state.to_string());
+            let mut machine = Linux::new(folder.path());
+            machine.tools = Tools {
+                folder: Some(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/foreign/drive_tools")),
+                erase_limit: Some(Duration::from_secs(2)),
+            };
+            Some(Self { folder, machine })
+        }
+
+        /// Marks and erases the drive with what it offers.
+        fn erase(&self, minimum: Category) -> (Result<EraseCommand, Problem>, Vec<String>) {
+            let offered = self.machine.hardware().drives[0].erase_commands.clone();
+            sampling::mark_drive(&self.machine, "seed", "N1").unwrap();
+            sampling::erase(&self.machine, "seed", "N1", &EraseCommand::ranked(&offered, minimum))
+        }
+
+        fn is_blank(&self) -> bool {
+            let blank = |name: &str| {
+                let bytes = std::fs::read(self.folder.path().join("dev").join(name)).unwrap();
+                bytes.len() == 64 * 512 && bytes.iter().all(|b| *b == 0)
+            };
+            blank("nvme0n1") && blank("nvme0n2")
+        }
+
+        /// The format of each namespace's blocks.
+        fn formats(&self) -> Value {
+            let state = std::fs::read_to_string(self.folder.path().join("dev/nvme0.state.json")).unwrap();
+            serde_json::from_str::<Value>(&state).unwrap()["lbaf"].clone()
+        }
+    }
+
+    #[test]
+    fn what_refuses_fails_lies_or_never_ends_is_followed_by_the_next_way_and_told() {
+        for fault in [
+            None,
+            Some("refuses"),
+            Some("fails"),
+            Some("lies"),
+            Some("lies_half"),
+            Some("silent"),
+        ] {
+            let drive = json!({"kind": "nvme", "sanitize": ["block"], "format": true, "fault": fault});
+            let Some(lab) = Lab::new(&drive, &json!({})) else { return };
+            // Where nothing weaker is allowed, nothing else is tried.
+            let (purged, tried) = lab.erase(Category::Purge);
+            assert_eq!(purged.is_ok(), fault.is_none(), "{fault:?}: {purged:?}");
+            assert_eq!(tried.len(), usize::from(fault.is_some()), "{fault:?}: {tried:?}");
+            let (erased, tried) = lab.erase(Category::Clear);
+            let names: Vec<&str> = tried.iter().filter_map(|t| Some(t.split_once(':')?.0)).collect();
+            match fault {
+                None => assert_eq!((erased, names), (Ok(EraseCommand::NvmeSanitizeBlock), vec![])),
+                Some(_) => assert_eq!(
+                    (erased, names),
+                    (Ok(EraseCommand::Overwrite), vec!["NvmeSanitizeBlock", "NvmeFormat"]),
+                    "{fault:?}: {tried:?}"
+                ),
+            }
+            assert!(lab.is_blank(), "{fault:?}");
+        }
+    }
+
+    #[test]
+    fn a_drive_that_vanishes_is_not_erased() {
+        let drive = json!({"kind": "nvme", "sanitize": ["block"], "format": true, "fault": "vanishes"});
+        let Some(lab) = Lab::new(&drive, &json!({})) else { return };
+        let (erased, tried) = lab.erase(Category::Clear);
+        assert!(erased.is_err() && tried.len() == 3, "{erased:?}: {tried:?}");
+    }
+
+    #[test]
+    fn a_cryptographic_erase_may_leave_noise() {
+        let drive = json!({"kind": "nvme", "sanitize": ["crypto"]});
+        let Some(lab) = Lab::new(&drive, &json!({})) else { return };
+        assert_eq!(lab.erase(Category::Purge), (Ok(EraseCommand::NvmeSanitizeCrypto), vec![]));
+    }
+
+    #[test]
+    fn a_namespace_says_how_it_is_formatted() {
+        let mut identify = vec![0; 4096];
+        (identify[26], identify[29]) = (0b0011_0010, 0b1001);
+        assert_eq!(namespace_format(&identify).unwrap(), ["--lbaf=18", "--ms=1", "--pi=1", "--pil=1"]);
+        assert!(namespace_format(&identify[..29]).is_none());
+    }
+
+    #[test]
+    fn a_format_keeps_the_size_of_blocks() {
+        for (all, formats, by) in [
+            (false, json!({"1": 1, "2": 1}), EraseCommand::NvmeFormat),
+            (false, json!({"1": 0, "2": 1}), EraseCommand::NvmeFormat),
+            (true, json!({"1": 1, "2": 1}), EraseCommand::NvmeFormat),
+            // One format is for all of them, so one would change.
+            (true, json!({"1": 0, "2": 1}), EraseCommand::Overwrite),
+        ] {
+            let drive = json!({"kind": "nvme", "format": true, "format_all_namespaces": all});
+            let Some(lab) = Lab::new(&drive, &json!({ "lbaf": formats })) else {
+                return;
+            };
+            let (erased, tried) = lab.erase(Category::Clear);
+            assert_eq!(lab.formats(), formats, "for all: {all}: {tried:?}");
+            assert_eq!(erased, Ok(by), "{tried:?}");
+            assert!(lab.is_blank());
+        }
+    }
 
     #[test]
     fn identify_tells_what_a_drive_can_do() {
